@@ -1,0 +1,91 @@
+# Everything here prepares its own virtual environment: Python 3.11 or newer, gcc, make and git are enough.
+#
+#   make demo    the main job: a consortium that settles trades     DEMO_ARGS='--seconds 60 --kill'
+#   make test    every test                                         PYTEST_ARGS='tests/ledger -x'
+#   make lint    ruff, ruff format, mypy --strict, stub check of the compiled core
+#   make bench   measurements of the core                           BENCH_ARGS=...
+#   make clean   removes what was built here, with the environment
+#
+# PYTHON=/path/to/python chooses the interpreter. P2PLEDGER_REQUIRE_CORE=0 lets the environment be made where there
+# is no C compiler; the package then runs its reference core in plain Python.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+P2PLEDGER_REQUIRE_CORE ?= 1
+export P2PLEDGER_REQUIRE_CORE
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last, so that an interrupted step is repeated. `home` holds the folder for which the environment was made:
+# environments contain absolute paths and do not survive being moved.
+HOME_STAMP := $(VENV)/.home
+INSTALL_STAMP := $(VENV)/.installed
+
+# The folder stands in the list because a file taken away changes nothing but its folder.
+CORE_SOURCES := $(wildcard p2pledger/_core.pyx p2pledger/*.pxd p2pledger/native p2pledger/native/*.c p2pledger/native/*.h)
+
+ifneq ($(shell cat $(HOME_STAMP) 2>/dev/null),$(CURDIR))
+$(HOME_STAMP): again
+endif
+# A compiled core that was deleted by hand is missed by no time stamp.
+ifeq ($(P2PLEDGER_REQUIRE_CORE)$(wildcard p2pledger/_core.*.so),1)
+$(INSTALL_STAMP): $(if $(wildcard p2pledger/_core.pyx),again)
+endif
+
+.PHONY: help demo test lint bench clean environment again
+again:
+
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
+
+environment: $(INSTALL_STAMP)
+
+demo: $(INSTALL_STAMP)
+	@$(BIN)/python -m p2pledger demo $(DEMO_ARGS)
+
+test: $(INSTALL_STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALL_STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml p2pledger._core
+
+bench: $(INSTALL_STAMP)
+	$(BIN)/python benchmarks/bench_core.py $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info p2pledger/_core.c p2pledger/_core.*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find p2pledger tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(HOME_STAMP):
+	@set -eu; \
+	for candidate in $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    if ! "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	      echo "make: $$candidate has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; \
+	    fi; \
+	    echo "make: preparing $(VENV) with $$("$$candidate" --version)"; \
+	    "$$candidate" -m venv --clear $(VENV); \
+	    echo "$(CURDIR)" > $@; \
+	    exit 0; \
+	  fi; \
+	done; \
+	echo "make: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1
+
+# Without build isolation, so that the compiled core is made by the Cython that the environment keeps.
+$(INSTALL_STAMP): $(HOME_STAMP) pyproject.toml setup.py $(CORE_SOURCES)
+	@if [ "$(P2PLEDGER_REQUIRE_CORE)" = 1 ] && ! command -v "$${CC:-gcc}" >/dev/null 2>&1; then \
+	  echo "make: no C compiler ($${CC:-gcc}); install gcc, or go on without: make P2PLEDGER_REQUIRE_CORE=0 ..." >&2; exit 1; \
+	fi
+	@echo "make: installing p2pledger and its tools, building the core"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77' 'Cython>=3.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,8 @@
+"""Lets `python -m p2pledger` do what the command `p2pledger` does."""
+
+import sys
+
+from p2pledger.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How the world outside talks to a node: client and HTTP."""

@@ -1,0 +1,1 @@
+"""Sans-IO consensus engines: messages and timers in, votes and decisions out."""

@@ -1,0 +1,1 @@
+"""The securities ledger: a pure state transition over a state tree."""

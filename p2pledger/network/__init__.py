@@ -1,0 +1,1 @@
+"""Sessions, gossip, fetch and sync around a node, without I/O; transport.py alone moves bytes."""

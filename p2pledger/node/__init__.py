@@ -1,0 +1,1 @@
+"""Ledger, engine, mempool and chain behind one door."""

@@ -1,0 +1,1 @@
+"""What all floors share: errors, the canonical codec, keys, types, messages, parameters and genesis."""
