@@ -1,0 +1,90 @@
+"""Reason codes: why a transaction was refused. One table for Python, C and the documentation.
+
+Codes below 100 stand in receipts and are part of the protocol (docs/protocol.md, section 4.2): they never change
+their meaning. Codes from 100 on are answers at the edge, given before anything reached the ledger.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+__all__ = ["REASONS", "WHOLE_TRANSACTION", "Reason", "sentence_of"]
+
+WHOLE_TRANSACTION: Final = 65535
+"""The operation index of a receipt whose reason concerns the whole transaction."""
+
+REASONS: Final[tuple[tuple[int, str, str], ...]] = (
+    (0, "ok", "All operations were executed."),
+    (1, "expired", "The height up to which the transaction was valid has passed."),
+    (2, "too_far_ahead", "The transaction is valid for longer than the replay window allows."),
+    (3, "duplicate", "The same transaction was executed before."),
+    (4, "fee_too_low", "The fee exceeds the largest fee that the payer allows."),
+    (5, "unauthorised", "The signatures do not satisfy the policy of an account that must sign."),
+    (6, "unknown_account", "An account that is named does not exist."),
+    (7, "unknown_asset", "An asset that is named does not exist."),
+    (8, "insufficient_free", "The free holding is smaller than the amount."),
+    (9, "insufficient_locked", "The amount locked under this controller is smaller than the amount to release."),
+    (10, "zero_amount", "An amount of zero moves nothing."),
+    (11, "same_account", "Both sides are the same account."),
+    (12, "overflow", "A balance or the supply would exceed 64 bits."),
+    (13, "asset_exists", "An asset of this name exists."),
+    (14, "bad_isin", "The instrument is not a valid ISIN (ISO 6166 characters and check digit)."),
+    (15, "bad_currency", "The instrument is not a three-letter currency code."),
+    (16, "unknown_register", "The register does not exist."),
+    (17, "account_exists", "An account of this identifier exists."),
+    (18, "bad_policy_version", "The policy does not carry the next version."),
+    (19, "restricted", "An account or asset is under a restriction that this operation does not allow."),
+    (100, "malformed", "The bytes are not a canonical, well-formed transaction."),
+    (101, "wrong_network", "The transaction was made for another network."),
+    (102, "too_large", "The transaction exceeds a limit of the network."),
+    (103, "bad_signature", "A signature is not valid."),
+    (104, "busy", "The node holds as much as it may; try again after the time it names."),
+    (105, "already_pending", "The same transaction is already waiting at this node."),
+    (106, "not_ready", "The node is starting or catching up."),
+)
+
+
+class Reason(IntEnum):
+    """The codes by name."""
+
+    OK = 0
+    EXPIRED = 1
+    TOO_FAR_AHEAD = 2
+    DUPLICATE = 3
+    FEE_TOO_LOW = 4
+    UNAUTHORISED = 5
+    UNKNOWN_ACCOUNT = 6
+    UNKNOWN_ASSET = 7
+    INSUFFICIENT_FREE = 8
+    INSUFFICIENT_LOCKED = 9
+    ZERO_AMOUNT = 10
+    SAME_ACCOUNT = 11
+    OVERFLOW = 12
+    ASSET_EXISTS = 13
+    BAD_ISIN = 14
+    BAD_CURRENCY = 15
+    UNKNOWN_REGISTER = 16
+    ACCOUNT_EXISTS = 17
+    BAD_POLICY_VERSION = 18
+    RESTRICTED = 19
+    MALFORMED = 100
+    WRONG_NETWORK = 101
+    TOO_LARGE = 102
+    BAD_SIGNATURE = 103
+    BUSY = 104
+    ALREADY_PENDING = 105
+    NOT_READY = 106
+
+    @property
+    def title(self) -> str:
+        """The stable name as it stands in receipts, logs and reports."""
+        return self.name.lower()
+
+
+_SENTENCES: Final = {code: sentence for code, _, sentence in REASONS}
+
+
+def sentence_of(code: int) -> str:
+    """The sentence of a reason code, for people."""
+    return _SENTENCES.get(code, f"Unknown reason code {code}.")
