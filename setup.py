@@ -1,13 +1,13 @@
 """Builds the one extension, p2pledger._core, from Cython and C. Everything else stands in pyproject.toml.
 
-The extension is optional. Where there is no C compiler, or the sources do not compile, the installation goes on
-and the package runs on p2pledger/_reference.py: same results, far slower. Environment variables:
+The extension is optional. Where there is no C compiler, or the sources do not compile, the installation goes
+on and the package runs on p2pledger/_reference.py: same results, far slower. Environment variables:
 
-  P2PLEDGER_REQUIRE_CORE=1            a core that cannot be built is an error (the Makefile and CI set it)
+  P2PLEDGER_REQUIRE_CORE=1               a core that cannot be built is an error (the Makefile and CI set it)
   P2PLEDGER_SANITIZE=address,undefined   builds with these sanitizers, for test runs only
 
-There are no -march flags on purpose: each kernel file names its own CPU level by a pragma and dispatch.c chooses at
-run time, so that one build runs on every machine of its architecture.
+There are no -march flags on purpose: each kernel file names its own CPU level by a pragma and dispatch.c
+chooses at run time, so that one build runs on every machine of its architecture.
 """
 
 import os
@@ -51,8 +51,8 @@ class BuildCore(build_ext):
     def build_extension(self, ext: Extension) -> None:
         try:
             super().build_extension(ext)
-        # Anything at all may go wrong in a foreign tool chain: a missing compiler, a missing Python.h, a Cython
-        # that refuses the file. None of it may stop an installation that can do without.
+        # Anything at all may go wrong in a foreign tool chain: a missing compiler, a missing Python.h, a
+        # Cython that refuses the file. None of it may stop an installation that can do without.
         except Exception as failure:
             if require_core:
                 raise
@@ -61,8 +61,8 @@ class BuildCore(build_ext):
                 stale.unlink()
             print(
                 f"\np2pledger: the compiled core could not be built ({type(failure).__name__}: {failure}).\n"
-                "p2pledger: the installation goes on; the package will run the REFERENCE CORE in plain Python,\n"
-                "p2pledger: with the same results but far slower. `p2pledger version` shows which core runs.\n",
+                "p2pledger: the installation goes on; the package will run the REFERENCE CORE in plain\n"
+                "p2pledger: Python, with the same results but far slower; `p2pledger version` says which.\n",
                 file=sys.stderr,
             )
 

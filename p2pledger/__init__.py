@@ -1,7 +1,7 @@
 """A peer-to-peer ledger for securities markets.
 
-The public names are handed out lazily: importing the package loads none of its floors, so that the command line
-answers at once and a program pays only for what it touches. See docs/decisions/0002-lazy-root.md.
+The public names are handed out lazily: importing the package loads none of its floors, so that the command
+line answers at once and a program pays only for what it touches. See docs/decisions/0002-lazy-root.md.
 """
 
 from importlib import import_module
