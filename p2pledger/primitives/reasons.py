@@ -24,7 +24,11 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (6, "unknown_account", "An account that is named does not exist."),
     (7, "unknown_asset", "An asset that is named does not exist."),
     (8, "insufficient_free", "The free holding is smaller than the amount."),
-    (9, "insufficient_locked", "The amount locked under this controller is smaller than the amount to release."),
+    (
+        9,
+        "insufficient_locked",
+        "The amount locked under this controller is smaller than the amount to release.",
+    ),
     (10, "zero_amount", "An amount of zero moves nothing."),
     (11, "same_account", "Both sides are the same account."),
     (12, "overflow", "A balance or the supply would exceed 64 bits."),

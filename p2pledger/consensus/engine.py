@@ -1,0 +1,263 @@
+"""What every consensus engine looks like from outside: inputs in, effects out, nothing else.
+
+An engine never reads a clock, never touches a disk or a socket, and never sees a transaction or an account. It is told
+the time and what happened; it answers with effects **in the order in which they must be obeyed**: a vote is persisted
+before it is sent. The node (``p2pledger.node``) carries the effects that concern the ledger (``Check``, ``Build``,
+``Notarised``, ``Finalised``); the shell carries the rest (``Persist``, ``Broadcast``, ``Send``).
+
+The node's side of the bargain:
+
+* ``Check(block)`` asks whether a proposed block may be voted for: every referenced batch held, checked and durable,
+  the parent executed, roots and time right. The node answers with ``Checked(view, id, ok)`` once it knows; a block
+  whose batches are still on their way simply has no answer yet.
+* ``Build(view, parent)`` asks the leader's node for a block on ``parent``. It answers with ``Built(block)``, at once or
+  later (the parent may still be executing). A leader without work is never asked.
+* ``Notarised(id)`` tells the node to execute; ``Finalised(ref)`` that the block and its ancestors are final.
+* The node says ``WorkChanged(True)`` while it knows of unfinished work that the engine cannot see (a held batch that is
+  not yet in the notarised chain, the trailing empty block); the engine adds what it knows itself (a notarised block that is
+  not yet final). Without work no timer runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2pledger.primitives.blocks import Block, Header
+from p2pledger.primitives.records import Record
+from p2pledger.primitives.votes import Certificate, Vote
+
+__all__ = [
+    "BlockArrived",
+    "BlockRef",
+    "Broadcast",
+    "Build",
+    "Built",
+    "CertificateArrived",
+    "CertificateWanted",
+    "Check",
+    "Checked",
+    "Effect",
+    "Engine",
+    "Evidence",
+    "Finalised",
+    "Input",
+    "Notarised",
+    "Offence",
+    "Persist",
+    "Proposal",
+    "ProposalArrived",
+    "Send",
+    "SetTimer",
+    "TimerFired",
+    "VoteArrived",
+    "WantBlock",
+    "WantCertificates",
+    "WorkChanged",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """What an engine knows of a block. ``view`` is a slot in the chain family; ``weight`` its fork-choice weight."""
+
+    id: bytes
+    parent: bytes
+    height: int
+    view: int
+    time_ms: int
+    proposer: bytes
+    proof: bytes = b""
+    weight: int = 0
+
+    @classmethod
+    def of(cls, header: Header) -> BlockRef:
+        return cls(header.id, header.parent, header.height, header.view, header.time_ms, header.proposer)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A block and its leader's notarise vote, which is the leader's signature under it."""
+
+    block: Block
+    vote: Vote
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Base of what an engine is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalArrived(Input):
+    """A proposal from a peer (``sender`` is the peer's node key, not necessarily the leader's)."""
+
+    sender: bytes
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class VoteArrived(Input):
+    sender: bytes
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateArrived(Input):
+    sender: bytes
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateWanted(Input):
+    """A peer asks for the certificates of views in ``from_view .. to_view`` (inclusive) that it misses."""
+
+    sender: bytes
+    from_view: int
+    to_view: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockArrived(Input):
+    """A block that was fetched because of a certificate (no leader's vote needed: the certificate names it)."""
+
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Input):
+    """The node's verdict on a proposed block."""
+
+    view: int
+    block: bytes
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Built(Input):
+    """The leader's own new block for its view, or None if there was nothing to do after all."""
+
+    view: int
+    block: Block | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkChanged(Input):
+    has_work: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired(Input):
+    """The time of the last ``SetTimer`` has come (or passed; firing early or twice does no harm)."""
+
+
+# --- effects --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Base of what an engine asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Persist(Effect):
+    """These records must be durable before any later effect is carried out."""
+
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast(Effect):
+    """To all other validators. Idempotent: a receiver that knows it already ignores it."""
+
+    message: Proposal | Vote | Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Effect):
+    """To one peer, by node key."""
+
+    to: bytes
+    message: Proposal | Vote | Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class WantCertificates(Effect):
+    """Ask peers (all, or those that seem ahead) for the certificates of these views."""
+
+    from_view: int
+    to_view: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantBlock(Effect):
+    """A certificate names a block whose bytes are missing: fetch it, from the signers in turn (node keys)."""
+
+    block: bytes
+    signers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer(Effect):
+    """Call back with ``TimerFired`` at ``at_ms``; None cancels. Only the newest one counts."""
+
+    at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Effect):
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Build(Effect):
+    view: int
+    parent: BlockRef
+
+
+@dataclass(frozen=True, slots=True)
+class Notarised(Effect):
+    """The block may be executed. Order: parents first."""
+
+    block: BlockRef
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Finalised(Effect):
+    """This block, and so all its ancestors, are final. Heights only grow."""
+
+    block: BlockRef
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence(Effect):
+    """Two votes of one signer that contradict each other."""
+
+    first: Vote
+    second: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Offence(Effect):
+    """A peer sent something that no honest node sends; ``reason`` is a stable code."""
+
+    sender: bytes
+    reason: str
+
+
+class Engine(Protocol):
+    """A consensus engine. ``now_ms`` never decreases."""
+
+    def start(self, now_ms: int) -> Sequence[Effect]:
+        """Once, after construction (from genesis or from what the disk remembers)."""
+        ...
+
+    def step(self, input: Input, now_ms: int) -> Sequence[Effect]:
+        """One input, at one time."""
+        ...

@@ -1,0 +1,39 @@
+"""Domain tags and the few hashes that are taken one at a time (docs/protocol.md, section 2)."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+__all__ = [
+    "ACCOUNT_TAG",
+    "BATCH_SIGN_TAG",
+    "BATCH_TAG",
+    "BLOCK_TAG",
+    "GENESIS_TAG",
+    "HELLO_TAG",
+    "TRANSACTION_SIGN_TAG",
+    "TRANSACTION_TAG",
+    "VALIDATORS_TAG",
+    "VOTE_TAG",
+    "ZERO_HASH",
+    "tagged_hash",
+]
+
+TRANSACTION_TAG: Final = b"p2pl.tx1"
+TRANSACTION_SIGN_TAG: Final = b"p2pl.ts1"
+BATCH_TAG: Final = b"p2pl.ba1"
+BATCH_SIGN_TAG: Final = b"p2pl.bs1"
+BLOCK_TAG: Final = b"p2pl.bl1"
+VOTE_TAG: Final = b"p2pl.vo1"
+VALIDATORS_TAG: Final = b"p2pl.vs1"
+ACCOUNT_TAG: Final = b"p2pl.ac1"
+GENESIS_TAG: Final = b"p2pl.ge1"
+HELLO_TAG: Final = b"p2pl.he1"
+
+ZERO_HASH: Final = bytes(32)
+
+
+def tagged_hash(tag: bytes, data: bytes) -> bytes:
+    """SHA-256 of an 8-byte domain tag followed by ``data``."""
+    return sha256(tag + data).digest()

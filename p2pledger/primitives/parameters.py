@@ -1,0 +1,67 @@
+"""The constants of a network, fixed by its genesis and changed (later) only by vote.
+
+Each has an identifier in table PARAMETERS. The limits nest: a transaction fits a batch, a batch fits a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from p2pledger.primitives.errors import BadConfiguration
+
+__all__ = ["Parameters"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The order of the fields is the order of the identifiers (from 1) in table PARAMETERS and in the genesis."""
+
+    replay_window: int = 10_000
+    """Heights for which a transaction may be valid ahead, and is remembered."""
+    max_operations: int = 256
+    """Operations in one transaction."""
+    max_signatures: int = 16
+    """Signatures on one transaction."""
+    max_transaction_bytes: int = 65_536
+    max_batch_bytes: int = 262_144
+    """A signed batch."""
+    max_batch_signatures: int = 4_096
+    """Transaction signatures in one batch: bounds the work of checking it."""
+    block_bytes: int = 4_194_304
+    """Block capacity: bytes of the batches that one block references."""
+    max_block_batches: int = 1_024
+    """Digests in one block."""
+    max_drift_ms: int = 2_000
+    """How far ahead of a voter's clock a block's time may be."""
+    lane_bytes: int = 8_388_608
+    """Bytes of one maker's batches that may be held and not yet final."""
+    view_timeout_ms: int = 1_000
+    """How long a view may take before it is nullified, when all is well."""
+    view_timeout_cap_ms: int = 16_000
+    """What the timeout may grow to after nullified views."""
+    batch_delay_ms: int = 8
+    """How long a node collects transactions before it closes a batch."""
+    drop_after_heights: int = 2_000
+    """A batch that is not ordered by then may be dropped, if it is also older than drop_after_ms."""
+    drop_after_ms: int = 120_000
+
+    def check(self) -> None:
+        """BadConfiguration where limits contradict each other."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if type(value) is not int or not 0 < value < 2**63:
+                raise BadConfiguration(f"parameter {item.name} must be a positive integer, not {value!r}")
+        if not self.max_transaction_bytes < self.max_batch_bytes <= self.block_bytes:
+            raise BadConfiguration(
+                "the limits do not nest",
+                why="max_transaction_bytes < max_batch_bytes <= block_bytes must hold",
+            )
+        if self.max_batch_bytes > 1_000_000:
+            raise BadConfiguration("max_batch_bytes exceeds 1,000,000", why="a batch must fit one frame of 1 MiB")
+        if self.max_signatures > self.max_batch_signatures:
+            raise BadConfiguration("max_signatures exceeds max_batch_signatures")
+        if self.view_timeout_cap_ms < self.view_timeout_ms:
+            raise BadConfiguration("view_timeout_cap_ms is below view_timeout_ms")
+
+    def values(self) -> tuple[int, ...]:
+        return tuple(getattr(self, item.name) for item in fields(self))
