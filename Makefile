@@ -88,4 +88,5 @@ $(INSTALL_STAMP): $(HOME_STAMP) pyproject.toml setup.py $(CORE_SOURCES)
 	@echo "make: installing p2pledger and its tools, building the core"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77' 'Cython>=3.1'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	@ls p2pledger/_core.*.so >/dev/null 2>&1 || echo "make: the core was not compiled; p2pledger runs its reference core, in plain Python" >&2
 	@touch $@

@@ -44,9 +44,7 @@ MAP: dict[str, frozenset[str]] = {
     "storage": frozenset({"core", "primitives"}),
     "api": frozenset({"core", "primitives", "network.transport", "network.certificates"}),
     "server": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage", "api"}),
-    "cluster": frozenset(
-        {"core", "primitives", "ledger", "consensus", "node", "network", "storage", "api", "server"}
-    ),
+    "cluster": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage", "api", "server"}),
     "sim": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage"}),
 }
 # On top of everything; the command line also starts measurements and simulations.
@@ -118,9 +116,7 @@ def layer_faults(path: Path, package: Path = PACKAGE) -> list[str]:
         if not parts[0]:
             faults.append(f"{where}: relative import; say the full name, so that floors are seen")
         elif parts == [package.name]:
-            faults.append(
-                f"{where}: imports from the package root, which knows all floors; name the module itself"
-            )
+            faults.append(f"{where}: imports from the package root, which knows all floors; name the module itself")
         elif parts[0] == package.name and parts[1] != floor:
             allowed = MAP[floor]
             if parts[1] not in allowed and ".".join(parts[1:3]) not in allowed:
@@ -147,9 +143,7 @@ def purity_faults(path: Path, package: Path = PACKAGE) -> list[str]:
             )
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
-            faults.append(
-                f"{place}:{node.lineno}: calls open(); {floor} is pure: files belong to storage or server"
-            )
+            faults.append(f"{place}:{node.lineno}: calls open(); {floor} is pure: files belong to storage or server")
         if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
             faults.append(f"{place}:{node.lineno}: waits; {floor} is pure: only the shell is async")
     return faults
