@@ -14,8 +14,8 @@ The node's side of the bargain:
   later (the parent may still be executing). A leader without work is never asked.
 * ``Notarised(id)`` tells the node to execute; ``Finalised(ref)`` that the block and its ancestors are final.
 * The node says ``WorkChanged(True)`` while it knows of unfinished work that the engine cannot see (a held batch that is
-  not yet in the notarised chain, the trailing empty block); the engine adds what it knows itself (a notarised block that is
-  not yet final). Without work no timer runs.
+  not yet in the notarised chain, the trailing empty block); the engine adds what it knows itself (a notarised block
+  that is not yet final). Without work no timer runs.
 """
 
 from __future__ import annotations
@@ -258,6 +258,6 @@ class Engine(Protocol):
         """Once, after construction (from genesis or from what the disk remembers)."""
         ...
 
-    def step(self, input: Input, now_ms: int) -> Sequence[Effect]:
+    def step(self, event: Input, now_ms: int) -> Sequence[Effect]:
         """One input, at one time."""
         ...

@@ -1,4 +1,4 @@
-"""What a node asks its disk to keep. Records go down as effects, in groups that are durable before what follows them."""
+"""What a node asks its disk to keep. Records go down as effects, durable before the effects that follow them."""
 
 from __future__ import annotations
 

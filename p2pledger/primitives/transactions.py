@@ -1,4 +1,4 @@
-"""Transactions and their operations, one at a time: for clients that make them, for the ledger's slow path, for display.
+"""Transactions and their operations, one at a time: for clients that make them, for the slow path, for display.
 
 Whole batches are scanned by the core (``core.scan_batch``), which judges form by the same rules; the tests hold the
 two against each other. Formats: docs/protocol.md, section 4.

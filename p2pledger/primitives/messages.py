@@ -1,0 +1,398 @@
+"""Messages between nodes, and between a client and a node: the payload of each frame (docs/protocol.md, section 9).
+
+Each message is a frozen value with a type number; ``encode`` and ``decode_message`` are the only two ways in and out.
+Objects that are hashed or signed (blocks, votes, batches) travel as bytes, so that their receiver can hash what it got.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from p2pledger.primitives.codec import Fields, Value, decode, encode
+from p2pledger.primitives.errors import PeerFault
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "Answer",
+    "BatchMessage",
+    "BlockMessage",
+    "CertificateMessage",
+    "Chain",
+    "Message",
+    "MissingBatches",
+    "ProposalMessage",
+    "Query",
+    "Settled",
+    "Status",
+    "Submit",
+    "Submitted",
+    "VoteMessage",
+    "WantBatches",
+    "WantBlocks",
+    "WantCertificates",
+    "WantChain",
+    "decode_message",
+]
+
+MAX_MESSAGE_BYTES: Final = 1_048_576
+_MAX_DIGESTS: Final = 64
+_MAX_BLOCKS: Final = 64
+_MAX_SUBMITTED: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base of all messages. ``type`` is the first field of the encoded array, ``count`` the number of fields."""
+
+    type: ClassVar[int]
+    count: ClassVar[int]
+
+    def values(self) -> tuple[Value, ...]:
+        raise NotImplementedError
+
+    def encode(self) -> bytes:
+        return encode((self.type, *self.values()))
+
+    @classmethod
+    def read(cls, fields: Fields) -> Message:
+        raise NotImplementedError
+
+
+# --- between validators ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMessage(Message):
+    """A signed batch, streamed by its maker or sent on request."""
+
+    type: ClassVar[int] = 10
+    count: ClassVar[int] = 2
+    data: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.data,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> BatchMessage:
+        return cls(fields.binary("data"))
+
+
+@dataclass(frozen=True, slots=True)
+class WantBatches(Message):
+    """Asks for batches by digest; answered by BatchMessage or MissingBatches for each."""
+
+    type: ClassVar[int] = 11
+    count: ClassVar[int] = 2
+    digests: tuple[bytes, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.digests,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> WantBatches:
+        return cls(fields.binaries("digests", 32, most=_MAX_DIGESTS))
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalMessage(Message):
+    """A block with its leader's notarise vote."""
+
+    type: ClassVar[int] = 12
+    count: ClassVar[int] = 3
+    block: bytes
+    vote: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.block, self.vote)
+
+    @classmethod
+    def read(cls, fields: Fields) -> ProposalMessage:
+        return cls(fields.binary("block"), fields.binary("vote"))
+
+
+@dataclass(frozen=True, slots=True)
+class VoteMessage(Message):
+    type: ClassVar[int] = 13
+    count: ClassVar[int] = 2
+    vote: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.vote,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> VoteMessage:
+        return cls(fields.binary("vote"))
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateMessage(Message):
+    type: ClassVar[int] = 14
+    count: ClassVar[int] = 2
+    certificate: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.certificate,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> CertificateMessage:
+        return cls(fields.binary("certificate"))
+
+
+@dataclass(frozen=True, slots=True)
+class WantCertificates(Message):
+    """Asks for the certificates of views ``from_view .. to_view``."""
+
+    type: ClassVar[int] = 15
+    count: ClassVar[int] = 3
+    from_view: int
+    to_view: int
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.from_view, self.to_view)
+
+    @classmethod
+    def read(cls, fields: Fields) -> WantCertificates:
+        return cls(fields.integer("from_view"), fields.integer("to_view"))
+
+
+@dataclass(frozen=True, slots=True)
+class WantBlocks(Message):
+    """Asks for blocks by id; answered by BlockMessage for those that are there."""
+
+    type: ClassVar[int] = 16
+    count: ClassVar[int] = 2
+    ids: tuple[bytes, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.ids,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> WantBlocks:
+        return cls(fields.binaries("ids", 32, most=_MAX_BLOCKS))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMessage(Message):
+    type: ClassVar[int] = 17
+    count: ClassVar[int] = 2
+    block: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.block,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> BlockMessage:
+        return cls(fields.binary("block"))
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Message):
+    """Where a node stands: sent when a session opens, when asked by silence, and while there is work."""
+
+    type: ClassVar[int] = 18
+    count: ClassVar[int] = 5
+    final_height: int
+    final_block: bytes
+    view: int
+    has_work: bool
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.final_height, self.final_block, self.view, self.has_work)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Status:
+        return cls(
+            fields.integer("final_height"),
+            fields.binary("final_block", 32),
+            fields.integer("view"),
+            fields.boolean("has_work"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WantChain(Message):
+    """Asks for final blocks from a height on, at most ``limit`` of them."""
+
+    type: ClassVar[int] = 19
+    count: ClassVar[int] = 3
+    from_height: int
+    limit: int
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.from_height, self.limit)
+
+    @classmethod
+    def read(cls, fields: Fields) -> WantChain:
+        return cls(fields.integer("from_height"), fields.integer("limit"))
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Message):
+    """Final blocks in order of height, and a finalisation certificate of the last one, which proves them all."""
+
+    type: ClassVar[int] = 20
+    count: ClassVar[int] = 3
+    blocks: tuple[bytes, ...]
+    certificate: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.blocks, self.certificate)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Chain:
+        return cls(fields.binaries("blocks", most=_MAX_BLOCKS), fields.binary("certificate"))
+
+
+@dataclass(frozen=True, slots=True)
+class MissingBatches(Message):
+    """The peer does not hold these batches (any more): ask somebody else."""
+
+    type: ClassVar[int] = 21
+    count: ClassVar[int] = 2
+    digests: tuple[bytes, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.digests,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> MissingBatches:
+        return cls(fields.binaries("digests", 32, most=_MAX_DIGESTS))
+
+
+# --- between a client and a node ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Message):
+    """Signed transactions for the ledger; answered by one Submitted, and later by Settled for those accepted."""
+
+    type: ClassVar[int] = 30
+    count: ClassVar[int] = 3
+    request: int
+    transactions: tuple[bytes, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.request, self.transactions)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Submit:
+        return cls(fields.integer("request"), fields.binaries("transactions", most=_MAX_SUBMITTED))
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(Message):
+    """One code per transaction: 0 = kept and on its way, otherwise why not. ``retry_after_ms`` goes with *busy*."""
+
+    type: ClassVar[int] = 31
+    count: ClassVar[int] = 4
+    request: int
+    codes: tuple[int, ...]
+    retry_after_ms: int
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.request, self.codes, self.retry_after_ms)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Submitted:
+        request, codes = fields.integer("request"), fields.array("codes", most=_MAX_SUBMITTED)
+        if any(type(code) is not int for code in codes):
+            raise PeerFault("field codes of submitted is not an array of integers", code="malformed")
+        return cls(request, codes, fields.integer("retry_after_ms"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(Message):
+    """Final outcomes of transactions that this client submitted: n ids (n x 32 bytes), n outcomes (n x 4 bytes)."""
+
+    type: ClassVar[int] = 32
+    count: ClassVar[int] = 5
+    height: int
+    time_ms: int
+    ids: bytes
+    codes: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.height, self.time_ms, self.ids, self.codes)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Settled:
+        height, time_ms = fields.integer("height"), fields.integer("time_ms")
+        ids, codes = fields.binary("ids"), fields.binary("codes")
+        if len(ids) % 32 or len(codes) * 8 != len(ids):
+            raise PeerFault("the columns of settled differ in length", code="malformed")
+        return cls(height, time_ms, ids, codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Message):
+    """A question about the final state; ``kind`` names it (docs/protocol.md, section 10)."""
+
+    type: ClassVar[int] = 33
+    count: ClassVar[int] = 4
+    request: int
+    kind: str
+    arguments: tuple[Value, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.request, self.kind, self.arguments)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Query:
+        request, kind = fields.integer("request"), fields.text("kind", most=32)
+        return cls(request, kind, fields.array("arguments", most=_MAX_SUBMITTED))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Message):
+    """The answer to a query: ``code`` "" and the values, or a stable code and one sentence."""
+
+    type: ClassVar[int] = 34
+    count: ClassVar[int] = 4
+    request: int
+    code: str
+    result: tuple[Value, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.request, self.code, self.result)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Answer:
+        request, code = fields.integer("request"), fields.text("code", most=64)
+        return cls(request, code, fields.array("result", most=1_000_000))
+
+
+_MESSAGES: Final[dict[int, type[Message]]] = {
+    kind.type: kind
+    for kind in (
+        BatchMessage,
+        WantBatches,
+        ProposalMessage,
+        VoteMessage,
+        CertificateMessage,
+        WantCertificates,
+        WantBlocks,
+        BlockMessage,
+        Status,
+        WantChain,
+        Chain,
+        MissingBatches,
+        Submit,
+        Submitted,
+        Settled,
+        Query,
+        Answer,
+    )
+}
+
+
+def decode_message(payload: bytes) -> Message:
+    """The message of a frame's payload. PeerFault ``malformed``, ``too_large`` or ``unknown_message``."""
+    values = decode(payload, limit_bytes=MAX_MESSAGE_BYTES, what="message")
+    if type(values) is not tuple or not values or type(values[0]) is not int:
+        raise PeerFault("a message is not an array that starts with its type", code="malformed")
+    kind = _MESSAGES.get(values[0])
+    if kind is None:
+        raise PeerFault(f"message type {values[0]} is unknown", code="unknown_message")
+    fields = Fields(values, what=kind.__name__, count=kind.count, version=kind.type)
+    return kind.read(fields)
