@@ -67,7 +67,7 @@ clean:
 
 $(HOME_STAMP):
 	@set -eu; \
-	for candidate in $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14 python; do \
+	for candidate in $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14 python); do \
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	    if ! "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
 	      echo "make: $$candidate has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; \

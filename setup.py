@@ -48,6 +48,13 @@ def core_extension() -> Extension:
 class BuildCore(build_ext):
     """Builds the extension or, unless it is required, says why not and goes on."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # Time stamps know nothing of another compiler, of sanitizers, or of a build that was interrupted.
+        self.force = True
+        # setuptools hides `inplace` while it builds, and copies to the source folder afterwards.
+        self.is_in_place = bool(self.inplace)
+
     def build_extension(self, ext: Extension) -> None:
         try:
             super().build_extension(ext)
@@ -57,8 +64,10 @@ class BuildCore(build_ext):
             if require_core:
                 raise
             # A library left over from older sources would be worse than none.
-            for stale in Path("p2pledger").glob("_core.*.so"):
-                stale.unlink()
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+            if self.is_in_place or self.editable_mode:
+                for leftover in Path("p2pledger").glob("_core.*.so"):
+                    leftover.unlink()
             print(
                 f"\np2pledger: the compiled core could not be built ({type(failure).__name__}: {failure}).\n"
                 "p2pledger: the installation goes on; the package will run the REFERENCE CORE in plain\n"
