@@ -14,7 +14,8 @@ under TYPE_CHECKING count as well: a floor that needs a name from above for its 
     ledger   consensus     (side by side: an engine orders digests, a ledger executes blocks)
     primitives
     core
-    _core   _reference
+    _core                  (C; takes the errors and value types that both share from the reference)
+    _reference
 
 From primitives to network nothing reads a clock, rolls a die, opens a file or waits: that is what lets the
 simulator and the server drive the very same objects. Only transport.py, which moves bytes, and
@@ -33,7 +34,7 @@ PACKAGE = REPOSITORY / "p2pledger"
 
 # Floor -> what it may import of this package, besides itself. A dotted name opens one module of a floor.
 MAP: dict[str, frozenset[str]] = {
-    "_core": frozenset(),
+    "_core": frozenset({"_reference"}),
     "_reference": frozenset(),
     "core": frozenset({"_core", "_reference"}),
     "primitives": frozenset({"core"}),
