@@ -1,6 +1,5 @@
 """The build: the compiled core where it is required, the reference core where there is no compiler."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -23,14 +22,14 @@ def copy_sources(target: Path) -> Path:
     """What an installation needs, without anything that was built here."""
     built = shutil.ignore_patterns("*.so", "_core.c", "__pycache__")
     shutil.copytree(REPOSITORY / "p2pledger", target / "p2pledger", ignore=built)
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", "README.md"):
+    for name in ("pyproject.toml", "setup.py", "LICENSE"):
         shutil.copy(REPOSITORY / name, target)
     return target
 
 
 @pytest.mark.skipif(not is_core_required(), reason="P2PLEDGER_REQUIRE_CORE is not set: either core may run")
 def test_the_compiled_core_is_the_one_that_is_tested() -> None:
-    assert core.COMPILED, "these tests ran on the reference core; build the core with: make environment"
+    assert core.compiled, "these tests ran on the reference core; build the core with: make environment"
 
 
 def test_a_required_core_that_cannot_be_built_is_an_error(tmp_path: Path) -> None:
@@ -71,11 +70,11 @@ def test_without_a_compiler_it_installs_and_says_that_it_runs_the_reference_core
     assert list((libraries / "p2pledger").glob("_core.*.so")) == []
 
     said = subprocess.run(
-        [home / "bin" / "p2pledger", "version", "--json"],
+        [home / "bin" / "p2pledger", "version"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(said.stdout)["core"]["compiled"] is False
+    assert "reference core" in said.stdout.lower()

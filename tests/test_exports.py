@@ -44,7 +44,7 @@ def test_the_three_lists_of_names_agree() -> None:
         for block in ast.walk(tree)
         if isinstance(block, ast.If)
         for node in block.body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
     lazy = set(p2pledger.__all__) - {"__version__"}
