@@ -1,0 +1,307 @@
+"""The rules of every operation, as docs/protocol.md, section 4 states them; this file is that table in Python.
+
+Each operation has one rule, and all rules have the same shape:
+
+    must_sign(books, operation)   yields, in order, the accounts whose policies must be satisfied. It reads the books
+                                  as they were before the transaction, and refuses where a name leads nowhere.
+    execute(books, operation)     checks in the stated order, the first failure decides, then writes into the books.
+
+and the same headings: *signed by*, *needs*, *changes*, *refuses* (in the order of the checks). Wherever a rule needs an
+account or an asset, that it exists is checked first and that its flags are 0 (else ``restricted``) right after.
+
+The core executes transfer, lock and release in bulk by the same rules (``Branch.execute_plain``); the tests hold the
+two against each other. What changes here changes the protocol.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeVar
+
+from p2pledger.ledger.books import Books
+from p2pledger.ledger.tables import Account, Asset, Holding, Lock, register_of
+from p2pledger.primitives import transactions as tx
+from p2pledger.primitives.codec import U64_MAX
+from p2pledger.primitives.errors import InvalidInput
+from p2pledger.primitives.names import AssetKind, account_opened, isin_is_valid
+from p2pledger.primitives.reasons import Reason, sentence_of
+
+__all__ = ["RULES", "Refused", "Rule", "require_account", "require_asset"]
+
+OperationT = TypeVar("OperationT", bound=tx.Operation, contravariant=True)
+
+_CURRENCY: Final = re.compile(rb"[A-Z]{3}\0{9}")
+
+
+class Refused(InvalidInput):
+    """An operation breaks a rule. Caught where the transaction is executed, and told by its receipt."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(sentence_of(reason), code=reason.title)
+        self.reason = reason
+
+
+def require_account(books: Books, account: bytes) -> Account:
+    """The account; ``unknown_account`` or ``restricted`` otherwise."""
+    row = books.account(account)
+    if row is None:
+        raise Refused(Reason.UNKNOWN_ACCOUNT)
+    if row.flags:
+        raise Refused(Reason.RESTRICTED)
+    return row
+
+
+def require_asset(books: Books, asset: bytes) -> Asset:
+    """The asset; ``unknown_asset`` or ``restricted`` otherwise."""
+    row = _asset_by_name(books, asset)
+    if row.flags:
+        raise Refused(Reason.RESTRICTED)
+    return row
+
+
+def _asset_by_name(books: Books, asset: bytes) -> Asset:
+    """The asset whatever its flags: its issuer is looked up before restrictions are judged."""
+    row = books.asset(asset)
+    if row is None:
+        raise Refused(Reason.UNKNOWN_ASSET)
+    return row
+
+
+def _require_amount(amount: int) -> None:
+    if amount == 0:
+        raise Refused(Reason.ZERO_AMOUNT)
+
+
+def _require_free(holding: Holding, amount: int) -> None:
+    if holding.free < amount:
+        raise Refused(Reason.INSUFFICIENT_FREE)
+
+
+def _require_room(total: int, amount: int) -> None:
+    if total + amount > U64_MAX:
+        raise Refused(Reason.OVERFLOW)
+
+
+class Rule(Protocol[OperationT]):
+    """What every operation has: who must sign it, and what it does."""
+
+    def must_sign(self, books: Books, operation: OperationT, /) -> Iterator[bytes]: ...
+
+    def execute(self, books: Books, operation: OperationT, /) -> None: ...
+
+
+class TransferRule:
+    """Moves free holdings from one account to another.
+
+    signed by   source
+    needs       the target; the asset; the amount free in the source
+    changes     free of the source shrinks, free of the target grows
+    refuses     zero_amount, same_account, unknown_account, unknown_asset, insufficient_free, overflow
+    """
+
+    def must_sign(self, books: Books, operation: tx.Transfer) -> Iterator[bytes]:
+        yield operation.source
+
+    def execute(self, books: Books, operation: tx.Transfer) -> None:
+        source, target, asset, amount = operation.source, operation.target, operation.asset, operation.amount
+        _require_amount(amount)
+        if source == target:
+            raise Refused(Reason.SAME_ACCOUNT)
+        require_account(books, target)
+        require_asset(books, asset)
+        giving, taking = books.holding(asset, source), books.holding(asset, target)
+        _require_free(giving, amount)
+        _require_room(taking.total, amount)
+        books.put_holding(asset, source, Holding(giving.free - amount, giving.locked))
+        books.put_holding(asset, target, Holding(taking.free + amount, taking.locked))
+
+
+class LockRule:
+    """Puts free holdings under a controller, who alone can release them.
+
+    signed by   account
+    needs       the controller; the asset; the amount free in the account
+    changes     free of the account shrinks, locked grows, and with it the controller's lock
+    refuses     zero_amount, same_account, unknown_account, unknown_asset, insufficient_free
+    """
+
+    def must_sign(self, books: Books, operation: tx.Lock) -> Iterator[bytes]:
+        yield operation.account
+
+    def execute(self, books: Books, operation: tx.Lock) -> None:
+        account, asset, amount, controller = (
+            operation.account,
+            operation.asset,
+            operation.amount,
+            operation.controller,
+        )
+        _require_amount(amount)
+        if controller == account:
+            raise Refused(Reason.SAME_ACCOUNT)
+        require_account(books, controller)
+        require_asset(books, asset)
+        holding, lock = books.holding(asset, account), books.lock(asset, account, controller)
+        _require_free(holding, amount)
+        books.put_holding(asset, account, Holding(holding.free - amount, holding.locked + amount))
+        books.put_lock(asset, account, controller, Lock(lock.amount + amount))
+
+
+class ReleaseRule:
+    """Gives locked holdings back to the account that owns them.
+
+    signed by   controller
+    needs       the asset; the amount locked under this controller
+    changes     the controller's lock shrinks, and with it locked of the account; free grows
+    refuses     zero_amount, unknown_asset, insufficient_locked
+    """
+
+    def must_sign(self, books: Books, operation: tx.Release) -> Iterator[bytes]:
+        yield operation.controller
+
+    def execute(self, books: Books, operation: tx.Release) -> None:
+        account, asset, amount, controller = (
+            operation.account,
+            operation.asset,
+            operation.amount,
+            operation.controller,
+        )
+        _require_amount(amount)
+        require_asset(books, asset)
+        lock = books.lock(asset, account, controller)
+        if lock.amount < amount:
+            raise Refused(Reason.INSUFFICIENT_LOCKED)
+        holding = books.holding(asset, account)
+        books.put_lock(asset, account, controller, Lock(lock.amount - amount))
+        books.put_holding(asset, account, Holding(holding.free + amount, holding.locked - amount))
+
+
+class IssueRule:
+    """Creates units of an asset.
+
+    signed by   the asset's issuer
+    needs       the asset, also before the transaction; the target; room below 2^64 in supply and holding
+    changes     issued of the asset grows, free of the target grows
+    refuses     (unknown_asset), zero_amount, restricted, unknown_account, overflow
+    """
+
+    def must_sign(self, books: Books, operation: tx.Issue) -> Iterator[bytes]:
+        yield _asset_by_name(books, operation.asset).issuer
+
+    def execute(self, books: Books, operation: tx.Issue) -> None:
+        asset, target, amount = operation.asset, operation.target, operation.amount
+        _require_amount(amount)
+        row = require_asset(books, asset)
+        require_account(books, target)
+        holding = books.holding(asset, target)
+        _require_room(row.issued, amount)
+        _require_room(holding.total, amount)
+        books.put_asset(asset, replace(row, issued=row.issued + amount))
+        books.put_holding(asset, target, Holding(holding.free + amount, holding.locked))
+
+
+class RedeemRule:
+    """Destroys units of an asset.
+
+    signed by   source, then the asset's issuer
+    needs       the asset, also before the transaction; the amount free in the source
+    changes     redeemed of the asset grows, free of the source shrinks
+    refuses     (unknown_asset), zero_amount, restricted, insufficient_free
+    """
+
+    def must_sign(self, books: Books, operation: tx.Redeem) -> Iterator[bytes]:
+        yield operation.source
+        yield _asset_by_name(books, operation.asset).issuer
+
+    def execute(self, books: Books, operation: tx.Redeem) -> None:
+        asset, source, amount = operation.asset, operation.source, operation.amount
+        _require_amount(amount)
+        row = require_asset(books, asset)
+        holding = books.holding(asset, source)
+        _require_free(holding, amount)
+        books.put_asset(asset, replace(row, redeemed=row.redeemed + amount))
+        books.put_holding(asset, source, Holding(holding.free - amount, holding.locked))
+
+
+class DefineRule:
+    """Makes an asset known in a register.
+
+    signed by   the register's depository, then issuer
+    needs       the register; an instrument of the asset's kind (an ISIN, or a currency code); a name not yet taken
+    changes     a new asset without supply
+    refuses     (unknown_register), bad_isin or bad_currency, asset_exists
+    """
+
+    def must_sign(self, books: Books, operation: tx.Define) -> Iterator[bytes]:
+        register = books.register(register_of(operation.asset))
+        if register is None:
+            raise Refused(Reason.UNKNOWN_REGISTER)
+        yield register.depository
+        yield operation.issuer
+
+    def execute(self, books: Books, operation: tx.Define) -> None:
+        asset, kind, instrument = operation.asset, AssetKind(operation.kind), operation.asset[:12]
+        if kind is AssetKind.SECURITY and not isin_is_valid(instrument.decode("ascii", "replace")):
+            raise Refused(Reason.BAD_ISIN)
+        if kind is AssetKind.MONEY and not _CURRENCY.fullmatch(instrument):
+            raise Refused(Reason.BAD_CURRENCY)
+        if books.asset(asset) is not None:
+            raise Refused(Reason.ASSET_EXISTS)
+        books.put_asset(asset, Asset(kind, operation.decimals, operation.issuer, operation.name))
+
+
+class OpenRule:
+    """Opens an account. Its identifier commits to opener, salt and first policy, so nobody else can take it.
+
+    signed by   opener
+    needs       a policy of version 1; an identifier not yet taken
+    changes     a new account
+    refuses     bad_policy_version, account_exists
+    """
+
+    def must_sign(self, books: Books, operation: tx.Open) -> Iterator[bytes]:
+        yield operation.opener
+
+    def execute(self, books: Books, operation: tx.Open) -> None:
+        account = account_opened(operation.opener, operation.salt, operation.policy.values())
+        if operation.policy.version != 1:
+            raise Refused(Reason.BAD_POLICY_VERSION)
+        if books.account(account) is not None:
+            raise Refused(Reason.ACCOUNT_EXISTS)
+        books.put_account(account, Account(operation.policy))
+
+
+class SetPolicyRule:
+    """Replaces the policy of an account; the present one must agree.
+
+    signed by   account
+    needs       a policy of the next version
+    changes     the account's policy, from the next transaction on
+    refuses     bad_policy_version
+    """
+
+    def must_sign(self, books: Books, operation: tx.SetPolicy) -> Iterator[bytes]:
+        yield operation.account
+
+    def execute(self, books: Books, operation: tx.SetPolicy) -> None:
+        row = require_account(books, operation.account)
+        if operation.policy.version != row.policy.version + 1:
+            raise Refused(Reason.BAD_POLICY_VERSION)
+        books.put_account(operation.account, Account(operation.policy))
+
+
+RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
+    {
+        tx.Transfer: TransferRule(),
+        tx.Lock: LockRule(),
+        tx.Release: ReleaseRule(),
+        tx.Issue: IssueRule(),
+        tx.Redeem: RedeemRule(),
+        tx.Define: DefineRule(),
+        tx.Open: OpenRule(),
+        tx.SetPolicy: SetPolicyRule(),
+    }
+)
+"""The rule of each operation."""

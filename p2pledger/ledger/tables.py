@@ -1,0 +1,286 @@
+"""The tables of the state: their numbers, the form of their keys, and their rows (docs/protocol.md, section 7).
+
+A row is a canonical MessagePack array that starts with its version. Rows are read from the node's own state only: the
+core wrote them, or a certified root vouches for them. One that cannot be read is therefore no peer's fault but a broken
+state, and an ``assert`` stops the node before it goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final, Self
+
+from p2pledger.primitives.codec import U64_MAX, Value, decode, encode
+from p2pledger.primitives.errors import PeerFault
+from p2pledger.primitives.names import AssetKind
+from p2pledger.primitives.policies import Policy
+from p2pledger.primitives.validators import Validator, Validators
+
+__all__ = [
+    "KEY_WIDTHS",
+    "Account",
+    "Asset",
+    "Holding",
+    "Lock",
+    "ParameterRow",
+    "Party",
+    "Register",
+    "ReplayRow",
+    "Table",
+    "ValidatorsRow",
+    "asset_of",
+    "holding_key",
+    "lock_key",
+    "parameter_key",
+    "register_of",
+    "replay_key",
+    "validators_key",
+]
+
+
+class Table(IntEnum):
+    """The tables in use; the state has room for 64."""
+
+    PARAMETERS = 0
+    ACCOUNTS = 1
+    ASSETS = 2
+    HOLDINGS = 3
+    LOCKS = 4
+    REGISTERS = 5
+    PARTIES = 6
+    VALIDATORS = 7
+    REPLAY = 8
+
+
+KEY_WIDTHS: Final[Mapping[int, int]] = MappingProxyType(
+    {
+        Table.PARAMETERS: 2,
+        Table.ACCOUNTS: 32,
+        Table.ASSETS: 16,
+        Table.HOLDINGS: 48,
+        Table.LOCKS: 80,
+        Table.REGISTERS: 4,
+        Table.PARTIES: 32,
+        Table.VALIDATORS: 8,
+        Table.REPLAY: 40,
+    }
+)
+"""Table -> width of its keys in bytes."""
+
+
+def parameter_key(number: int) -> bytes:
+    """``number`` counts the fields of ``Parameters`` from 1."""
+    return number.to_bytes(2, "big")
+
+
+def holding_key(asset: bytes, account: bytes) -> bytes:
+    """The holders of one asset are neighbours."""
+    return asset + account
+
+
+def lock_key(asset: bytes, account: bytes, controller: bytes) -> bytes:
+    """The locks of one holding are neighbours."""
+    return asset + account + controller
+
+
+def validators_key(epoch: int) -> bytes:
+    return epoch.to_bytes(8, "big")
+
+
+def replay_key(valid_until: int, transaction_id: bytes) -> bytes:
+    """Rows sort by the height after which they may be forgotten."""
+    return valid_until.to_bytes(8, "big") + transaction_id
+
+
+def register_of(asset: bytes) -> bytes:
+    """The 4 bytes of the register that keeps an asset."""
+    return asset[12:]
+
+
+def asset_of(key: bytes) -> bytes:
+    """The asset in a key of HOLDINGS or LOCKS."""
+    return key[:16]
+
+
+def _read(row: bytes, what: str, count: int) -> tuple[Value, ...]:
+    """The fields of a row behind its version. AssertionError where the state is broken."""
+    try:
+        values = decode(row, limit_bytes=len(row), what=what)
+    except PeerFault as fault:
+        raise AssertionError(f"the state is broken: a row of {what} cannot be read") from fault
+    assert type(values) is tuple, f"the state is broken: a row of {what} is no array"
+    assert len(values) == count + 1, f"the state is broken: a row of {what} has {len(values)} fields"
+    assert values[0] == 1, f"the state is broken: a row of {what} has version {values[0]}"
+    return values[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRow:
+    """PARAMETERS: one constant of the network."""
+
+    value: int
+
+    def encode(self) -> bytes:
+        return encode((1, self.value))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "PARAMETERS", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """ACCOUNTS: ``flags`` other than 0 restrict the account; ``policy`` says which keys act for it."""
+
+    policy: Policy
+    flags: int = 0
+
+    def encode(self) -> bytes:
+        return encode((1, self.flags, self.policy.values()))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        flags, policy = _read(row, "ACCOUNTS", 2)
+        return cls(Policy(*policy), flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """ASSETS: ``issued`` and ``redeemed`` only grow; what is in circulation is their difference.
+
+    Amounts are in the smallest unit, ``decimals`` places behind the unit that people name.
+    """
+
+    kind: AssetKind
+    decimals: int
+    issuer: bytes
+    name: str
+    issued: int = 0
+    redeemed: int = 0
+    flags: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.redeemed <= self.issued <= U64_MAX, "the supply of an asset is out of range"
+
+    @property
+    def circulating(self) -> int:
+        return self.issued - self.redeemed
+
+    def encode(self) -> bytes:
+        kind, name = int(self.kind), self.name
+        return encode((1, self.flags, kind, self.decimals, self.issuer, self.issued, self.redeemed, name))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        flags, kind, decimals, issuer, issued, redeemed, name = _read(row, "ASSETS", 7)
+        return cls(AssetKind(kind), decimals, issuer, name, issued, redeemed, flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """HOLDINGS: what one account holds of one asset. Free and locked together stay below 2^64.
+
+    ``locked`` is the sum of the account's rows in LOCKS for the asset. A row of zeros is not kept.
+    """
+
+    free: int = 0
+    locked: int = 0
+
+    def __post_init__(self) -> None:
+        assert min(self.free, self.locked) >= 0, "a holding is negative"
+        assert self.free + self.locked <= U64_MAX, "a holding exceeds 64 bits"
+
+    @property
+    def total(self) -> int:
+        return self.free + self.locked
+
+    def encode(self) -> bytes:
+        return encode((1, self.free, self.locked))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "HOLDINGS", 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """LOCKS: what one controller may release of a holding. A row of zero is not kept."""
+
+    amount: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.amount <= U64_MAX, "a lock is out of range"
+
+    def encode(self) -> bytes:
+        return encode((1, self.amount))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "LOCKS", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """REGISTERS: the depository's account, without whose signature no asset enters the register, and a title."""
+
+    depository: bytes
+    name: str
+
+    def encode(self) -> bytes:
+        return encode((1, self.depository, self.name))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "REGISTERS", 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """PARTIES: what a named account is called and which roles it plays."""
+
+    name: str
+    roles: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        return encode((1, self.name, self.roles))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "PARTIES", 2))
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorsRow:
+    """VALIDATORS: the seats of one epoch, sorted by key."""
+
+    members: tuple[Validator, ...]
+
+    def encode(self) -> bytes:
+        return encode((1, [(seat.key, seat.weight, seat.name) for seat in self.members]))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        (seats,) = _read(row, "VALIDATORS", 1)
+        return cls(tuple(Validator(*seat) for seat in seats))
+
+    def validators(self, epoch: int) -> Validators:
+        return Validators(epoch, self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRow:
+    """REPLAY: what became of a transaction that executed with authority: at which height, and its receipt."""
+
+    height: int
+    code: int
+    operation: int
+
+    def encode(self) -> bytes:
+        return encode((1, self.height, self.code, self.operation))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "REPLAY", 3))
