@@ -1,0 +1,237 @@
+"""One SQLite file: how it is opened, what binds it to its owner, and how its errors are told.
+
+Write-ahead log with synchronous=FULL: a commit returns after the log is synced. The identity (format, network, node)
+is written in the transaction that creates the tables, so a file either has all of it or counts as not there yet.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from p2pledger.storage.errors import StorageFailed, UnknownFormat, WrongStore
+from p2pledger.storage.tables import (
+    CHAIN_FILE,
+    CHAIN_INDEXES,
+    CHAIN_TABLES,
+    META,
+    VOTES_FILE,
+    VOTES_TABLES,
+    Column,
+    Table,
+    damage,
+)
+from p2pledger.storage.wal import inspect_wal
+
+__all__ = ["FORMAT_VERSION", "Connection", "FileKind", "is_present", "sync_directory"]
+
+FORMAT_VERSION: Final = 1
+CHECKPOINT_PAGES: int = 1000
+"""The log is copied into the file when it has grown to this (4 MiB). The crash tests set it small."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file is called, how it says what it is, and what stands in it."""
+
+    name: str
+    application_id: int
+    tables: tuple[Table, ...]
+    indexes: tuple[str, ...]
+
+
+CHAIN: Final = FileKind(CHAIN_FILE, int.from_bytes(b"p2lc", "big"), CHAIN_TABLES, CHAIN_INDEXES)
+VOTES_LOG: Final = FileKind(VOTES_FILE, int.from_bytes(b"p2lv", "big"), VOTES_TABLES, ())
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names that were created, renamed or removed in a directory durable."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def translated(file: str) -> Iterator[None]:
+    """Turn what SQLite and the system raise into DamagedStore or StorageFailed that name the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # Errors of the Python module itself (a closed connection) carry no code.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise damage(file, "", f"{file} is damaged", str(error)) from error
+        hint = "Look at the disk and its free space; the store is consistent up to the last acknowledged write"
+        raise StorageFailed(f"{file} cannot be read or written", why=str(error), hint=hint) from error
+    except OSError as error:
+        raise StorageFailed(f"{file} cannot be read or written", why=error.strerror or str(error)) from error
+
+
+class Connection:
+    """A connection that any thread may use, one at a time."""
+
+    def __init__(self, directory: Path, kind: FileKind, *, create: bool = False, read_only: bool = False) -> None:
+        self.kind = kind
+        self.lock = threading.RLock()
+        uri = f"{(directory.resolve() / kind.name).as_uri()}?mode={'rwc' if create else 'rw'}"
+        with translated(kind.name):
+            self._sqlite = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            try:
+                # Python and SQLite may both be built to trust a file's schema; this program wrote it, or it is refused.
+                self._sqlite.execute("PRAGMA trusted_schema = OFF")
+                self._sqlite.execute("PRAGMA cell_size_check = ON")
+                if read_only:
+                    self._sqlite.execute("PRAGMA query_only = ON")
+                else:
+                    self._sqlite.execute("PRAGMA journal_mode = WAL")
+                    self._sqlite.execute("PRAGMA synchronous = FULL")
+                    self._sqlite.execute("PRAGMA fullfsync = ON")
+                    self._sqlite.execute("PRAGMA checkpoint_fullfsync = ON")
+                    self._sqlite.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            except BaseException:
+                self._sqlite.close()
+                raise
+
+    def close(self) -> None:
+        with self.lock:
+            self._sqlite.close()
+
+    def rows(self, sql: str, values: Sequence[Column] = ()) -> list[tuple[Column, ...]]:
+        """All rows of a statement. DamagedStore or StorageFailed."""
+        with self.lock, translated(self.kind.name):
+            return self._sqlite.execute(sql, values).fetchall()
+
+    def row(self, sql: str, values: Sequence[Column] = ()) -> tuple[Column, ...] | None:
+        """The first row of a statement, if there is one."""
+        with self.lock, translated(self.kind.name):
+            found: tuple[Column, ...] | None = self._sqlite.execute(sql, values).fetchone()
+            return found
+
+    def run(self, sql: str, values: Sequence[Column] = ()) -> int:
+        """Execute a statement and return how many rows it changed."""
+        with self.lock, translated(self.kind.name):
+            return self._sqlite.execute(sql, values).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and durable when the block is left without an error."""
+        with self.lock:
+            self.run("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.run("COMMIT")
+            except BaseException:
+                # A failed commit may already have ended the transaction; the first error is the one to tell.
+                if self._sqlite.in_transaction:
+                    try:
+                        self._sqlite.execute("ROLLBACK")
+                    except sqlite3.Error:
+                        pass
+                raise
+
+    def empty_log(self) -> None:
+        """Copy the write-ahead log into the file and cut it to nothing."""
+        self.run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # Identity
+
+    def create(self, meta: dict[str, bytes]) -> None:
+        """Make the tables and say whose they are, in one transaction."""
+        with self.transaction():
+            for table in self.kind.tables:
+                self.run(table.create)
+            for index in self.kind.indexes:
+                self.run(index)
+            for name, value in meta.items():
+                self.set_meta(name, value)
+            self.run(f"PRAGMA application_id = {self.kind.application_id}")
+            self.run(f"PRAGMA user_version = {FORMAT_VERSION}")
+
+    def check_owner(self, network_id: bytes | None, node_key: bytes | None) -> None:
+        """UnknownFormat or WrongStore unless the file is ours; None asks for the format only."""
+        [application_id] = self.row("PRAGMA application_id") or (0,)
+        [version] = self.row("PRAGMA user_version") or (0,)
+        if application_id != self.kind.application_id:
+            raise UnknownFormat(
+                f"{self.kind.name} was not written by p2pledger", why=f"its application id is {application_id:#010x}"
+            )
+        if version != FORMAT_VERSION:
+            raise UnknownFormat(
+                f"{self.kind.name} has format version {version}; {FORMAT_VERSION} is known here",
+                hint="Use the version of p2pledger that wrote it",
+            )
+        owners = (("network", "network_id", network_id), ("node", "node_key", node_key))
+        for noun, name, expected in owners:
+            found = self.meta(name)
+            if expected is not None and found != expected:
+                theirs = "nobody" if found is None else found.hex()
+                raise WrongStore(
+                    f"{self.kind.name} belongs to {noun} {theirs}",
+                    why=f"this is {noun} {expected.hex()}",
+                    hint="Start the node with the directory, genesis and key that belong together",
+                )
+
+    def meta(self, name: str) -> bytes | None:
+        row = self.row(META.select + "WHERE name = ?", (name,))
+        if row is None:
+            return None
+        if not META.is_intact(row):
+            raise damage(self.kind.name, META.name, f"{META.row_name(row)} is damaged", "its checksum does not match")
+        value: bytes = row[1]
+        return value
+
+    def set_meta(self, name: str, value: bytes) -> None:
+        self.run(META.replace, META.seal(name, value))
+
+    def check_pages(self) -> None:
+        """DamagedStore where SQLite finds the structure of the file broken."""
+        findings = [str(row[0]) for row in self.rows("PRAGMA quick_check(3)")]
+        if findings != ["ok"]:
+            raise damage(self.kind.name, "", f"{self.kind.name} is damaged", "; ".join(findings))
+
+
+def is_present(directory: Path, kind: FileKind) -> bool:
+    """Whether the file exists with its tables. One that was being created when the power went counts as not there.
+
+    Removes the log of a file that is gone: SQLite must not apply it to a new one.
+    """
+    path = directory / kind.name
+    with translated(kind.name):
+        if not path.exists() or path.stat().st_size == 0:
+            for suffix in ("-wal", "-shm"):
+                (directory / (kind.name + suffix)).unlink(missing_ok=True)
+            return False
+    connection = Connection(directory, kind, read_only=True)
+    try:
+        [tables] = connection.row("SELECT count(*) FROM sqlite_master") or (0,)
+        [application_id] = connection.row("PRAGMA application_id") or (0,)
+    finally:
+        connection.close()
+    return bool(tables or application_id)
+
+
+def check_log(directory: Path, kind: FileKind) -> str | None:
+    """Look at a write-ahead log before SQLite opens it.
+
+    DamagedStore where synced writes cannot be read; a sentence where the last write did not end; else None.
+    """
+    name = kind.name + "-wal"
+    with translated(name):
+        tail = inspect_wal(directory / name)
+    if tail.is_damaged:
+        why = "its header" if tail.header_is_damaged else f"what follows frame {tail.committed_frames}"
+        raise damage(kind.name, "", f"{name} is damaged", f"{why} is not what was written")
+    if tail.is_interrupted:
+        return (
+            f"The last write to {kind.name} was interrupted and is rolled back "
+            f"({tail.lost_frames} pages after page {tail.committed_frames} of its log)"
+        )
+    return None
