@@ -155,8 +155,8 @@ class Connection:
             self.run(f"PRAGMA application_id = {self.kind.application_id}")
             self.run(f"PRAGMA user_version = {FORMAT_VERSION}")
 
-    def check_owner(self, network_id: bytes | None, node_key: bytes | None) -> None:
-        """UnknownFormat or WrongStore unless the file is ours; None asks for the format only."""
+    def check_format(self) -> None:
+        """UnknownFormat unless this version wrote the file, or could have."""
         [application_id] = self.row("PRAGMA application_id") or (0,)
         [version] = self.row("PRAGMA user_version") or (0,)
         if application_id != self.kind.application_id:
@@ -168,13 +168,16 @@ class Connection:
                 f"{self.kind.name} has format version {version}; {FORMAT_VERSION} is known here",
                 hint="Use the version of p2pledger that wrote it",
             )
-        owners = (("network", "network_id", network_id), ("node", "node_key", node_key))
-        for noun, name, expected in owners:
+
+    def check_owner(self, network_id: bytes, node_key: bytes) -> None:
+        """WrongStore unless the file belongs to this node of this network."""
+        for noun, name, expected in (("network", "network_id", network_id), ("node", "node_key", node_key)):
             found = self.meta(name)
-            if expected is not None and found != expected:
-                theirs = "nobody" if found is None else found.hex()
+            if found is None:
+                raise damage(self.kind.name, META.name, f"{self.kind.name} is damaged", f"it has no {name}")
+            if found != expected:
                 raise WrongStore(
-                    f"{self.kind.name} belongs to {noun} {theirs}",
+                    f"{self.kind.name} belongs to {noun} {found.hex()}",
                     why=f"this is {noun} {expected.hex()}",
                     hint="Start the node with the directory, genesis and key that belong together",
                 )
@@ -225,6 +228,9 @@ def check_log(directory: Path, kind: FileKind) -> str | None:
     """
     name = kind.name + "-wal"
     with translated(name):
+        path = directory / kind.name
+        if not path.exists() or path.stat().st_size == 0:
+            return None  # without its file a log means nothing
         tail = inspect_wal(directory / name)
     if tail.is_damaged:
         why = "its header" if tail.header_is_damaged else f"what follows frame {tail.committed_frames}"

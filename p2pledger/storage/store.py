@@ -189,11 +189,13 @@ class Store:
                     notes.append("votes.db is missing although chain.db is there")
             elif not has_chain:
                 notes.append("chain.db is new: the votes are kept, the blocks come from the peers")
+            votes.check_format()
             votes.check_owner(network_id, node_key)
             chain = cls._open_file(directory, CHAIN, connections, create=not has_chain)
             if not has_chain:
                 chain.create(owner)
                 sync_directory(directory)
+            chain.check_format()
             chain.check_owner(network_id, node_key)
 
             # The votes come first: the way out of a damaged chain.db relies on them.
@@ -436,9 +438,9 @@ class Store:
             if newest is not None:
                 height, block_id, _ = FINALS.open(newest)
                 view = _block(self._block_row(chain, block_id)).view
+            # The newest finalisation proves the newest final block, also where that one has none of its own.
             kept = chain.rows(
-                CERTIFICATES.select + "WHERE kind = ? AND view < ? ORDER BY view DESC LIMIT 1",
-                (int(VoteKind.FINALISE), to_u64(view)),
+                CERTIFICATES.select + "WHERE kind = ? ORDER BY view DESC LIMIT 1", (int(VoteKind.FINALISE),)
             )
             for kind in VoteKind:
                 kept += chain.rows(
@@ -559,7 +561,7 @@ def _verify_file(directory: Path, kind: FileKind) -> Iterator[Finding]:
         yield Finding(kind.name, "", error.what, error.why)
         return
     try:
-        connection.check_owner(None, None)
+        connection.check_format()
         try:
             connection.check_pages()
         except P2PLedgerError as error:
