@@ -8,11 +8,10 @@ records of many steps into one durable group before it sends what came with them
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from p2pledger.primitives.records import Record
+from p2pledger.node.effects import Compute, Effect, Halt, Log, Persist
 
 __all__ = [
     "CLIENT",
@@ -100,16 +99,6 @@ class Computed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
-    """Base of what a peer asks for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Persist(Effect):
-    records: tuple[Record, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Send(Effect):
     """One frame to one session.
 
@@ -132,37 +121,7 @@ class Disconnect(Effect):
 
 
 @dataclass(frozen=True, slots=True)
-class Compute(Effect):
-    """Heavy, pure work: ``run()`` may happen in a thread; its value comes back as ``Computed(job, value)``.
-
-    ``cost_us`` is a rough estimate: the shell runs small jobs at once and large ones in a worker, the simulator
-    charges it to its clock. An exception out of ``run`` is a bug and stops the node.
-    """
-
-    job: int
-    run: Callable[[], Any] = field(repr=False)
-    cost_us: int
-
-
-@dataclass(frozen=True, slots=True)
 class SetTimer(Effect):
     """Send ``TimerFired`` at this time (milliseconds of the same clock as ``now_ms``); replaces the one before."""
 
     at_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Log(Effect):
-    """Something that an operator should be able to read. ``event`` is a stable word; ``fields`` are plain values."""
-
-    level: str
-    event: str
-    fields: tuple[tuple[str, str | int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Halt(Effect):
-    """The node must stop now: going on could break a promise."""
-
-    code: str
-    sentence: str

@@ -1,1 +1,1 @@
-"""Ledger, engine, mempool and chain behind one door."""
+"""Ledger, engine, mempool, batches and chain behind one door."""

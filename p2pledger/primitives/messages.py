@@ -37,7 +37,7 @@ __all__ = [
 
 MAX_MESSAGE_BYTES: Final = 1_048_576
 _MAX_DIGESTS: Final = 64
-_MAX_BLOCKS: Final = 64
+_MAX_BLOCKS: Final = 1_024
 _MAX_SUBMITTED: Final = 4_096
 
 
@@ -188,26 +188,20 @@ class BlockMessage(Message):
 
 @dataclass(frozen=True, slots=True)
 class Status(Message):
-    """Where a node stands: sent when a session opens, when asked by silence, and while there is work."""
+    """Where a node stands: sent when a session opens, and when a peer asks for what it should have by now."""
 
     type: ClassVar[int] = 18
-    count: ClassVar[int] = 5
+    count: ClassVar[int] = 4
     final_height: int
     final_block: bytes
     view: int
-    has_work: bool
 
     def values(self) -> tuple[Value, ...]:
-        return (self.final_height, self.final_block, self.view, self.has_work)
+        return (self.final_height, self.final_block, self.view)
 
     @classmethod
     def read(cls, fields: Fields) -> Status:
-        return cls(
-            fields.integer("final_height"),
-            fields.binary("final_block", 32),
-            fields.integer("view"),
-            fields.boolean("has_work"),
-        )
+        return cls(fields.integer("final_height"), fields.binary("final_block", 32), fields.integer("view"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class Parameters:
     """What the timeout may grow to after nullified views."""
     batch_delay_ms: int = 8
     """How long a node collects transactions before it closes a batch."""
+    block_interval_ms: int = 20
+    """The least time between a block and its parent, so that small blocks do not eat the machine."""
     drop_after_heights: int = 2_000
     """A batch that is not ordered by then may be dropped, if it is also older than drop_after_ms."""
     drop_after_ms: int = 120_000

@@ -1,0 +1,167 @@
+"""Batches that are held: checked, on their way to a final block, or just final.
+
+A batch is judged by its bytes and the network's constants alone (``check_batch``), so all nodes judge it alike. Each
+maker has a *lane* with a bounded number of bytes that are not yet final; what exceeds it is not kept, unless a
+certified block names it. Final batches stay in memory for some heights, for peers that are a little behind; older
+ones are read from the archive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2pledger import core
+from p2pledger.primitives.hashing import BATCH_SIGN_TAG
+from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.validators import Validators
+
+__all__ = ["BadBatch", "BatchPool", "HeldBatch", "Segment", "check_batch", "likely_digest", "limits_of"]
+
+_RECENT_HEIGHTS: Final = 64
+_TAIL_BYTES: Final = 66
+"""A signed batch ends with its signature: 2 bytes of MessagePack head and 64 of signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Transactions ``start .. end`` of an own batch came from this client's session."""
+
+    client: int
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class HeldBatch:
+    """A checked batch. ``segments`` is empty for batches of other makers."""
+
+    data: bytes
+    columns: core.Columns
+    received_ms: int
+    received_height: int
+    segments: tuple[Segment, ...] = ()
+    streamed_ms: int = 0
+
+    @property
+    def digest(self) -> bytes:
+        return self.columns.digest
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class BadBatch:
+    """Why a batch is refused whole."""
+
+    code: str
+    sentence: str
+
+
+def limits_of(parameters: Parameters) -> core.Limits:
+    """The core's limits for scanning, from the network's parameters."""
+    return core.Limits(
+        max_transactions=parameters.max_batch_bytes // 128,
+        max_operations=parameters.max_operations,
+        max_signatures=parameters.max_signatures,
+        max_transaction_bytes=parameters.max_transaction_bytes,
+        max_batch_signatures=parameters.max_batch_signatures,
+    )
+
+
+def likely_digest(data: bytes) -> bytes | None:
+    """The digest of a signed batch that has the right outer form; None where it surely has not.
+
+    Cheap, and good enough to recognise a batch that is held already: only a scan says whether it is a batch at all.
+    """
+    if len(data) <= _TAIL_BYTES or data[:1] != b"\x92" or data[-_TAIL_BYTES:-64] != b"\xc4\x40":
+        return None
+    return core.batch_digest(memoryview(data)[1:-_TAIL_BYTES])
+
+
+def check_batch(
+    data: bytes, network_id: bytes, parameters: Parameters, validators: Validators
+) -> core.Columns | BadBatch:
+    """Form, limits, network, maker and every signature. Pure; takes some 70 us a signature."""
+    if len(data) > parameters.max_batch_bytes:
+        return BadBatch("too_large", f"a batch of {len(data)} bytes exceeds {parameters.max_batch_bytes}")
+    try:
+        columns = core.scan_batch(data, network_id, limits_of(parameters))
+    except core.MalformedBytes as error:
+        return BadBatch(error.code, f"a batch is malformed at byte {error.offset}: {error.code}")
+    if validators.signer_of(columns.maker) is None or columns.epoch != validators.epoch:
+        return BadBatch("unknown_maker", f"{columns.maker.hex()[:16]} makes no batches in epoch {columns.epoch}")
+    flags = core.verify_batch(
+        columns.maker + columns.public_keys,
+        columns.maker_signature + columns.signatures,
+        [BATCH_SIGN_TAG + columns.digest, *columns.messages],
+    )
+    if flags != b"\x01" * (columns.signature_count + 1):
+        bad = flags.index(0)
+        what = "the maker's signature" if bad == 0 else f"transaction signature {bad - 1}"
+        return BadBatch("bad_signature", f"{what} of a batch of {columns.maker.hex()[:16]} is not valid")
+    return columns
+
+
+@dataclass(slots=True)
+class BatchPool:
+    """The batches in memory: *open* (held, not final), in order of arrival, and *recent* (final)."""
+
+    parameters: Parameters
+    open: dict[bytes, HeldBatch] = field(default_factory=dict)
+    recent: dict[bytes, bytes] = field(default_factory=dict)
+    open_bytes: int = 0
+    _lanes: dict[bytes, int] = field(default_factory=dict)
+    _recent_by_height: deque[tuple[int, tuple[bytes, ...]]] = field(default_factory=deque)
+
+    def lane_bytes(self, maker: bytes) -> int:
+        """Bytes of this maker's batches that are held and not final."""
+        return self._lanes.get(maker, 0)
+
+    def has_room(self, maker: bytes, size_bytes: int) -> bool:
+        return self.lane_bytes(maker) + size_bytes <= self.parameters.lane_bytes
+
+    def add(self, batch: HeldBatch) -> None:
+        assert batch.digest not in self.open
+        self.open[batch.digest] = batch
+        self.open_bytes += batch.size_bytes
+        self._lanes[batch.columns.maker] = self.lane_bytes(batch.columns.maker) + batch.size_bytes
+
+    def data(self, digest: bytes) -> bytes | None:
+        """The signed bytes of an open or recently final batch."""
+        held = self.open.get(digest)
+        return held.data if held is not None else self.recent.get(digest)
+
+    def finalise(self, height: int, digests: tuple[bytes, ...]) -> list[HeldBatch]:
+        """The batches of a block that is final and executed; they leave their lanes."""
+        batches = [self._remove(digest) for digest in digests]
+        for batch in batches:
+            self.recent[batch.digest] = batch.data
+        self._recent_by_height.append((height, digests))
+        while self._recent_by_height and self._recent_by_height[0][0] + _RECENT_HEIGHTS < height:
+            for digest in self._recent_by_height.popleft()[1]:
+                self.recent.pop(digest, None)
+        return batches
+
+    def stale(self, height: int, now_ms: int) -> Iterator[bytes]:
+        """Batches that nobody ordered for so long that they may be dropped. Oldest first."""
+        for digest, batch in self.open.items():
+            if (
+                batch.received_height + self.parameters.drop_after_heights > height
+                or batch.received_ms + self.parameters.drop_after_ms > now_ms
+            ):
+                return
+            yield digest
+
+    def drop(self, digest: bytes) -> HeldBatch:
+        return self._remove(digest)
+
+    def _remove(self, digest: bytes) -> HeldBatch:
+        batch = self.open.pop(digest)
+        self.open_bytes -= batch.size_bytes
+        self._lanes[batch.columns.maker] -= batch.size_bytes
+        return batch

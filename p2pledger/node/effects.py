@@ -1,0 +1,94 @@
+"""What a node asks of the peer around it. Obeyed in order, like everything (``p2pledger.network.effects``).
+
+The engine's own effects that concern other nodes (``Broadcast``, ``Send``, ``WantBlock``, ``WantCertificates``,
+``Evidence``, ``Offence``) pass through a node unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2pledger.primitives.records import Record
+
+__all__ = ["Admitted", "Compute", "Effect", "Halt", "Log", "Persist", "Settle", "StreamBatch", "WantBatches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Base of what a node or a peer asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Persist(Effect):
+    """These records must be durable before any later send leaves."""
+
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compute(Effect):
+    """Heavy, pure work: ``run()`` may happen in a thread; its value comes back as ``Computed(job, value)``.
+
+    ``cost_us`` is a rough estimate: the shell runs small jobs at once and large ones in a worker, the simulator
+    charges it to its clock. An exception out of ``run`` is a bug and stops the node.
+    """
+
+    job: int
+    run: Callable[[], Any] = field(repr=False)
+    cost_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Log(Effect):
+    """Something that an operator should be able to read. ``event`` is a stable word; ``fields`` are plain values."""
+
+    level: str
+    event: str
+    fields: tuple[tuple[str, str | int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Halt(Effect):
+    """The node must stop now: going on could break a promise."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch(Effect):
+    """An own batch, to all validators at once. It may be dropped: whoever needs it asks."""
+
+    digest: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WantBatches(Effect):
+    """Batches that a block names and that are not held. ``hints`` are node keys that should have them, best first."""
+
+    digests: tuple[bytes, ...]
+    hints: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Effect):
+    """What became of a client's submission: one code per transaction, 0 = kept."""
+
+    client: int
+    request: int
+    codes: tuple[int, ...]
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Effect):
+    """Final outcomes for a client: ids (n x 32 bytes) and codes (n x 4 bytes)."""
+
+    client: int
+    height: int
+    time_ms: int
+    ids: bytes
+    codes: bytes

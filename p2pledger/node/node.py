@@ -1,0 +1,764 @@
+"""A node: ledger, consensus engine, mempool, batches and chain behind one door.
+
+What happens to a transaction here, from top to bottom of this file:
+
+1. A client submits it (``submit``). A ``Compute`` checks form and signatures; then it waits in the mempool.
+2. The mempool is cut into batches (``_close_batches``). A batch is streamed to all validators at once, ahead of any
+   ordering, and made durable.
+3. A batch from a peer (``receive_batch``) is checked by a ``Compute``, held, and made durable.
+4. When the engine asks for a block (``_try_build``) the leader names the digests of batches that it holds and that the
+   parent's ancestry does not order yet. When it asks for a verdict (``_try_checks``) the node waits until it holds
+   every batch and has executed the parent, and then compares.
+5. A certified block is executed on a branch (``_execute``), when its parent is.
+6. A block that is final and executed becomes the new root (``_finalise``); its clients are told.
+
+A node never waits: what cannot go on yet is kept in ``_checks``, ``_build`` or the chain, and every event that could
+help ends in ``_settle``, which tries all of them again until nothing moves.
+
+Promises. Nobody proposes or votes on a parent that is not executed. A notarise vote comes after the records of its
+block and batches in the order of effects. A node whose root differs from a certified one stops and says so.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from p2pledger import core
+from p2pledger.consensus import engine as consensus
+from p2pledger.consensus.simplex import Recovered, Simplex
+from p2pledger.ledger.genesis_state import genesis_state
+from p2pledger.ledger.tables import ReplayRow, Table, replay_key
+from p2pledger.ledger.transition import Outcome, execute_block
+from p2pledger.node.archive import Archive, Recovery
+from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of
+from p2pledger.node.chain import Chain, Entry
+from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, Settle, StreamBatch, WantBatches
+from p2pledger.node.mempool import Candidate, Mempool, check_transactions
+from p2pledger.primitives.blocks import Block, Header, sign_batch
+from p2pledger.primitives.errors import NodeStopped
+from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.hashing import ZERO_HASH
+from p2pledger.primitives.keys import Keypair
+from p2pledger.primitives.reasons import Reason
+from p2pledger.primitives.records import BatchRecord, FinalRecord, ForgetRecord, ReceiptsRecord
+from p2pledger.primitives.votes import Certificate, Vote
+
+__all__ = ["Node"]
+
+_SIGNATURE_US: Final = 70
+_EXECUTE_US: Final = 8
+_STREAM_AGAIN_MS: Final = 1_000
+"""An own batch that nobody ordered for so long is streamed again."""
+_FORGET_EVERY: Final = 256
+"""Heights between two cleanings of the disk."""
+
+NodeEffect = Effect | consensus.Effect
+
+
+class Node:
+    """The state machine of one node. Every public method returns effects, to be obeyed in order."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        keypair: Keypair,
+        *,
+        archive: Archive,
+        recovery: Recovery | None = None,
+        quorum: int | None = None,
+    ) -> None:
+        """``quorum`` overrides the engine's quorum: for tests that must see it fail, and for nothing else."""
+        self.genesis = genesis
+        self.keypair = keypair
+        self.parameters = genesis.parameters
+        self.validators = genesis.validator_set
+        self.network_id = genesis.network_id
+        self.archive = archive
+        recovery = recovery or Recovery()
+        self.chain = _replay(genesis, archive, recovery)
+        self.certified: tuple[Outcome, int] | None = None
+        """The newest outcome whose roots a final header carries, and its height."""
+        self.pool = BatchPool(self.parameters)
+        self.mempool = Mempool(self.parameters)
+        self.newest_finalisation: Certificate | None = None
+        self.refused_batches = 0
+        self.transactions_final = 0
+        self._now_ms = 0
+        self._out: list[NodeEffect] = []
+        self._jobs: dict[int, Callable[[Any], None]] = {}
+        self._job_count = 0
+        self._checks: dict[bytes, Block] = {}
+        self._build: consensus.Build | None = None
+        self._tip = self.chain.root
+        self._has_work = False
+        self._engine_inputs: deque[consensus.Input] = deque()
+        self._engine_timer_ms: int | None = None
+        self._build_timer_ms: int | None = None
+        self._sequence = 0
+        self._own_pending: set[bytes] = set()
+        self._watchers: dict[bytes, list[int]] = {}
+        self._submissions: list[tuple[int, int, tuple[bytes, ...]]] = []
+        self._submitting = False
+        self._checking: dict[bytes, int] = {}
+        self._checking_bytes: dict[bytes, int] = {}
+        self._dropped_lane = 0
+        self._recover_blocks(recovery)
+        self._recover_batches(recovery)
+        self._engine = self._make_engine(recovery, quorum)
+
+    # --- what the peer reads ------------------------------------------------------------------------------------
+
+    @property
+    def final_height(self) -> int:
+        return self.chain.root.block.height
+
+    @property
+    def final_block(self) -> Block:
+        """The newest block that is final and executed."""
+        return self.chain.root.block
+
+    @property
+    def final_outcome(self) -> Outcome:
+        assert self.chain.root.outcome is not None
+        return self.chain.root.outcome
+
+    @property
+    def final_version(self) -> core.Version:
+        """The state after the newest final block: frozen, safe to read from any thread."""
+        return self.final_outcome.version
+
+    @property
+    def view(self) -> int:
+        return self._engine.view
+
+    @property
+    def dropped_lane_batches(self) -> int:
+        """Batches that were not kept because their maker's lane was full."""
+        return self._dropped_lane
+
+    @property
+    def next_timer_ms(self) -> int | None:
+        """When ``tick`` is due."""
+        times = [self._engine_timer_ms, self._build_timer_ms]
+        if self.mempool.oldest_ms is not None and self._lane_has_room():
+            times.append(self.mempool.oldest_ms + self.parameters.batch_delay_ms)
+        own = [batch.streamed_ms for batch in self.pool.open.values() if batch.streamed_ms]
+        if own:
+            times.append(min(own) + _STREAM_AGAIN_MS)
+        return min((time for time in times if time is not None), default=None)
+
+    def block(self, block_id: bytes) -> bytes | None:
+        """The bytes of a block that is known, for peers."""
+        entry = self.chain.get(block_id)
+        return entry.block.encode() if entry is not None else self.archive.block(block_id)
+
+    def batch(self, digest: bytes) -> bytes | None:
+        """The bytes of a batch that is held or final, for peers."""
+        return self.pool.data(digest) or self.archive.batch(digest)
+
+    # --- inputs ---------------------------------------------------------------------------------------------------
+
+    def start(self, now_ms: int) -> list[NodeEffect]:
+        """Once, before all else."""
+        self._now_ms = now_ms
+        # Sequences only name batches of one maker; the clock makes them grow over restarts without a disk.
+        self._sequence = now_ms
+        self._engine_did(self._engine.start(now_ms))
+        return self._settle()
+
+    def tick(self, now_ms: int) -> list[NodeEffect]:
+        """The time of ``next_timer_ms`` has come, or some other."""
+        self._now_ms = now_ms
+        if self._engine_timer_ms is not None and now_ms >= self._engine_timer_ms:
+            self._engine_timer_ms = None
+            self._tell_engine(consensus.TimerFired())
+        if self._build_timer_ms is not None and now_ms >= self._build_timer_ms:
+            self._build_timer_ms = None
+        for batch in self.pool.open.values():
+            if batch.streamed_ms and now_ms >= batch.streamed_ms + _STREAM_AGAIN_MS:
+                batch.streamed_ms = now_ms
+                self._out.append(StreamBatch(batch.digest, batch.data))
+        return self._settle()
+
+    def engine_input(self, event: consensus.Input, now_ms: int) -> list[NodeEffect]:
+        """Something for the engine from a peer: a proposal, vote, certificate, block, or a wish for certificates."""
+        self._now_ms = now_ms
+        match event:
+            case consensus.ProposalArrived(_, proposal):
+                self.chain.add(proposal.block)
+            case consensus.BlockArrived(block):
+                self.chain.add(block)
+        self._tell_engine(event)
+        return self._settle()
+
+    def chain_arrived(
+        self, blocks: list[Block], certificate: Certificate, sender: bytes, now_ms: int
+    ) -> list[NodeEffect]:
+        """Final blocks from a peer: linked to our root, up to one that the finalisation proves. The peer checked that.
+
+        They are final at once; the engine, which may know of a much later finalisation already, follows.
+        """
+        self._now_ms = now_ms
+        for block in blocks:
+            entry = self.chain.add(block)
+            if entry is not None:
+                entry.certified = entry.final = True
+        self._tell_engine(consensus.CertificateArrived(sender, certificate))
+        return self._settle()
+
+    def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
+        """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
+        self._now_ms = now_ms
+        size_bytes = sum(map(len, transactions))
+        waiting = sum(sum(map(len, queued)) for _, _, queued in self._submissions)
+        if not self.mempool.has_room(client, size_bytes + waiting):
+            codes = (int(Reason.BUSY),) * len(transactions)
+            self._out.append(Admitted(client, request, codes, self._retry_after_ms()))
+        else:
+            self._submissions.append((client, request, transactions))
+        return self._settle()
+
+    def receive_batch(self, data: bytes, sender: bytes, *, wanted: bool, now_ms: int) -> list[NodeEffect]:
+        """A batch from a peer. ``wanted``: it was asked for, because a block names it, so the lane does not matter."""
+        self._now_ms = now_ms
+        digest = likely_digest(data)
+        if digest is None:
+            self._offend(sender, "malformed_batch", "a batch has not the form of one")
+        elif digest not in self.pool.open and digest not in self.pool.recent and digest not in self._checking:
+            if self.archive.batch(digest) is None:
+                self._check_batch(digest, data, sender, wanted=wanted)
+        return self._settle()
+
+    def computed(self, job: int, result: Any, now_ms: int) -> list[NodeEffect]:
+        """The result of a ``Compute``."""
+        self._now_ms = now_ms
+        self._jobs.pop(job)(result)
+        return self._settle()
+
+    def close_client(self, client: int) -> None:
+        """A client's session has ended; nobody is left to be told."""
+        for watchers in self._watchers.values():
+            while client in watchers:
+                watchers.remove(client)
+
+    # --- 1, 2: from clients into batches --------------------------------------------------------------------------
+
+    def _check_submissions(self) -> None:
+        """One job at a time over everything that waits: under load the jobs grow and their overhead does not."""
+        if self._submitting or not self._submissions:
+            return
+        submissions, self._submissions = self._submissions, []
+        self._submitting = True
+        joined = tuple(data for _, _, transactions in submissions for data in transactions)
+        network_id, parameters = self.network_id, self.parameters
+
+        def run() -> list[Candidate | Reason]:
+            return check_transactions(joined, network_id, parameters)
+
+        def done(results: list[Candidate | Reason]) -> None:
+            self._submitting = False
+            at = 0
+            for client, request, transactions in submissions:
+                self._admit(client, request, results[at : at + len(transactions)])
+                at += len(transactions)
+
+        self._compute(run, done, cost_us=2 * _SIGNATURE_US * len(joined))
+
+    def _admit(self, client: int, request: int, results: list[Candidate | Reason]) -> None:
+        codes: list[int] = []
+        known: list[tuple[Candidate, ReplayRow]] = []
+        retry_after_ms = 0
+        for result in results:
+            reason = result if isinstance(result, Reason) else self._judge(client, result, known)
+            if reason is Reason.OK:
+                assert isinstance(result, Candidate)
+                self.mempool.add(client, result, self._now_ms)
+                self._own_pending.add(result.id)
+            elif reason is Reason.BUSY:
+                retry_after_ms = self._retry_after_ms()
+            codes.append(int(reason))
+        self._out.append(Admitted(client, request, tuple(codes), retry_after_ms))
+        for candidate, row in known:
+            code = row.code.to_bytes(2, "big") + row.operation.to_bytes(2, "big")
+            self._out.append(Settle(client, row.height, self.final_block.header.time_ms, candidate.id, code))
+
+    def _judge(self, client: int, candidate: Candidate, known: list[tuple[Candidate, ReplayRow]]) -> Reason:
+        """What can be said of a checked transaction before it is ordered."""
+        if candidate.id in self._own_pending:
+            self._watchers.setdefault(candidate.id, []).append(client)
+            return Reason.ALREADY_PENDING
+        if candidate.valid_until <= self.final_height:
+            return Reason.EXPIRED
+        # A height of slack: the node may be a little behind those that will execute it.
+        if candidate.valid_until > self.final_height + 1 + self.parameters.replay_window:
+            return Reason.TOO_FAR_AHEAD
+        row = self.final_version.get(Table.REPLAY, replay_key(candidate.valid_until, candidate.id))
+        if row is not None:
+            known.append((candidate, ReplayRow.decode(row)))
+            return Reason.DUPLICATE
+        return Reason.OK if self.mempool.has_room(client, len(candidate.data)) else Reason.BUSY
+
+    def _retry_after_ms(self) -> int:
+        return max(100, 4 * self.parameters.block_interval_ms)
+
+    def _lane_has_room(self) -> bool:
+        return self.pool.has_room(self.keypair.public_key, self.parameters.max_batch_bytes)
+
+    def _close_batches(self) -> None:
+        oldest_ms = self.mempool.oldest_ms
+        while oldest_ms is not None and self._lane_has_room():
+            if not self.mempool.fills_batch and self._now_ms < oldest_ms + self.parameters.batch_delay_ms:
+                return
+            transactions, segments = self.mempool.take_batch(self._now_ms)
+            self._sequence += 1
+            maker = self.keypair.public_key
+            batch = core.encode_batch(self.network_id, maker, self.validators.epoch, self._sequence, transactions)
+            data = sign_batch(batch, self.keypair)
+            columns = core.scan_batch(data, self.network_id, limits_of(self.parameters))
+            held = HeldBatch(data, columns, self._now_ms, self.final_height, segments, streamed_ms=self._now_ms)
+            self._out.append(StreamBatch(held.digest, data))
+            self._hold(held)
+            oldest_ms = self.mempool.oldest_ms
+
+    # --- 3: batches from peers ------------------------------------------------------------------------------------
+
+    def _check_batch(self, digest: bytes, data: bytes, sender: bytes, *, wanted: bool) -> None:
+        """The lane is charged to whoever sent it until the check has said who made it."""
+        in_check = self._checking_bytes.get(sender, 0)
+        if not wanted and not self.pool.has_room(sender, in_check + len(data)):
+            self._drop_batch(sender)
+            return
+        self._checking[digest] = len(data)
+        self._checking_bytes[sender] = in_check + len(data)
+        network_id, parameters, validators = self.network_id, self.parameters, self.validators
+
+        def run() -> core.Columns | BadBatch:
+            return check_batch(data, network_id, parameters, validators)
+
+        def done(result: core.Columns | BadBatch) -> None:
+            del self._checking[digest]
+            self._checking_bytes[sender] -= len(data)
+            if isinstance(result, BadBatch):
+                self.refused_batches += 1
+                self._offend(sender, result.code, result.sentence)
+            elif not wanted and not self.pool.has_room(result.maker, len(data)):
+                self._drop_batch(result.maker)
+            elif result.digest not in self.pool.open and result.digest not in self.pool.recent:
+                self._hold(HeldBatch(data, result, self._now_ms, self.final_height))
+
+        # A transaction of two signatures takes some 500 bytes.
+        self._compute(run, done, cost_us=len(data) // 250 * _SIGNATURE_US)
+
+    def _drop_batch(self, maker: bytes) -> None:
+        self._dropped_lane += 1
+        if self._dropped_lane & (self._dropped_lane - 1) == 0:
+            fields = (("maker", maker.hex()[:16]), ("dropped", self._dropped_lane))
+            self._out.append(Log("warning", "lane_full", fields))
+
+    def _hold(self, held: HeldBatch) -> None:
+        self.pool.add(held)
+        record = BatchRecord(held.digest, held.columns.maker, held.columns.sequence, held.data)
+        self._out.append(Persist((record,)))
+
+    # --- 4: verdicts and proposals for the engine -----------------------------------------------------------------
+
+    def _try_checks(self) -> bool:
+        """Answer the engine about proposed blocks, as far as it is possible by now. True if something was answered."""
+        answered = False
+        for block_id, block in list(self._checks.items()):
+            verdict = self._verdict(block)
+            if verdict is None:
+                continue
+            del self._checks[block_id]
+            if verdict:
+                fields = (("height", block.height), ("view", block.header.view), ("reason", verdict))
+                self._out.append(Log("warning", "block_refused", fields))
+            self._tell_engine(consensus.Checked(block.header.view, block_id, not verdict))
+            answered = True
+        return answered
+
+    def _verdict(self, block: Block) -> str | None:
+        """Why a proposed block may not be voted for, "" if it may, None as long as that is open."""
+        header = block.header
+        if block.height <= self.final_height:
+            return "old_height"
+        if header.time_ms > self._now_ms + self.parameters.max_drift_ms:
+            return "time_ahead"
+        if len(block.digests) > self.parameters.max_block_batches:
+            return "too_many_batches"
+        parent = self.chain.get(header.parent)
+        if parent is None or parent.outcome is None or not self.chain.descends_from_root(parent):
+            return None
+        if header.time_ms <= parent.block.header.time_ms:
+            return "time_not_after_parent"
+        if (header.parent_state_root, header.parent_receipts_root) != _roots(parent.outcome):
+            return "foreign_state_root"
+        missing = []
+        size_bytes = 0
+        for digest in block.digests:
+            held = self.pool.open.get(digest)
+            if held is None:
+                if digest in self.pool.recent or self.archive.batch(digest) is not None:
+                    return "batch_already_ordered"
+                missing.append(digest)
+            else:
+                size_bytes += held.size_bytes
+                if self.chain.orders(parent, digest):
+                    return "batch_already_ordered"
+        if size_bytes > self.parameters.block_bytes:
+            return "too_large"
+        if missing:
+            self._want_batches(missing, (header.proposer,))
+            return None
+        return ""
+
+    def _want_batches(self, digests: list[bytes], hints: tuple[bytes, ...]) -> None:
+        wanted = tuple(digest for digest in digests if digest not in self._checking)
+        if wanted:
+            self._out.append(WantBatches(wanted, hints))
+
+    def _try_build(self) -> bool:
+        """Build the block that the engine asked for, once the parent is executed and the interval has passed."""
+        build = self._build
+        if build is None:
+            return False
+        parent = self.chain.get(build.parent.id)
+        if parent is None or parent.outcome is None:
+            return False
+        due_ms = parent.block.header.time_ms + self.parameters.block_interval_ms
+        if self._now_ms < due_ms:
+            self._build_timer_ms = due_ms
+            return False
+        self._build = None
+        self._build_timer_ms = None
+        digests = self._digests_for(parent)
+        if not digests and not parent.digests and parent.final:
+            self._tell_engine(consensus.Built(build.view, None))
+            return True
+        state_root, receipts_root = _roots(parent.outcome)
+        header = Header(
+            network_id=self.network_id,
+            epoch=self.validators.epoch,
+            view=build.view,
+            height=parent.block.height + 1,
+            parent=parent.block.id,
+            time_ms=max(self._now_ms, parent.block.header.time_ms + 1),
+            proposer=self.keypair.public_key,
+            batches_root=core.merkle_root(digests),
+            parent_state_root=state_root,
+            parent_receipts_root=receipts_root,
+            validators_hash=self.validators.hash,
+        )
+        block = Block(header, tuple(digests))
+        self.chain.add(block)
+        self._tell_engine(consensus.Built(build.view, block))
+        return True
+
+    def _digests_for(self, parent: Entry) -> list[bytes]:
+        """Held batches that the parent's ancestry does not order, oldest first, within the capacity of a block."""
+        ordered: set[bytes] = set()
+        for ancestor in self.chain.ancestry(parent):
+            ordered |= ancestor.digests
+        room = self.parameters.block_bytes
+        digests: list[bytes] = []
+        for digest, held in self.pool.open.items():
+            if digest in ordered:
+                continue
+            if held.size_bytes > room or len(digests) == self.parameters.max_block_batches:
+                break
+            room -= held.size_bytes
+            digests.append(digest)
+        return digests
+
+    # --- 5: execution ---------------------------------------------------------------------------------------------
+
+    def _try_execute(self) -> None:
+        for entry in self.chain.ready():
+            self._execute(entry)
+
+    def _execute(self, entry: Entry) -> None:
+        block, header = entry.block, entry.block.header
+        parent = self.chain.parent(entry)
+        assert parent is not None and parent.outcome is not None
+        if (header.parent_state_root, header.parent_receipts_root) != _roots(parent.outcome):
+            self._out.append(
+                Halt(
+                    "foreign_state_root",
+                    f"the state after height {parent.block.height} has root {parent.outcome.state_root.hex()} here, but a "
+                    f"certified block says {header.parent_state_root.hex()}: this node's books differ from the network's",
+                )
+            )
+            entry.executing = True
+            return
+        missing = [digest for digest in block.digests if digest not in self.pool.open]
+        if missing:
+            # The voters of a certified block hold its batches; the proposer surely did.
+            self._want_batches(missing, (header.proposer,))
+            return
+        entry.executing = True
+        columns = [self.pool.open[digest].columns for digest in block.digests]
+        version, parameters = parent.outcome.version, self.parameters
+
+        def run() -> Outcome:
+            return execute_block(version, columns, height=block.height, time_ms=header.time_ms, parameters=parameters)
+
+        def done(outcome: Outcome) -> None:
+            entry.executing = False
+            entry.outcome = outcome
+
+        count = sum(item.count for item in columns)
+        self._compute(run, done, cost_us=100 + count * _EXECUTE_US)
+
+    # --- 6: finality ----------------------------------------------------------------------------------------------
+
+    def _try_finalise(self) -> bool:
+        entry = self.chain.next_final()
+        if entry is None:
+            return False
+        self._finalise(entry)
+        return True
+
+    def _finalise(self, entry: Entry) -> None:
+        block, outcome = entry.block, entry.outcome
+        assert outcome is not None
+        self.certified = (self.final_outcome, self.final_height)
+        self.chain.advance(entry)
+        records = (FinalRecord(block.height, block.id), ReceiptsRecord(block.height, block.id, outcome.codes))
+        self._out.append(Persist(records))
+        self.transactions_final += len(outcome)
+        at = 0
+        for held in self.pool.finalise(block.height, block.digests):
+            count = held.columns.count
+            if held.segments or self._watchers:
+                self._tell_clients(block, held, outcome.codes[4 * at : 4 * (at + count)])
+            at += count
+        if block.height % _FORGET_EVERY == 0:
+            self._forget()
+
+    def _tell_clients(self, block: Block, held: HeldBatch, codes: bytes) -> None:
+        ids = held.columns.ids
+        codes = self._resolve_duplicates(held.columns, codes)
+        for segment in held.segments:
+            cut = ids[32 * segment.start : 32 * segment.end]
+            outcome = codes[4 * segment.start : 4 * segment.end]
+            self._out.append(Settle(segment.client, block.height, block.header.time_ms, cut, outcome))
+        if held.segments:
+            self._own_pending.difference_update(ids[at : at + 32] for at in range(0, len(ids), 32))
+        if self._watchers:
+            for index in range(held.columns.count):
+                identifier = ids[32 * index : 32 * index + 32]
+                for client in self._watchers.pop(identifier, ()):
+                    code = codes[4 * index : 4 * index + 4]
+                    self._out.append(Settle(client, block.height, block.header.time_ms, identifier, code))
+
+    def _resolve_duplicates(self, columns: core.Columns, codes: bytes) -> bytes:
+        """A transaction that came in twice has one outcome, the first; its clients are told that one."""
+        if Reason.DUPLICATE not in codes[1::4]:
+            return codes
+        resolved = bytearray(codes)
+        for index in range(columns.count):
+            if codes[4 * index : 4 * index + 2] == b"\x00\x03":
+                key = replay_key(columns.valid_until(index), columns.ids[32 * index : 32 * index + 32])
+                row = self.final_version.get(Table.REPLAY, key)
+                if row is not None:
+                    first = ReplayRow.decode(row)
+                    resolved[4 * index : 4 * index + 4] = first.code.to_bytes(2, "big") + first.operation.to_bytes(
+                        2, "big"
+                    )
+        return bytes(resolved)
+
+    def _forget(self) -> None:
+        """Drop batches that nobody ordered for long, in memory and on disk, and old blocks and certificates there."""
+        stale = tuple(self.pool.stale(self.final_height, self._now_ms))
+        for digest in stale:
+            held = self.pool.drop(digest)
+            if held.segments:
+                ids = held.columns.ids
+                self._own_pending.difference_update(ids[at : at + 32] for at in range(0, len(ids), 32))
+        if stale:
+            self._out.append(Log("warning", "batches_dropped", (("count", len(stale)),)))
+        self._out.append(Persist((ForgetRecord(stale, self.final_block.header.view),)))
+
+    # --- the engine -----------------------------------------------------------------------------------------------
+
+    def _tell_engine(self, event: consensus.Input) -> None:
+        """One input after the other: what the engine's effects make of it waits until they are all obeyed."""
+        self._engine_inputs.append(event)
+        if len(self._engine_inputs) > 1:
+            return
+        while self._engine_inputs:
+            self._engine_did(self._engine.step(self._engine_inputs[0], self._now_ms))
+            self._engine_inputs.popleft()
+
+    def _engine_did(self, effects: Sequence[consensus.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case consensus.Persist(records):
+                    self._out.append(Persist(records))
+                case consensus.SetTimer(at_ms):
+                    self._engine_timer_ms = at_ms
+                case consensus.Check(block):
+                    self.chain.add(block)
+                    self._checks[block.id] = block
+                case consensus.Build():
+                    self._build = effect
+                case consensus.Notarised(ref, _):
+                    self._certify(ref, final=False)
+                case consensus.Finalised(ref, certificate):
+                    self.newest_finalisation = certificate
+                    self._certify(ref, final=True)
+                case consensus.WantBlock(block_id, _):
+                    data = self.block(block_id)
+                    if data is None:
+                        self._out.append(effect)
+                    else:
+                        self._tell_engine(consensus.BlockArrived(Block.decode(data)))
+                case consensus.Contradiction(first, second):
+                    self._out.append(Halt("finality_violated", f"{_said(first)} and {_said(second)} cannot both be"))
+                case _:
+                    self._out.append(effect)
+
+    def _certify(self, ref: consensus.BlockRef, *, final: bool) -> None:
+        entry = self.chain.get(ref.id)
+        if entry is None:
+            return  # at or below the root
+        entry.certified = True
+        if final:
+            for ancestor in self.chain.ancestry(entry):
+                ancestor.certified = ancestor.final = True
+        if ref.view > self._tip.block.header.view:
+            self._tip = entry
+
+    def _update_work(self) -> bool:
+        """Tell the engine when there begins, or ceases, to be work that it cannot see. True if it was told."""
+        tip = self._tip
+        has_work = bool(tip.digests) or bool(self._digests_for(tip))
+        if has_work == self._has_work:
+            return False
+        self._has_work = has_work
+        self._tell_engine(consensus.WorkChanged(has_work))
+        return True
+
+    # --- plumbing -------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> list[NodeEffect]:
+        """Let everything move that can; then hand over the effects."""
+        self._check_submissions()
+        self._close_batches()
+        moving = True
+        while moving:
+            self._try_execute()
+            moving = self._try_finalise()
+            moving |= self._try_checks()
+            moving |= self._try_build()
+            moving |= self._update_work()
+        effects, self._out = self._out, []
+        return effects
+
+    def _compute(self, run: Callable[[], Any], done: Callable[[Any], None], *, cost_us: int) -> None:
+        self._job_count += 1
+        self._jobs[self._job_count] = done
+        self._out.append(Compute(self._job_count, run, cost_us))
+
+    def _offend(self, sender: bytes, code: str, sentence: str) -> None:
+        fields = (("peer", sender.hex()[:16]), ("sentence", sentence))
+        self._out.append(Log("warning", code, fields))
+        self._out.append(consensus.Offence(sender, code))
+
+    # --- start ----------------------------------------------------------------------------------------------------
+
+    def _recover_blocks(self, recovery: Recovery) -> None:
+        for data in recovery.blocks:
+            self.chain.add(Block.decode(data))
+
+    def _recover_batches(self, recovery: Recovery) -> None:
+        """Batches that were held when the node stopped: they were checked before they were written."""
+        for data in recovery.batches:
+            columns = core.scan_batch(data, self.network_id, limits_of(self.parameters))
+            if columns.digest not in self.pool.open:
+                self.pool.add(HeldBatch(data, columns, 0, self.final_height))
+
+    def _make_engine(self, recovery: Recovery, quorum: int | None) -> Simplex:
+        return Simplex(
+            network_id=self.network_id,
+            validators=self.validators,
+            keypair=self.keypair,
+            recovered=Recovered(
+                final=consensus.BlockRef.of(self.final_block.header),
+                votes=tuple(Vote.decode(data) for data in recovery.votes),
+                certificates=tuple(Certificate.decode(data) for data in recovery.certificates),
+                blocks=tuple(Block.decode(data) for data in recovery.blocks),
+            ),
+            view_timeout_ms=self.parameters.view_timeout_ms,
+            view_timeout_cap_ms=self.parameters.view_timeout_cap_ms,
+            may_vote=recovery.may_vote,
+            quorum=quorum,
+        )
+
+
+def _said(certificate: Certificate) -> str:
+    what = f"block {certificate.block.hex()[:16]}" if certificate.block != ZERO_HASH else "no block"
+    return f"view {certificate.view} {certificate.kind.name.lower()}d {what}"
+
+
+def _roots(outcome: Outcome) -> tuple[bytes, bytes]:
+    return outcome.state_root, outcome.receipts_root
+
+
+def _replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> Chain:
+    """The chain's root as the disk remembers it: a snapshot or the genesis, and the final blocks after it executed."""
+    limits = limits_of(genesis.parameters)
+    version, height = genesis_state(genesis), 0
+    block = genesis.block
+    receipts_root = core.merkle_root([])
+    if recovery.state is not None:
+        version, height = recovery.state, recovery.state_height
+        block = _final_block(archive, height)
+        codes = archive.receipts(height) or b""
+        ids = b"".join(
+            core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits).ids for digest in block.digests
+        )
+        receipts_root = core.receipts_root(ids, codes)
+    outcome = Outcome(version, b"", b"", version.root(), receipts_root)
+    for next_height in range(height + 1, recovery.final_height + 1):
+        following = _final_block(archive, next_height)
+        _compare(block, outcome, following)
+        columns = [
+            core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits) for digest in following.digests
+        ]
+        outcome = execute_block(
+            outcome.version,
+            columns,
+            height=next_height,
+            time_ms=following.header.time_ms,
+            parameters=genesis.parameters,
+        )
+        block = following
+    return Chain(block, outcome)
+
+
+def _compare(block: Block, outcome: Outcome, following: Block) -> None:
+    header = following.header
+    if header.parent != block.id or (header.parent_state_root, header.parent_receipts_root) != _roots(outcome):
+        raise NodeStopped(
+            f"executing the stored blocks again gives another state after height {block.height}",
+            why=f"root {outcome.state_root.hex()} here, {header.parent_state_root.hex()} in the next header",
+            hint="Delete chain.db and snapshots of this node and let it sync again from its peers",
+            code="foreign_state_root",
+        )
+
+
+def _final_block(archive: Archive, height: int) -> Block:
+    data = archive.final_block(height)
+    if data is None:
+        raise NodeStopped(f"final block {height} is missing in the block log", code="missing_block")
+    return Block.decode(data)
+
+
+def _final_batch(archive: Archive, digest: bytes) -> bytes:
+    data = archive.batch(digest)
+    if data is None:
+        raise NodeStopped(f"batch {digest.hex()} of a final block is missing in the block log", code="missing_batch")
+    return data
