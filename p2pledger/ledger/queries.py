@@ -200,7 +200,7 @@ def check_conservation(version: core.Version) -> list[Finding]:
         expected = locked.pop(key, 0)
         if expected != holding.locked:
             findings.append(
-                Finding(asset_of(key), key[16:], "locked is not the sum of locks", expected, holding.locked)
+                Finding(asset_of(key), key[16:], "locked is not the sum of the locks", expected, holding.locked)
             )
     for key, amount in locked.items():
         findings.append(Finding(asset_of(key), key[16:], "locks without a holding", 0, amount))

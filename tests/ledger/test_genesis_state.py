@@ -1,0 +1,62 @@
+"""What stands in the books before the first block."""
+
+from dataclasses import replace
+
+import pytest
+
+from p2pledger.ledger.genesis_state import genesis_state
+from p2pledger.ledger.queries import (
+    account_of,
+    accounts_named,
+    check_conservation,
+    parameters_of,
+    party_of,
+    registers,
+    validators_of,
+)
+from p2pledger.ledger.tables import Account, Party, Register, Table
+from p2pledger.primitives.errors import BadConfiguration
+from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.genesis import Register as GenesisRegister
+from tests.ledger.market import PARAMETERS, account, genesis
+
+
+def test_the_members_have_their_accounts_and_parties() -> None:
+    version = genesis_state(genesis())
+    for member in genesis().members:
+        assert account_of(version, member.account) == Account(member.policy)
+        assert party_of(version, member.account) == Party(member.name, member.roles)
+        assert accounts_named(version, member.name) == (member.account,)
+    assert version.count(Table.ACCOUNTS) == version.count(Table.PARTIES) == len(genesis().members)
+
+
+def test_parameters_registers_and_validators_are_there() -> None:
+    version = genesis_state(genesis())
+    assert parameters_of(version) == PARAMETERS
+    assert list(registers(version)) == [
+        (b"BANK", Register(account("bank"), "cash at the bank")),
+        (b"CCDC", Register(account("ccdc"), "the register of CCDC")),
+        (b"CSDC", Register(account("csdc"), "the register of CSDC")),
+    ]
+    assert validators_of(version, 0) == genesis().validator_set
+    assert validators_of(version, 1) is None
+
+
+def test_there_are_no_assets_holdings_or_memories() -> None:
+    version = genesis_state(genesis())
+    for table in (Table.ASSETS, Table.HOLDINGS, Table.LOCKS, Table.REPLAY):
+        assert version.count(table) == 0
+    assert check_conservation(version) == []
+
+
+def test_equal_geneses_give_equal_roots_and_others_do_not() -> None:
+    root = genesis_state(genesis()).root()
+    assert genesis_state(Genesis.decode(genesis().encode())).root() == root
+    shuffled = replace(genesis(), members=genesis().members[::-1])
+    assert genesis_state(shuffled).root() == root  # the same books, though another network
+    assert genesis_state(replace(genesis(), members=genesis().members[1:], registers=())).root() != root
+
+
+def test_a_genesis_that_contradicts_itself_founds_nothing() -> None:
+    with pytest.raises(BadConfiguration):
+        genesis_state(replace(genesis(), registers=(GenesisRegister("CSDC", "nobody", "x"),)))
