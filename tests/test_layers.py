@@ -4,8 +4,8 @@ Imports only look down, and floors beside each other never import each other. Im
 under TYPE_CHECKING count as well: a floor that needs a name from above for its types still knows too much.
 
     cli
-    bench   sim
-    cluster                (sim stands beside server, cluster and api: it drives the same peers without them)
+    bench   demo   sim     (side by side; sim knows no server, cluster or api: it drives the same peers without)
+    cluster
     server
     api                    (of the network only its sockets, transport.py, and the certificates they need)
     storage                (knows values, neither node nor network)
@@ -48,8 +48,8 @@ MAP: dict[str, frozenset[str]] = {
     "cluster": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage", "api", "server"}),
     "sim": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage"}),
 }
-# On top of everything; the command line also starts measurements and simulations.
-MAP["bench"] = frozenset(MAP) - {"sim", "_core", "_reference"}
+# On top of everything; the command line also starts measurements, demonstrations and simulations.
+MAP["bench"] = MAP["demo"] = frozenset(MAP) - {"sim", "_core", "_reference"}
 MAP["cli"] = frozenset(MAP) - {"_core", "_reference"}
 MAP["__main__"] = frozenset({"cli"})
 
