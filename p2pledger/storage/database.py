@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,7 +76,11 @@ def translated(file: str) -> Iterator[None]:
 
 
 class Connection:
-    """A connection that any thread may use, one at a time."""
+    """A connection that any thread may use, one at a time.
+
+    ``create`` makes the file, or takes one whose creation was cut short; otherwise UnknownFormat unless it is ours,
+    before anything is written to it.
+    """
 
     def __init__(self, directory: Path, kind: FileKind, *, create: bool = False, read_only: bool = False) -> None:
         self.kind = kind
@@ -86,8 +90,11 @@ class Connection:
             self._sqlite = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
             try:
                 # Python and SQLite may both be built to trust a file's schema; this program wrote it, or it is refused.
+                # Python and SQLite may both be built to trust a file's schema; this program wrote it, or it is refused.
                 self._sqlite.execute("PRAGMA trusted_schema = OFF")
                 self._sqlite.execute("PRAGMA cell_size_check = ON")
+                if not create:
+                    self._check_format()
                 if read_only:
                     self._sqlite.execute("PRAGMA query_only = ON")
                 else:
@@ -99,6 +106,19 @@ class Connection:
             except BaseException:
                 self._sqlite.close()
                 raise
+
+    def _check_format(self) -> None:
+        [application_id] = self._sqlite.execute("PRAGMA application_id").fetchone()
+        [version] = self._sqlite.execute("PRAGMA user_version").fetchone()
+        if application_id != self.kind.application_id:
+            raise UnknownFormat(
+                f"{self.kind.name} was not written by p2pledger", why=f"its application id is {application_id:#010x}"
+            )
+        if version != FORMAT_VERSION:
+            raise UnknownFormat(
+                f"{self.kind.name} has format version {version}; {FORMAT_VERSION} is known here",
+                hint="Use the version of p2pledger that wrote it",
+            )
 
     def close(self) -> None:
         with self.lock:
@@ -155,20 +175,6 @@ class Connection:
             self.run(f"PRAGMA application_id = {self.kind.application_id}")
             self.run(f"PRAGMA user_version = {FORMAT_VERSION}")
 
-    def check_format(self) -> None:
-        """UnknownFormat unless this version wrote the file, or could have."""
-        [application_id] = self.row("PRAGMA application_id") or (0,)
-        [version] = self.row("PRAGMA user_version") or (0,)
-        if application_id != self.kind.application_id:
-            raise UnknownFormat(
-                f"{self.kind.name} was not written by p2pledger", why=f"its application id is {application_id:#010x}"
-            )
-        if version != FORMAT_VERSION:
-            raise UnknownFormat(
-                f"{self.kind.name} has format version {version}; {FORMAT_VERSION} is known here",
-                hint="Use the version of p2pledger that wrote it",
-            )
-
     def check_owner(self, network_id: bytes, node_key: bytes) -> None:
         """WrongStore unless the file belongs to this node of this network."""
         for noun, name, expected in (("network", "network_id", network_id), ("node", "node_key", node_key)):
@@ -212,12 +218,10 @@ def is_present(directory: Path, kind: FileKind) -> bool:
             for suffix in ("-wal", "-shm"):
                 (directory / (kind.name + suffix)).unlink(missing_ok=True)
             return False
-    connection = Connection(directory, kind, read_only=True)
-    try:
-        [tables] = connection.row("SELECT count(*) FROM sqlite_master") or (0,)
-        [application_id] = connection.row("PRAGMA application_id") or (0,)
-    finally:
-        connection.close()
+    uri = f"{path.resolve().as_uri()}?mode=rw"
+    with translated(kind.name), closing(sqlite3.connect(uri, uri=True)) as probe:
+        [tables] = probe.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        [application_id] = probe.execute("PRAGMA application_id").fetchone()
     return bool(tables or application_id)
 
 

@@ -178,25 +178,26 @@ class Store:
                 if note is not None:
                     notes.append(note)
             has_votes, has_chain = is_present(directory, VOTES_LOG), is_present(directory, CHAIN)
+            # What is there must be ours before anything is written beside it.
+            for kind, is_there in ((VOTES_LOG, has_votes), (CHAIN, has_chain)):
+                if is_there:
+                    connections.append(Connection(directory, kind))
+                    connections[-1].check_owner(network_id, node_key)
             owner = {"network_id": network_id, "node_key": node_key}
-
-            votes = cls._open_file(directory, VOTES_LOG, connections, create=not has_votes)
             if not has_votes:
                 never_voted = fresh and not has_chain
-                votes.create({**owner, "may_vote": b"\x01" if never_voted else b"\x00"})
+                connections.insert(0, Connection(directory, VOTES_LOG, create=True))
+                connections[0].create({**owner, "may_vote": b"\x01" if never_voted else b"\x00"})
                 sync_directory(directory)
                 if has_chain:
                     notes.append("votes.db is missing although chain.db is there")
-            elif not has_chain:
-                notes.append("chain.db is new: the votes are kept, the blocks come from the peers")
-            votes.check_format()
-            votes.check_owner(network_id, node_key)
-            chain = cls._open_file(directory, CHAIN, connections, create=not has_chain)
             if not has_chain:
-                chain.create(owner)
+                connections.append(Connection(directory, CHAIN, create=True))
+                connections[1].create(owner)
                 sync_directory(directory)
-            chain.check_format()
-            chain.check_owner(network_id, node_key)
+                if has_votes and connections[0].row("SELECT 1 FROM votes LIMIT 1"):
+                    notes.append("chain.db is new: the votes are kept, the blocks come from the peers")
+            votes, chain = connections
 
             # The votes come first: the way out of a damaged chain.db relies on them.
             for connection in (votes, chain):
@@ -219,12 +220,6 @@ class Store:
             lock.release()
             raise
         return store
-
-    @staticmethod
-    def _open_file(directory: Path, kind: FileKind, connections: list[Connection], *, create: bool) -> Connection:
-        connection = Connection(directory, kind, create=create)
-        connections.append(connection)
-        return connection
 
     def close(self) -> None:
         """Let go of the files and of the directory. Waits for a commit that is running; again does nothing."""
@@ -561,7 +556,6 @@ def _verify_file(directory: Path, kind: FileKind) -> Iterator[Finding]:
         yield Finding(kind.name, "", error.what, error.why)
         return
     try:
-        connection.check_format()
         try:
             connection.check_pages()
         except P2PLedgerError as error:

@@ -1,8 +1,6 @@
 """A snapshot is read whole or not at all, and a bad one gives way to an older one."""
 
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +9,7 @@ import pytest
 
 from p2pledger.storage.errors import DamagedStore, SnapshotFailed, UnknownFormat, WrongStore
 from p2pledger.storage.snapshots import Snapshot, Snapshots
-from tests.storage.workload import GENESIS, NETWORK, NODE, snapshot_rows
+from tests.storage.workload import GENESIS, NETWORK, NODE, finish_child, snapshot_rows, start_child
 
 
 @pytest.fixture
@@ -74,17 +72,8 @@ def test_a_snapshot_torn_anywhere_falls_back_to_the_older_one(snapshots: Snapsho
     path = snapshots.paths()[0]
     data = path.read_bytes()
     chance = random.Random(1)
-    for cut in {
-        0,
-        1,
-        11,
-        12,
-        20,
-        107,
-        len(data) - 1,
-        len(data) - 32,
-        *(chance.randrange(len(data)) for _ in range(80)),
-    }:
+    edges = {0, 1, 11, 12, 20, 107, len(data) - 32, len(data) - 1}
+    for cut in edges | {chance.randrange(len(data)) for _ in range(80)}:
         path.write_bytes(data[:cut])
         snapshot, notes = snapshots.newest()
         assert snapshot is not None, cut
@@ -194,9 +183,8 @@ def test_what_a_crash_left_unfinished_is_no_snapshot_and_is_cleared_away(snapsho
 
 def test_a_full_disk_leaves_the_older_ones(snapshots: Snapshots) -> None:
     written(snapshots, 1, 2)
-    command = [sys.executable, "-m", "tests.storage.workload", "snapshot_until_full", str(snapshots.directory), "50000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "snapshot_failed\n"
+    said = finish_child(start_child("snapshot_until_full", snapshots.directory, 50_000))
+    assert said == ["snapshot_failed"]
     assert len(list(snapshots.directory.iterdir())) == 2
     snapshot, notes = snapshots.newest()
     assert snapshot is not None

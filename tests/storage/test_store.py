@@ -1,8 +1,6 @@
 """What is committed comes back, what must not be committed is refused, and the directory has one owner."""
 
 import sqlite3
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 from p2pledger.primitives.records import FinalRecord, ForgetRecord, ReceiptsRecord, Record
 from p2pledger.storage.errors import DirectoryInUse, StorageFailed, UnknownFormat, WrongStore
 from p2pledger.storage.store import Store
-from tests.storage import workload
 from tests.storage.workload import (
     FINALISE,
     GENESIS,
@@ -23,7 +20,9 @@ from tests.storage.workload import (
     certificate,
     make_batch,
     make_block,
+    missing,
     open_store,
+    start_child,
     vote,
 )
 
@@ -51,8 +50,7 @@ def test_what_was_committed_comes_back_after_a_restart(tmp_path: Path) -> None:
     with open_store(tmp_path, fresh=False) as store:
         assert store.notes == ()
         assert store.may_vote
-        for index, group in enumerate(groups):
-            assert workload.missing(store, index, group) == []
+        assert missing(store, groups) == []
         assert list(store.verify()) == []
         loaded = store.load()
     newest = chain.blocks[-1]
@@ -230,12 +228,7 @@ def test_final_blocks_form_one_chain(tmp_path: Path, wrong: str, sentence: str) 
 
 
 def test_a_directory_in_use_names_its_holder(tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.storage.workload", "hold", str(tmp_path), "0"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    with child:
+    with start_child("hold", tmp_path, 0) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         process_id = int(child.stdout.readline())
@@ -278,6 +271,22 @@ def test_unknown_formats_are_refused_by_name(tmp_path: Path, file: str) -> None:
     database.close()
     with pytest.raises(UnknownFormat, match=f"{file} was not written by p2pledger"):
         open_store(tmp_path)
+
+
+def test_nothing_is_written_beside_a_file_that_is_not_ours(tmp_path: Path) -> None:
+    """A lost vote log must not be replaced by one of another network, nor a stranger's file be touched."""
+    filled(tmp_path, 2)
+    (tmp_path / "votes.db").unlink()
+    with pytest.raises(WrongStore):
+        open_store(tmp_path, network_id=b"network2")
+    assert not (tmp_path / "votes.db").exists()
+    with sqlite3.connect(tmp_path / "votes.db") as database:
+        database.execute("CREATE TABLE recipes (cake TEXT)")
+    database.close()
+    before = (tmp_path / "votes.db").read_bytes()
+    with pytest.raises(UnknownFormat):
+        open_store(tmp_path)
+    assert (tmp_path / "votes.db").read_bytes() == before
 
 
 # Who may vote

@@ -7,7 +7,10 @@ stray proposal of the same height that never becomes final, the finalisation, th
 import os
 import random
 import resource
+import signal
+import subprocess
 import sys
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,12 +29,35 @@ from p2pledger.primitives.records import (
 )
 from p2pledger.storage import database
 from p2pledger.storage.snapshots import Snapshots
-from p2pledger.storage.store import Store
+from p2pledger.storage.store import Recovered, Store
 
 NETWORK = b"network1"
 NODE = b"\x11" * 32
 GENESIS = b"\x22" * 32
 NOTARISE, NULLIFY, FINALISE = 1, 2, 3
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+def start_child(
+    command: str, directory: Path, number: int, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """One of the ``run_`` functions below in a process of its own; leave it with its context manager."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.storage.workload", command, str(directory), str(number)],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def finish_child(child: subprocess.Popen[bytes]) -> list[str]:
+    """The words that a child said until its end."""
+    said, _ = child.communicate()
+    assert child.returncode == 0
+    return said.decode().split()
 
 
 def open_store(directory: Path, *, fresh: bool = True, network_id: bytes = NETWORK, node_key: bytes = NODE) -> Store:
@@ -107,9 +133,13 @@ class Chain:
         ]
 
 
-def missing(store: Store, index: int, group: list[Record]) -> list[str]:
-    """Which records of a group a store does not have (leaving out what the group itself lets go)."""
+def missing(store: Store, groups: list[list[Record]]) -> list[str]:
+    """Which records of the first groups a store does not have, leaving out what a later group may have let go."""
     loaded = store.load()
+    return [fault for index, group in enumerate(groups) for fault in _missing(store, loaded, index, group)]
+
+
+def _missing(store: Store, loaded: Recovered, index: int, group: list[Record]) -> list[str]:
     votes = {(row.view, row.kind): row.data for row in loaded.votes}
     lost = []
     for record in group:
@@ -152,11 +182,21 @@ def run_commits(directory: Path, count: int) -> None:
     database.CHECKPOINT_PAGES = 32
     with open_store(directory) as store:
         chain = Chain()
-        for _ in range(store.load().height):
-            chain.group()
+        # The last group may have lost its votes, which are written after its blocks. Again does no harm.
+        for group in [chain.group() for _ in range(store.load().height)][-1:]:
+            store.commit(group)
         while count == 0 or len(chain.blocks) < count:
             store.commit(chain.group())
             os.write(1, b"%d\n" % len(chain.blocks))
+
+
+def run_commits_and_die(directory: Path, count: int) -> None:
+    """Commit so many groups and leave the logs as they are."""
+    store = open_store(directory)
+    chain = Chain()
+    for _ in range(count):
+        store.commit(chain.group())
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_until_full(directory: Path, limit_bytes: int) -> None:
