@@ -10,8 +10,10 @@ The node's side of the bargain:
 * ``Check(block)`` asks whether a proposed block may be voted for: every referenced batch held, checked and durable,
   the parent executed, roots and time right. The node answers with ``Checked(view, id, ok)`` once it knows; a block
   whose batches are still on their way simply has no answer yet.
-* ``Build(view, parent)`` asks the leader's node for a block on ``parent``. It answers with ``Built(block)``, at once or
-  later (the parent may still be executing). A leader without work is never asked.
+* ``Build(view, parent, needed)`` asks the leader's node for a block on ``parent``. It answers with ``Built(block)``, at
+  once or later (the parent may still be executing). A leader without work is never asked. ``Built(None)`` says that
+  there was nothing to do after all; it is no answer where a block is *needed*, even an empty one, to get the parent
+  final.
 * ``Notarised(id)`` tells the node to execute; ``Finalised(ref)`` that the block and its ancestors are final.
 * The node says ``WorkChanged(True)`` while it knows of unfinished work that the engine cannot see (a held batch that is
   not yet in the notarised chain, the trailing empty block); the engine adds what it knows itself (a notarised block
@@ -38,6 +40,7 @@ __all__ = [
     "CertificateWanted",
     "Check",
     "Checked",
+    "Contradiction",
     "Effect",
     "Engine",
     "Evidence",
@@ -217,11 +220,16 @@ class Check(Effect):
 class Build(Effect):
     view: int
     parent: BlockRef
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Notarised(Effect):
-    """The block may be executed. Order: parents first."""
+    """The block may be executed. Order: parents first.
+
+    The certificate is its own or that of a descendant, which proves as much: a block is only ever voted for on a
+    notarised parent.
+    """
 
     block: BlockRef
     certificate: Certificate
@@ -241,6 +249,17 @@ class Evidence(Effect):
 
     first: Vote
     second: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction(Effect):
+    """Two valid certificates that cannot both exist while at most f validators are faulty. The node must stop.
+
+    ``first`` is None where the last final block is known without its certificate.
+    """
+
+    first: Certificate | None
+    second: Certificate
 
 
 @dataclass(frozen=True, slots=True)
