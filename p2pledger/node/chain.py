@@ -17,7 +17,7 @@ from p2pledger.primitives.blocks import Block
 __all__ = ["Chain", "Entry"]
 
 _MAX_KNOWN: Final = 4_096
-"""Blocks in memory. More are only there while a node that was away catches up; then the oldest guesses go first."""
+"""Blocks in memory. There are that many only while a node that was away catches up; then guesses go first."""
 
 
 @dataclass(slots=True)
@@ -41,6 +41,10 @@ class Chain:
     def __init__(self, root: Block, outcome: Outcome) -> None:
         self.root = Entry(root, certified=True, final=True, outcome=outcome)
         self._entries: dict[bytes, Entry] = {root.id: self.root}
+        self._children: dict[bytes, list[Entry]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def get(self, block_id: bytes) -> Entry | None:
         return self._entries.get(block_id)
@@ -48,25 +52,21 @@ class Chain:
     def add(self, block: Block) -> Entry | None:
         """The entry of a block; None if it is at or below the root, where nothing can be added any more."""
         entry = self._entries.get(block.id)
-        if entry is None:
-            if block.height <= self.root.block.height:
-                return None
+        if entry is None and block.height > self.root.block.height:
             if len(self._entries) >= _MAX_KNOWN:
                 self._forget_a_guess()
             entry = self._entries[block.id] = Entry(block)
+            self._children.setdefault(block.header.parent, []).append(entry)
         return entry
-
-    def _forget_a_guess(self) -> None:
-        for block_id, entry in self._entries.items():
-            if not entry.certified:
-                del self._entries[block_id]
-                return
 
     def parent(self, entry: Entry) -> Entry | None:
         return self._entries.get(entry.block.header.parent)
 
+    def children(self, entry: Entry) -> list[Entry]:
+        return self._children.get(entry.block.id, [])
+
     def ancestry(self, entry: Entry) -> Iterator[Entry]:
-        """The entry and its ancestors down to the root; it ends early where an ancestor is not known."""
+        """The entry and its ancestors above the root; it ends early where an ancestor is not known."""
         current: Entry | None = entry
         while current is not None and current is not self.root:
             yield current
@@ -76,46 +76,52 @@ class Chain:
         """Whether the entry or an ancestor above the root orders this batch."""
         return any(digest in ancestor.digests for ancestor in self.ancestry(entry))
 
-    def descends_from_root(self, entry: Entry) -> bool:
-        last = entry
-        for ancestor in self.ancestry(entry):
-            last = ancestor
-        return last is self.root or self.parent(last) is self.root
-
     def ready(self) -> list[Entry]:
-        """Certified entries that wait for execution and whose parent is executed."""
+        """Certified entries that wait for execution and whose parent is executed, from the root up."""
         waiting = []
-        for entry in self._entries.values():
-            if entry.certified and entry.outcome is None and not entry.executing:
-                parent = self.parent(entry)
-                if parent is not None and parent.outcome is not None:
-                    waiting.append(entry)
+        executed = [self.root]
+        while executed:
+            for child in self.children(executed.pop()):
+                if child.outcome is not None:
+                    executed.append(child)
+                elif child.certified and not child.executing:
+                    waiting.append(child)
         return waiting
 
     def next_final(self) -> Entry | None:
         """The child of the root that is final and executed, if it is there."""
-        for entry in self._entries.values():
-            if entry.final and entry.outcome is not None and entry.block.header.parent == self.root.block.id:
-                return entry
+        for child in self.children(self.root):
+            if child.final and child.outcome is not None:
+                return child
         return None
 
     def advance(self, entry: Entry) -> None:
         """Make a final, executed child of the root the new root; drop the branches that lost."""
-        assert entry.final and entry.outcome is not None and entry.block.header.parent == self.root.block.id
+        assert entry.final
+        assert entry.outcome is not None
+        assert entry.block.header.parent == self.root.block.id
+        losers = [other for other in self.children(self.root) if other is not entry]
+        del self._entries[self.root.block.id]
+        del self._children[self.root.block.id]
         self.root = entry
+        while losers:
+            loser = losers.pop()
+            losers += self._children.pop(loser.block.id, [])
+            del self._entries[loser.block.id]
         height = entry.block.height
-        for block_id, other in list(self._entries.items()):
-            lost = other.block.height <= height or (other.block.height == height + 1 and self.parent(other) is None)
-            if lost and other is not entry:
-                del self._entries[block_id]
-        # Children of dropped blocks at greater heights go too, or they would wait for ever.
-        while orphans := [
-            block_id
-            for block_id, other in self._entries.items()
-            if other is not entry and other.block.height == height + 1 and other.block.header.parent != entry.block.id
-        ]:
-            for block_id in orphans:
-                del self._entries[block_id]
+        for stranger in [other for other in self._entries.values() if other.block.height <= height]:
+            if stranger is not entry:  # its parent never came
+                self._drop(stranger)
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    def _forget_a_guess(self) -> None:
+        for entry in self._entries.values():
+            if not entry.certified:
+                self._drop(entry)
+                return
+
+    def _drop(self, entry: Entry) -> None:
+        del self._entries[entry.block.id]
+        siblings = self._children[entry.block.header.parent]
+        siblings.remove(entry)
+        if not siblings:
+            del self._children[entry.block.header.parent]

@@ -134,6 +134,15 @@ class Node:
         return self._engine.view
 
     @property
+    def has_unexecuted_finals(self) -> bool:
+        """Whether final blocks wait for their batches or their execution."""
+        return any(child.final for child in self.chain.children(self.chain.root))
+
+    def newest_certificates(self) -> tuple[Certificate, ...]:
+        """What brings a peer that connects to the engine's view."""
+        return self._engine.newest_certificates()
+
+    @property
     def dropped_lane_batches(self) -> int:
         """Batches that were not kept because their maker's lane was full."""
         return self._dropped_lane
@@ -281,8 +290,8 @@ class Node:
             codes.append(int(reason))
         self._out.append(Admitted(client, request, tuple(codes), retry_after_ms))
         for candidate, row in known:
-            code = row.code.to_bytes(2, "big") + row.operation.to_bytes(2, "big")
-            self._out.append(Settle(client, row.height, self.final_block.header.time_ms, candidate.id, code))
+            time_ms = self.final_block.header.time_ms
+            self._out.append(Settle(client, row.height, time_ms, candidate.id, _outcome_bytes(row)))
 
     def _judge(self, client: int, candidate: Candidate, known: list[tuple[Candidate, ReplayRow]]) -> Reason:
         """What can be said of a checked transaction before it is ordered."""
@@ -389,7 +398,7 @@ class Node:
         if len(block.digests) > self.parameters.max_block_batches:
             return "too_many_batches"
         parent = self.chain.get(header.parent)
-        if parent is None or parent.outcome is None or not self.chain.descends_from_root(parent):
+        if parent is None or parent.outcome is None:
             return None
         if header.time_ms <= parent.block.header.time_ms:
             return "time_not_after_parent"
@@ -481,15 +490,14 @@ class Node:
     def _execute(self, entry: Entry) -> None:
         block, header = entry.block, entry.block.header
         parent = self.chain.parent(entry)
-        assert parent is not None and parent.outcome is not None
+        assert parent is not None
+        assert parent.outcome is not None
         if (header.parent_state_root, header.parent_receipts_root) != _roots(parent.outcome):
-            self._out.append(
-                Halt(
-                    "foreign_state_root",
-                    f"the state after height {parent.block.height} has root {parent.outcome.state_root.hex()} here, but a "
-                    f"certified block says {header.parent_state_root.hex()}: this node's books differ from the network's",
-                )
+            here, there = parent.outcome.state_root.hex(), header.parent_state_root.hex()
+            sentence = (
+                f"the state after height {parent.block.height} has root {here} here and {there} in a certified block"
             )
+            self._out.append(Halt("foreign_state_root", sentence))
             entry.executing = True
             return
         missing = [digest for digest in block.digests if digest not in self.pool.open]
@@ -525,6 +533,8 @@ class Node:
         assert outcome is not None
         self.certified = (self.final_outcome, self.final_height)
         self.chain.advance(entry)
+        if self._tip.block.height <= block.height:
+            self._tip = entry
         records = (FinalRecord(block.height, block.id), ReceiptsRecord(block.height, block.id, outcome.codes))
         self._out.append(Persist(records))
         self.transactions_final += len(outcome)
@@ -698,7 +708,13 @@ class Node:
         )
 
 
-def _said(certificate: Certificate) -> str:
+def _outcome_bytes(row: ReplayRow) -> bytes:
+    return row.code.to_bytes(2, "big") + row.operation.to_bytes(2, "big")
+
+
+def _said(certificate: Certificate | None) -> str:
+    if certificate is None:
+        return "the final block"
     what = f"block {certificate.block.hex()[:16]}" if certificate.block != ZERO_HASH else "no block"
     return f"view {certificate.view} {certificate.kind.name.lower()}d {what}"
 

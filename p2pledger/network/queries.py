@@ -1,0 +1,217 @@
+"""Questions that a client may ask a node: all about the newest final state, each answered in one consistent read.
+
+The kinds, their arguments and their results are listed in docs/protocol.md, section 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from p2pledger import core
+from p2pledger.ledger import queries as ledger
+from p2pledger.ledger.proofs import prove
+from p2pledger.ledger.tables import KEY_WIDTHS, Holding, Lock, Table, asset_of
+from p2pledger.ledger.transition import simulate
+from p2pledger.node.node import Node
+from p2pledger.primitives.codec import Fields, Value
+from p2pledger.primitives.errors import PeerFault
+from p2pledger.primitives.messages import Answer, Query
+from p2pledger.primitives.names import asset_text
+
+__all__ = ["NodeStatus", "answer"]
+
+_PAGE: Final = 1_000
+_MAX_LOOKUPS: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """Where a node stands, for people and programs."""
+
+    name: str
+    final_height: int
+    final_block: bytes
+    view: int
+    state_root: bytes
+    mempool_bytes: int
+    held_batches: int
+    validators_connected: int
+    clients_connected: int
+    catching_up: bool
+    transactions_final: int
+    batches_dropped: int
+
+    def values(self) -> tuple[Value, ...]:
+        """The result of the query ``status``."""
+        return (
+            self.name,
+            self.final_height,
+            self.final_block,
+            self.view,
+            self.final_height,
+            self.state_root,
+            self.mempool_bytes,
+            self.held_batches,
+            self.validators_connected,
+            self.catching_up,
+            core.description(),
+            self.transactions_final,
+        )
+
+
+class _NoAnswer(Exception):
+    def __init__(self, code: str, sentence: str) -> None:
+        self.code, self.sentence = code, sentence
+
+
+def answer(query: Query, node: Node, status: NodeStatus) -> Answer:
+    """The answer to one query. Bad questions get a code and a sentence, never an error."""
+    try:
+        if query.kind == "status":
+            return Answer(query.request, "", status.values())
+        question = _KINDS.get(query.kind)
+        if question is None:
+            raise _NoAnswer("unknown_query", f"there is no query {query.kind!r}; known are: {', '.join(_ALL)}")
+        count, respond = question
+        fields = Fields(query.arguments, what=f"query {query.kind}", count=count)
+        return Answer(query.request, "", respond(node, fields))
+    except _NoAnswer as refusal:
+        return Answer(query.request, refusal.code, (refusal.sentence,))
+    except PeerFault as fault:
+        return Answer(query.request, "bad_arguments", (str(fault),))
+
+
+def _holdings(node: Node, fields: Fields) -> tuple[Value, ...]:
+    account = fields.binary("account", 32)
+    if ledger.account_of(node.final_version, account) is None:
+        raise _NoAnswer("unknown_account", f"there is no account {account.hex()}")
+    lines = ledger.holdings_of(node.final_version, account)
+    return node.final_height, tuple((line.asset, line.holding.free, line.holding.locked) for line in lines)
+
+
+def _holders(node: Node, fields: Fields) -> tuple[Value, ...]:
+    asset, after = fields.binary("asset", 16), fields.binary("after", most=32)
+    limit = fields.integer("limit", most=_PAGE)
+    lines = ledger.holders_of(node.final_version, asset, after=after or None, limit=limit)
+    return node.final_height, tuple((line.account, line.holding.free, line.holding.locked) for line in lines)
+
+
+def _assets(node: Node, fields: Fields) -> tuple[Value, ...]:
+    after, limit = fields.binary("after", most=16), fields.integer("limit", most=_PAGE)
+    found = node.final_version.scan(Table.ASSETS, after=after or None, limit=limit)
+    rows = []
+    for key, _ in found:
+        row = ledger.asset_row(node.final_version, key)
+        assert row is not None
+        rows.append((key, int(row.kind), row.decimals, row.issuer, row.issued, row.redeemed, row.name))
+    return node.final_height, tuple(rows)
+
+
+def _party(node: Node, fields: Fields) -> tuple[Value, ...]:
+    account = fields.binary("account", 32)
+    row, party = ledger.account_of(node.final_version, account), ledger.party_of(node.final_version, account)
+    if row is None:
+        raise _NoAnswer("unknown_account", f"there is no account {account.hex()}")
+    name, roles = ("", ()) if party is None else (party.name, party.roles)
+    return node.final_height, name, tuple(roles), row.policy.values()
+
+
+def _block(node: Node, fields: Fields) -> tuple[Value, ...]:
+    height = fields.integer("height")
+    if height == 0:
+        return node.genesis.block.encode(), b"", b""
+    if height > node.final_height:
+        raise _NoAnswer("unknown_height", f"height {height} is not final here; the newest is {node.final_height}")
+    if height == node.final_height:
+        certificate = node.newest_finalisation
+        own = certificate is not None and certificate.block == node.final_block.id
+        proof = certificate.encode() if own and certificate is not None else b""
+        return node.final_block.encode(), proof, node.final_outcome.codes or (node.archive.receipts(height) or b"")
+    block = node.archive.final_block(height)
+    if block is None:
+        raise _NoAnswer("unknown_height", f"height {height} is not in the block log")
+    return block, node.archive.finalisation(height) or b"", node.archive.receipts(height) or b""
+
+
+def _batch(node: Node, fields: Fields) -> tuple[Value, ...]:
+    digest = fields.binary("digest", 32)
+    data = node.batch(digest)
+    if data is None:
+        raise _NoAnswer("unknown_batch", f"there is no batch {digest.hex()}")
+    return (data,)
+
+
+def _lookup(node: Node, fields: Fields) -> tuple[Value, ...]:
+    found = []
+    for pair in fields.array("transactions", most=_MAX_LOOKUPS):
+        entry = Fields(pair, what="lookup", count=2)
+        valid_until, identifier = entry.integer("valid_until"), entry.binary("id", 32)
+        row = ledger.remembered(node.final_version, valid_until, identifier)
+        found.append(None if row is None else (row.height, row.code, row.operation))
+    return node.final_height, tuple(found)
+
+
+def _simulate(node: Node, fields: Fields) -> tuple[Value, ...]:
+    """As executed next: on the newest final state, at the next height, at the earliest block time."""
+    data = fields.binary("transaction")
+    height, time_ms = node.final_height + 1, node.final_block.header.time_ms + 1
+    result = simulate(node.final_version, data, height=height, time_ms=time_ms, parameters=node.genesis.parameters)
+    return result.receipt.code, result.receipt.operation, height, time_ms, node.final_height, result.state_root
+
+
+def _row(node: Node, fields: Fields) -> tuple[Value, ...]:
+    """A row of the newest *certified* state: with the header that carries its root, and the header's finalisation."""
+    table, key = fields.integer("table", most=63), fields.binary("key", most=128)
+    if KEY_WIDTHS.get(table) != len(key):
+        raise _NoAnswer("bad_arguments", f"table {table} has no keys of {len(key)} bytes")
+    certified, finalisation = node.certified, node.newest_finalisation
+    if certified is None or finalisation is None or finalisation.block != node.final_block.id:
+        raise _NoAnswer("not_ready", "no certified state yet: there is one after the first block")
+    outcome, height = certified
+    value = outcome.version.get(table, key)
+    return height, value, prove(outcome.version, table, key), node.final_block.encode(), finalisation.encode()
+
+
+def _supply(node: Node, fields: Fields) -> tuple[Value, ...]:
+    """For each asset what was issued and redeemed, and what the holdings and locks add up to; and what is wrong."""
+    version = node.final_version
+    holdings = ((key, Holding.decode(row)) for key, row in ledger.rows(version, Table.HOLDINGS))
+    held = _sums((key, holding.free, holding.locked) for key, holding in holdings)
+    locks = _sums((key, Lock.decode(row).amount, 0) for key, row in ledger.rows(version, Table.LOCKS))
+    lines = []
+    for asset, row in ledger.assets(version):
+        free, locked = held.get(asset, (0, 0))
+        lines.append((asset, row.issued, row.redeemed, free, locked, locks.get(asset, (0, 0))[0]))
+    findings = tuple(
+        f"{asset_text(finding.asset)}: {finding.what} (expected {finding.expected}, found {finding.found})"
+        for finding in ledger.check_conservation(version)
+    )
+    return node.final_height, node.final_outcome.state_root, tuple(lines), findings
+
+
+def _sums(rows: Iterator[tuple[bytes, int, int]]) -> dict[bytes, tuple[int, int]]:
+    totals: dict[bytes, tuple[int, int]] = {}
+    for key, first, second in rows:
+        asset = asset_of(key)
+        before = totals.get(asset, (0, 0))
+        totals[asset] = (before[0] + first, before[1] + second)
+    return totals
+
+
+_KINDS: Final[dict[str, tuple[int, Callable[[Node, Fields], tuple[Value, ...]]]]] = {
+    "holdings": (1, _holdings),
+    "holders": (3, _holders),
+    "assets": (2, _assets),
+    "party": (1, _party),
+    "block": (1, _block),
+    "batch": (1, _batch),
+    "lookup": (1, _lookup),
+    "simulate": (1, _simulate),
+    "row": (2, _row),
+    "supply": (0, _supply),
+}
+"""kind -> (number of arguments, the function)."""
+
+_ALL: Final = ("status", *_KINDS)
