@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeAlias, final
+from typing import NoReturn, Self, TypeAlias, final
 
 from p2pledger._reference import BranchInUse as BranchInUse
 from p2pledger._reference import Limits as Limits
@@ -23,6 +23,7 @@ def merkle_verify_hash(root: _Buffer, leaf_hash: _Buffer, index: int, size: int,
 
 @final
 class Columns:
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn: ...
     @property
     def count(self) -> int: ...
     @property
@@ -69,6 +70,7 @@ def state_verify(root: bytes, table: int, key: bytes, value: bytes | None, proof
 
 @final
 class Version:
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn: ...
     @property
     def generation(self) -> int: ...
     def get(self, table: int, key: bytes) -> bytes | None: ...
@@ -84,6 +86,7 @@ class Version:
 
 @final
 class Branch:
+    def __init__(self, *args: object, **kwargs: object) -> NoReturn: ...
     def get(self, table: int, key: bytes) -> bytes | None: ...
     def scan(
         self, table: int, prefix: bytes = b"", after: bytes | None = None, limit: int = 1000

@@ -736,8 +736,11 @@ def scan_transactions(
     """Scans single signed transactions, each judged alone (max_transactions and max_batch_signatures do not apply).
 
     Returns the columns over the good ones, whose `data` is their concatenation, and (index, code) of each bad one.
+    ValueError if they have 2 GiB or more together.
     """
     items = [_as_bytes(item, "data") for item in data]
+    if sum(map(len, items)) > SCAN_SIZE_MAX:
+        raise ValueError(f"data must have at most {SCAN_SIZE_MAX} bytes in all")
     network = _as_width(network_id, 8, "network_id")
     limits = _check_limits(limits)
     good: list[bytes] = []
@@ -746,8 +749,6 @@ def scan_transactions(
     size = 0
     for index, item in enumerate(items):
         try:
-            if len(item) > SCAN_SIZE_MAX:
-                raise MalformedBytes("too_large", 0)
             reader = _Reader(item, 0, len(item))
             row = _read_transaction(reader, network, limits, UINT64_MAX)
             if reader.position != len(item):
