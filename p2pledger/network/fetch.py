@@ -2,7 +2,8 @@
 
 Each wanted item is asked of one peer at a time: first of those that surely have it (the hints), then of all others in
 turn. An answer, a *missing* or a silence of ``_PATIENCE_MS`` moves on to the next. Nothing is asked twice at once, and
-what nobody wants any more is forgotten. Hashes name what they ask for, so a wrong answer cannot be taken for it.
+after many turns an item is forgotten: whoever still needs it wants it again. Hashes name what they ask for, so a wrong
+answer cannot be taken for it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ __all__ = ["Fetcher", "Request"]
 _PATIENCE_MS: Final = 500
 _MOST_WANTED: Final = 8_192
 _PER_REQUEST: Final = 32
+_MOST_TURNS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,6 @@ class Fetcher:
             if wanted.asked == peer:
                 wanted.due_ms = 0
 
-    def keep_only(self, items: set[bytes]) -> None:
-        """Forget whatever is not in ``items``."""
-        for item in [item for item in self._wanted if item not in items]:
-            del self._wanted[item]
-
     def requests(self, peers: list[bytes], now_ms: int) -> list[Request]:
         """Whom to ask for what, now. ``peers`` are the connected ones, in a fixed order."""
         if not peers:
@@ -91,8 +88,11 @@ class Fetcher:
                 wanted.due_ms = now_ms + _PATIENCE_MS
             return []
         by_peer: dict[bytes, list[bytes]] = {}
-        for item, wanted in self._wanted.items():
+        for item, wanted in list(self._wanted.items()):
             if wanted.due_ms > now_ms:
+                continue
+            if wanted.turn == _MOST_TURNS:
+                del self._wanted[item]
                 continue
             order = [peer for peer in wanted.hints if peer in peers]
             order += [peer for peer in peers if peer not in order]

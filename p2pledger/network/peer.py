@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
+from p2pledger import core
 from p2pledger.consensus import engine as consensus
 from p2pledger.network.effects import (
     CLIENT,
@@ -128,6 +129,11 @@ class Peer:
         return self.node.final_height
 
     @property
+    def final_version(self) -> core.Version:
+        """The state after the newest final block: frozen, safe to read from any thread."""
+        return self.node.final_version
+
+    @property
     def catching_up(self) -> bool:
         """Whether some connected validator has told of a greater final height."""
         return self.node.final_height < self._best_height()
@@ -200,7 +206,7 @@ class Peer:
         for certificate in node.newest_certificates():
             self._send(session, CertificateMessage(certificate.encode()))
         for held in node.pool.open.values():
-            if held.streamed_ms:
+            if held.columns.maker == node.keypair.public_key:
                 self._send(session, BatchMessage(held.data), bulk=True)
 
     def _close(self, number: int) -> None:

@@ -43,7 +43,6 @@ class HeldBatch:
     received_ms: int
     received_height: int
     segments: tuple[Segment, ...] = ()
-    streamed_ms: int = 0
 
     @property
     def digest(self) -> bytes:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from p2pledger import core
@@ -43,14 +44,16 @@ from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.records import BatchRecord, FinalRecord, ForgetRecord, ReceiptsRecord
-from p2pledger.primitives.votes import Certificate, Vote
+from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 
 __all__ = ["Node"]
 
 _SIGNATURE_US: Final = 70
 _EXECUTE_US: Final = 8
-_STREAM_AGAIN_MS: Final = 1_000
-"""An own batch that nobody ordered for so long is streamed again."""
+_STALL_MS: Final = 1_000
+"""Nothing got final for so long although batches are held: perhaps the others do not hold them."""
+_STALL_CAP_MS: Final = 30_000
+_STREAMED_AGAIN: Final = 16
 _FORGET_EVERY: Final = 256
 """Heights between two cleanings of the disk."""
 
@@ -77,12 +80,11 @@ class Node:
         self.network_id = genesis.network_id
         self.archive = archive
         recovery = recovery or Recovery()
-        self.chain = _replay(genesis, archive, recovery)
-        self.certified: tuple[Outcome, int] | None = None
-        """The newest outcome whose roots a final header carries, and its height."""
+        self.chain, self.certified = _replay(genesis, archive, recovery)
+        """``certified``: the newest outcome whose roots a final header carries, and its height."""
         self.pool = BatchPool(self.parameters)
         self.mempool = Mempool(self.parameters)
-        self.newest_finalisation: Certificate | None = None
+        self.newest_finalisation = self._recover_finalisation(recovery)
         self.refused_batches = 0
         self.transactions_final = 0
         self._now_ms = 0
@@ -97,6 +99,8 @@ class Node:
         self._engine_timer_ms: int | None = None
         self._build_timer_ms: int | None = None
         self._sequence = 0
+        self._moved_ms = 0
+        self._stall_ms = _STALL_MS
         self._own_pending: set[bytes] = set()
         self._watchers: dict[bytes, list[int]] = {}
         self._submissions: list[tuple[int, int, tuple[bytes, ...]]] = []
@@ -153,9 +157,8 @@ class Node:
         times = [self._engine_timer_ms, self._build_timer_ms]
         if self.mempool.oldest_ms is not None and self._lane_has_room():
             times.append(self.mempool.oldest_ms + self.parameters.batch_delay_ms)
-        own = [batch.streamed_ms for batch in self.pool.open.values() if batch.streamed_ms]
-        if own:
-            times.append(min(own) + _STREAM_AGAIN_MS)
+        if self.pool.open:
+            times.append(self._moved_ms + self._stall_ms)
         return min((time for time in times if time is not None), default=None)
 
     def block(self, block_id: bytes) -> bytes | None:
@@ -185,10 +188,8 @@ class Node:
             self._tell_engine(consensus.TimerFired())
         if self._build_timer_ms is not None and now_ms >= self._build_timer_ms:
             self._build_timer_ms = None
-        for batch in self.pool.open.values():
-            if batch.streamed_ms and now_ms >= batch.streamed_ms + _STREAM_AGAIN_MS:
-                batch.streamed_ms = now_ms
-                self._out.append(StreamBatch(batch.digest, batch.data))
+        if self.pool.open and now_ms >= self._moved_ms + self._stall_ms:
+            self._stream_again()
         return self._settle()
 
     def engine_input(self, event: consensus.Input, now_ms: int) -> list[NodeEffect]:
@@ -326,7 +327,7 @@ class Node:
             batch = core.encode_batch(self.network_id, maker, self.validators.epoch, self._sequence, transactions)
             data = sign_batch(batch, self.keypair)
             columns = core.scan_batch(data, self.network_id, limits_of(self.parameters))
-            held = HeldBatch(data, columns, self._now_ms, self.final_height, segments, streamed_ms=self._now_ms)
+            held = HeldBatch(data, columns, self._now_ms, self.final_height, segments)
             self._out.append(StreamBatch(held.digest, data))
             self._hold(held)
             oldest_ms = self.mempool.oldest_ms
@@ -360,6 +361,13 @@ class Node:
         # A transaction of two signatures takes some 500 bytes.
         self._compute(run, done, cost_us=len(data) // 250 * _SIGNATURE_US)
 
+    def _stream_again(self) -> None:
+        """Stream the oldest batches, whoever made them: their maker may be gone, and the leader may not hold them."""
+        self._moved_ms = self._now_ms
+        self._stall_ms = min(2 * self._stall_ms, _STALL_CAP_MS)
+        for held in islice(self.pool.open.values(), _STREAMED_AGAIN):
+            self._out.append(StreamBatch(held.digest, held.data))
+
     def _drop_batch(self, maker: bytes) -> None:
         self._dropped_lane += 1
         if self._dropped_lane & (self._dropped_lane - 1) == 0:
@@ -367,6 +375,8 @@ class Node:
             self._out.append(Log("warning", "lane_full", fields))
 
     def _hold(self, held: HeldBatch) -> None:
+        if not self.pool.open:
+            self._moved_ms = self._now_ms
         self.pool.add(held)
         record = BatchRecord(held.digest, held.columns.maker, held.columns.sequence, held.data)
         self._out.append(Persist((record,)))
@@ -377,6 +387,9 @@ class Node:
         """Answer the engine about proposed blocks, as far as it is possible by now. True if something was answered."""
         answered = False
         for block_id, block in list(self._checks.items()):
+            if block.header.view < self.view:
+                del self._checks[block_id]  # nobody votes for it any more
+                continue
             verdict = self._verdict(block)
             if verdict is None:
                 continue
@@ -465,6 +478,10 @@ class Node:
         self._tell_engine(consensus.Built(build.view, block))
         return True
 
+    def _holds_unordered(self, parent: Entry) -> bool:
+        """Whether a held batch is not in the ancestry of this block."""
+        return any(not self.chain.orders(parent, digest) for digest in self.pool.open)
+
     def _digests_for(self, parent: Entry) -> list[bytes]:
         """Held batches that the parent's ancestry does not order, oldest first, within the capacity of a block."""
         ordered: set[bytes] = set()
@@ -538,6 +555,8 @@ class Node:
         records = (FinalRecord(block.height, block.id), ReceiptsRecord(block.height, block.id, outcome.codes))
         self._out.append(Persist(records))
         self.transactions_final += len(outcome)
+        self._moved_ms = self._now_ms
+        self._stall_ms = _STALL_MS
         at = 0
         for held in self.pool.finalise(block.height, block.digests):
             count = held.columns.count
@@ -644,7 +663,7 @@ class Node:
     def _update_work(self) -> bool:
         """Tell the engine when there begins, or ceases, to be work that it cannot see. True if it was told."""
         tip = self._tip
-        has_work = bool(tip.digests) or bool(self._digests_for(tip))
+        has_work = bool(tip.digests) or self._holds_unordered(tip)
         if has_work == self._has_work:
             return False
         self._has_work = has_work
@@ -678,6 +697,13 @@ class Node:
         self._out.append(consensus.Offence(sender, code))
 
     # --- start ----------------------------------------------------------------------------------------------------
+
+    def _recover_finalisation(self, recovery: Recovery) -> Certificate | None:
+        for data in recovery.certificates:
+            certificate = Certificate.decode(data)
+            if certificate.kind is VoteKind.FINALISE and certificate.block == self.final_block.id:
+                return certificate
+        return None
 
     def _recover_blocks(self, recovery: Recovery) -> None:
         for data in recovery.blocks:
@@ -723,8 +749,11 @@ def _roots(outcome: Outcome) -> tuple[bytes, bytes]:
     return outcome.state_root, outcome.receipts_root
 
 
-def _replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> Chain:
-    """The chain's root as the disk remembers it: a snapshot or the genesis, and the final blocks after it executed."""
+def _replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> tuple[Chain, tuple[Outcome, int] | None]:
+    """The chain's root as the disk remembers it: a snapshot or the genesis, and the final blocks after it executed.
+
+    With the outcome before the root and its height, if it was computed on the way.
+    """
     limits = limits_of(genesis.parameters)
     version, height = genesis_state(genesis), 0
     block = genesis.block
@@ -738,12 +767,14 @@ def _replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> Chain:
         )
         receipts_root = core.receipts_root(ids, codes)
     outcome = Outcome(version, b"", b"", version.root(), receipts_root)
+    certified = None
     for next_height in range(height + 1, recovery.final_height + 1):
         following = _final_block(archive, next_height)
         _compare(block, outcome, following)
         columns = [
             core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits) for digest in following.digests
         ]
+        certified = (outcome, next_height - 1)
         outcome = execute_block(
             outcome.version,
             columns,
@@ -752,7 +783,7 @@ def _replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> Chain:
             parameters=genesis.parameters,
         )
         block = following
-    return Chain(block, outcome)
+    return Chain(block, outcome), certified
 
 
 def _compare(block: Block, outcome: Outcome, following: Block) -> None:
