@@ -1,0 +1,47 @@
+"""Judges of a run. They read bytes with msgpack and hashlib and share no code with what they judge.
+
+Each is a function from the evidence to sentences, empty where all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from p2pledger.sim.checkers.agreement import check_agreement
+from p2pledger.sim.checkers.books import History, replay
+from p2pledger.sim.checkers.bounds import check_bounds
+from p2pledger.sim.checkers.conservation import check_conservation
+from p2pledger.sim.checkers.idle import check_idle
+from p2pledger.sim.checkers.progress import check_progress
+from p2pledger.sim.checkers.validity import check_validity
+from p2pledger.sim.checkers.votes import check_votes
+from p2pledger.sim.evidence import Evidence, Violation
+
+__all__ = ["BOOKKEEPERS", "CHECKERS", "judge"]
+
+CHECKERS: Final[tuple[tuple[str, Callable[[Evidence], list[str]]], ...]] = (
+    ("agreement", check_agreement),
+    ("votes", check_votes),
+    ("progress", check_progress),
+    ("bounds", check_bounds),
+    ("idle", check_idle),
+)
+BOOKKEEPERS: Final[tuple[tuple[str, Callable[[Evidence, History], list[str]]], ...]] = (
+    ("conservation", check_conservation),
+    ("validity", check_validity),
+)
+"""Those who also want to know what the final chain means according to the second books."""
+_MOST_PER_CHECKER: Final = 5
+
+
+def judge(evidence: Evidence) -> list[Violation]:
+    """All violations, at most five of each checker: the first ones tell."""
+    found = [Violation(evidence.seed, checker, f"{node}: {sentence}") for checker, node, sentence in evidence.breaches]
+    for name, check in CHECKERS:
+        found += [Violation(evidence.seed, name, sentence) for sentence in check(evidence)[:_MOST_PER_CHECKER]]
+    history = replay(evidence)
+    for name, judge_books in BOOKKEEPERS:
+        sentences = judge_books(evidence, history)[:_MOST_PER_CHECKER]
+        found += [Violation(evidence.seed, name, sentence) for sentence in sentences]
+    return found

@@ -1,0 +1,408 @@
+"""A second ledger, written from docs/protocol.md alone: what the final blocks mean, according to somebody else.
+
+Plain dictionaries, one transaction after the other, no tree, no shortcuts. ``replay`` reads the final chain from its
+bytes and computes every receipt, every state root and every receipts root on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import msgpack
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from p2pledger.sim.evidence import Evidence
+
+__all__ = ["Books", "History", "Page", "identifier_of", "replay", "unpack"]
+
+LIMIT = 2**64
+WHOLE = 65535
+OK, EXPIRED, TOO_FAR, DUPLICATE, FEE, UNAUTHORISED, NO_ACCOUNT, NO_ASSET, NO_FREE, NO_LOCKED = range(10)
+ZERO, SAME, OVERFLOW, ASSET_EXISTS, ISIN, CURRENCY, NO_REGISTER, ACCOUNT_EXISTS, POLICY_VERSION = range(10, 19)
+
+
+def pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data, use_list=False)
+
+
+def digest(*parts: bytes) -> bytes:
+    return sha256(b"".join(parts)).digest()
+
+
+def list_root(leaves: list[bytes]) -> bytes:
+    """RFC 9162, section 2.1.1, as it stands there."""
+    if not leaves:
+        return digest()
+    if len(leaves) == 1:
+        return digest(b"\x00", leaves[0])
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return digest(b"\x01", list_root(leaves[:split]), list_root(leaves[split:]))
+
+
+def table_root(number: int, rows: list[tuple[bytes, bytes]]) -> bytes:
+    """The crit-bit tree of a table, top down over its sorted rows (docs/protocol.md, section 7)."""
+    if not rows:
+        return bytes(32)
+
+    def root(low: int, high: int) -> bytes:
+        if high - low == 1:
+            return digest(b"\x02", bytes([number]), *rows[low])
+        width = len(rows[low][0]) * 8
+        first, last = int.from_bytes(rows[low][0], "big"), int.from_bytes(rows[high - 1][0], "big")
+        bit = width - (first ^ last).bit_length()
+        middle = low
+        while not int.from_bytes(rows[middle][0], "big") >> (width - 1 - bit) & 1:
+            middle += 1
+        return digest(b"\x03", bit.to_bytes(2, "big"), root(low, middle), root(middle, high))
+
+    return root(0, len(rows))
+
+
+def identifier_of(body: Any) -> bytes:
+    return digest(b"p2pl.tx1", pack(body))
+
+
+class Refused(Exception):
+    """A transaction is refused or fails: code and operation of its receipt."""
+
+    def __init__(self, code: int, operation: int = WHOLE) -> None:
+        super().__init__(code, operation)
+        self.receipt = (code, operation)
+
+
+def isin_is_right(text: bytes) -> bool:
+    if not (len(text) == 12 and text.isascii() and text.isalnum() and text.upper() == text):
+        return False
+    if not (text[:2].isalpha() and text[11:].isdigit()):
+        return False
+    digits = [int(digit) for letter in text.decode() for digit in str(int(letter, 36))]
+    for index in range(len(digits) - 2, -1, -2):
+        digits[index] = sum(divmod(digits[index] * 2, 10))
+    return sum(digits) % 10 == 0
+
+
+class Books:
+    """Accounts, assets, holdings, locks and remembered transactions, by their keys."""
+
+    def __init__(self, genesis: bytes) -> None:
+        _, _, _, _, _, parameters, validators, members, registers = unpack(genesis)
+        self.network = digest(b"p2pl.ge1", genesis)[:8]
+        self.parameters, self.validators = parameters, validators
+        named = {name: digest(b"p2pl.ac1", pack(name)) for name, _, _ in members}
+        self.accounts: dict[bytes, tuple[int, Any]] = {named[name]: (0, policy) for name, policy, _ in members}
+        self.parties = {named[name]: (name, roles) for name, _, roles in members}
+        self.registers = {
+            code.encode().ljust(4, b"\0"): (named[depository], title) for code, depository, title in registers
+        }
+        self.assets: dict[bytes, tuple[Any, ...]] = {}
+        self.holdings: dict[tuple[bytes, bytes], tuple[int, int]] = {}
+        self.locks: dict[tuple[bytes, bytes, bytes], int] = {}
+        self.replay: dict[tuple[int, bytes], tuple[int, int, int]] = {}
+        self._undo: list[Callable[[], None]] = []
+
+    # Rows
+
+    def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        if key in table:
+            old = table[key]
+            self._undo.append(lambda: table.__setitem__(key, old))
+        else:
+            self._undo.append(lambda: table.pop(key, None))
+        table[key] = value
+
+    def _hold(self, asset: bytes, account: bytes, free: int, locked: int) -> None:
+        have = self.holdings.get((asset, account), (0, 0))
+        self._set(self.holdings, (asset, account), (have[0] + free, have[1] + locked))
+
+    def _free(self, asset: bytes, account: bytes) -> int:
+        return self.holdings.get((asset, account), (0, 0))[0]
+
+    def _has_room(self, asset: bytes, account: bytes, amount: int) -> bool:
+        return sum(self.holdings.get((asset, account), (0, 0))) + amount < LIMIT
+
+    # Execution, section 4.1
+
+    def execute_block(self, height: int, transactions: Iterable[tuple[Any, Any]]) -> list[tuple[bytes, int, int]]:
+        """The receipts (id, code, operation) of a block's signed transactions, in order."""
+        for key in [key for key in self.replay if key[0] < height]:
+            del self.replay[key]
+        receipts = []
+        for body, signatures in transactions:
+            identifier = identifier_of(body)
+            try:
+                self._judge(height, body, identifier, {key for key, _ in signatures})
+                code, operation = self._operate(body[6])
+                self.replay[body[2], identifier] = (height, code, operation)
+            except Refused as refusal:
+                code, operation = refusal.receipt
+            receipts.append((identifier, code, operation))
+        return receipts
+
+    def _judge(self, height: int, body: Any, identifier: bytes, signers: set[bytes]) -> None:
+        valid_until = body[2]
+        if valid_until < height:
+            raise Refused(EXPIRED)
+        if valid_until > height + self.parameters[0]:
+            raise Refused(TOO_FAR)
+        if (valid_until, identifier) in self.replay:
+            raise Refused(DUPLICATE)
+        needed = [(body[4], WHOLE)]
+
+        def judge_needed() -> None:
+            for account, operation in needed:
+                if account not in self.accounts:
+                    raise Refused(NO_ACCOUNT, operation)
+                _, (threshold, keys, _) = self.accounts[account]
+                if sum(weight for key, weight in keys if key in signers) < threshold:
+                    raise Refused(UNAUTHORISED, operation)
+            needed.clear()
+
+        judge_needed()
+        for index, operation in enumerate(body[6]):
+            code = operation[0]
+            if code in (1, 2, 7, 8):
+                needed.append((operation[1], index))
+            elif code == 3:
+                needed.append((operation[4], index))
+            else:
+                if code == 5:
+                    needed.append((operation[2], index))
+                    judge_needed()
+                asset = operation[1]
+                if code == 6:
+                    if asset[12:] not in self.registers:
+                        raise Refused(NO_REGISTER, index)
+                    needed += [(self.registers[asset[12:]][0], index), (operation[4], index)]
+                elif asset not in self.assets:
+                    raise Refused(NO_ASSET, index)
+                else:
+                    needed.append((self.assets[asset][2], index))
+            judge_needed()
+
+    def _operate(self, operations: Any) -> tuple[int, int]:
+        self._undo.clear()
+        for index, operation in enumerate(operations):
+            fault = self._apply(*operation)
+            if fault:
+                while self._undo:
+                    self._undo.pop()()
+                return fault, index
+        for key in [key for key, row in self.holdings.items() if row == (0, 0)]:
+            del self.holdings[key]
+        for lock in [lock for lock, amount in self.locks.items() if not amount]:
+            del self.locks[lock]
+        return OK, 0
+
+    def _apply(self, code: int, *fields: Any) -> int:
+        """One operation; the code of its failure, 0 if it was done."""
+        if code == 1:
+            source, target, asset, amount = fields
+            for fault, is_wrong in (
+                (ZERO, amount == 0),
+                (SAME, source == target),
+                (NO_ACCOUNT, target not in self.accounts),
+                (NO_ASSET, asset not in self.assets),
+                (NO_FREE, self._free(asset, source) < amount),
+                (OVERFLOW, not self._has_room(asset, target, amount)),
+            ):
+                if is_wrong:
+                    return fault
+            self._hold(asset, source, -amount, 0)
+            self._hold(asset, target, amount, 0)
+        elif code == 2:
+            account, asset, amount, controller = fields
+            for fault, is_wrong in (
+                (ZERO, amount == 0),
+                (SAME, controller == account),
+                (NO_ACCOUNT, controller not in self.accounts),
+                (NO_ASSET, asset not in self.assets),
+                (NO_FREE, self._free(asset, account) < amount),
+            ):
+                if is_wrong:
+                    return fault
+            self._hold(asset, account, -amount, amount)
+            lock = (asset, account, controller)
+            self._set(self.locks, lock, self.locks.get(lock, 0) + amount)
+        elif code == 3:
+            account, asset, amount, controller = fields
+            lock = (asset, account, controller)
+            for fault, is_wrong in (
+                (ZERO, amount == 0),
+                (NO_ASSET, asset not in self.assets),
+                (NO_LOCKED, self.locks.get(lock, 0) < amount),
+            ):
+                if is_wrong:
+                    return fault
+            self._hold(asset, account, amount, -amount)
+            self._set(self.locks, lock, self.locks[lock] - amount)
+        elif code == 4:
+            asset, target, amount = fields
+            kind, decimals, issuer, issued, redeemed, name = self.assets[asset]
+            for fault, is_wrong in (
+                (ZERO, amount == 0),
+                (NO_ACCOUNT, target not in self.accounts),
+                (OVERFLOW, issued + amount >= LIMIT or not self._has_room(asset, target, amount)),
+            ):
+                if is_wrong:
+                    return fault
+            self._set(self.assets, asset, (kind, decimals, issuer, issued + amount, redeemed, name))
+            self._hold(asset, target, amount, 0)
+        elif code == 5:
+            asset, source, amount = fields
+            if amount == 0:
+                return ZERO
+            if self._free(asset, source) < amount:
+                return NO_FREE
+            kind, decimals, issuer, issued, redeemed, name = self.assets[asset]
+            self._set(self.assets, asset, (kind, decimals, issuer, issued, redeemed + amount, name))
+            self._hold(asset, source, -amount, 0)
+        elif code == 6:
+            asset, kind, decimals, issuer, name = fields
+            if kind == 0 and not isin_is_right(asset[:12]):
+                return ISIN
+            is_currency = asset[:3].isascii() and asset[:3].isalpha() and asset[:3].isupper() and not any(asset[3:12])
+            if kind == 1 and not is_currency:
+                return CURRENCY
+            if asset in self.assets:
+                return ASSET_EXISTS
+            self._set(self.assets, asset, (kind, decimals, issuer, 0, 0, name))
+        elif code == 7:
+            opener, salt, policy = fields
+            if policy[2] != 1:
+                return POLICY_VERSION
+            account = digest(b"p2pl.ac1", opener, salt, pack(policy))
+            if account in self.accounts:
+                return ACCOUNT_EXISTS
+            self._set(self.accounts, account, (0, policy))
+        else:
+            account, policy = fields
+            flags, old = self.accounts[account]
+            if policy[2] != old[2] + 1:
+                return POLICY_VERSION
+            self._set(self.accounts, account, (flags, policy))
+        return OK
+
+    # The state, section 7
+
+    def tables(self) -> list[list[tuple[bytes, bytes]]]:
+        """The rows of the nine tables, as they must stand in the state of a node."""
+        seats = sorted(self.validators)
+        rows = [
+            [(number.to_bytes(2, "big"), pack([1, value])) for number, value in enumerate(self.parameters, 1)],
+            [(account, pack([1, flags, policy])) for account, (flags, policy) in self.accounts.items()],
+            [
+                (asset, pack([1, 0, kind, decimals, issuer, issued, redeemed, name]))
+                for asset, (kind, decimals, issuer, issued, redeemed, name) in self.assets.items()
+            ],
+            [(asset + account, pack([1, *amounts])) for (asset, account), amounts in self.holdings.items()],
+            [(b"".join(lock), pack([1, amount])) for lock, amount in self.locks.items()],
+            [(code, pack([1, depository, title])) for code, (depository, title) in self.registers.items()],
+            [(account, pack([1, name, roles])) for account, (name, roles) in self.parties.items()],
+            [(bytes(8), pack([1, seats]))],
+            [(until.to_bytes(8, "big") + name, pack([1, *outcome])) for (until, name), outcome in self.replay.items()],
+        ]
+        return [sorted(table) for table in rows]
+
+    def root(self) -> bytes:
+        tops = [table_root(number, rows) for number, rows in enumerate(self.tables())]
+        return list_root(tops + [bytes(32)] * (64 - len(tops)))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one final block did, according to these books."""
+
+    height: int
+    block: bytes
+    receipts: tuple[tuple[bytes, int, int], ...]
+    state_root: bytes
+
+
+@dataclass(slots=True)
+class History:
+    """The whole final chain: its pages by height, the books after the last, and everything that is wrong with it."""
+
+    books: Books
+    pages: dict[int, Page] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def _signature_is_valid(key: bytes, signature: bytes, message: bytes) -> bool:
+    """By libsodium: honest signers make no signature that it refuses, and the world's villains forge none."""
+    try:
+        crypto_sign_open(signature + message, key)
+    except BadSignatureError:
+        return False
+    return True
+
+
+def replay(evidence: Evidence) -> History:
+    """Read the final chain (the first claim at each height; agreement is another checker's) and execute it."""
+    history = History(Books(evidence.genesis))
+    books, faults = history.books, history.faults
+    _, _, _, _, genesis_time_ms, _, validators, _, _ = unpack(evidence.genesis)
+    genesis_hash = digest(b"p2pl.ge1", evidence.genesis)
+    seats = digest(b"p2pl.vs1", pack([[key, weight] for key, weight, _ in sorted(validators)]))
+    start = [1, books.network, 0, 0, 0, genesis_hash, genesis_time_ms, bytes(32), list_root([])]
+    parent = digest(b"p2pl.bl1", pack([*start, bytes(32), bytes(32), seats, 1]))
+    parent_time_ms, parent_view = genesis_time_ms, 0
+    state_root, receipts_root = books.root(), list_root([])
+    makers = {key for key, _, _ in validators}
+    leaders = sorted(makers)
+    seen: set[bytes] = set()
+    chain: dict[int, bytes] = {}
+    for claim in evidence.finals:
+        chain.setdefault(claim.height, claim.block)
+    for height in range(1, max(chain, default=0) + 1):
+        if height not in chain or chain[height] not in evidence.blocks:
+            faults.append(f"the final block of height {height} was stored by nobody")
+            break
+        header, digests = unpack(evidence.blocks[chain[height]])
+        (_, network, epoch, view, own_height, own_parent, time_ms, proposer, batches_root, *roots) = header
+        before = (books.network, 0, height, parent, seats, 1)
+        for fault, is_wrong in (
+            ("has another id than its header", digest(b"p2pl.bl1", pack(header)) != chain[height]),
+            ("does not follow its parent", (network, epoch, own_height, own_parent, *roots[2:]) != before),
+            ("is not younger than its parent", time_ms <= parent_time_ms or view <= parent_view),
+            ("is not by the leader of its view", proposer != leaders[view % len(leaders)]),
+            ("commits to other batches", batches_root != list_root(list(digests))),
+            ("repeats a batch", bool(seen & set(digests)) or len(set(digests)) != len(digests)),
+            ("names another state root than these books", roots[0] != state_root),
+            ("names another receipts root than these books", roots[1] != receipts_root),
+        ):
+            if is_wrong:
+                faults.append(f"the final block of height {height} {fault}")
+        seen |= set(digests)
+        transactions: list[tuple[Any, Any]] = []
+        for name in digests:
+            if name not in evidence.batches:
+                faults.append(f"batch {name.hex()[:16]} of final height {height} was stored by nobody")
+                return history
+            batch, signature = unpack(evidence.batches[name])
+            own = digest(b"p2pl.ba1", pack(batch))
+            if own != name or batch[1] != books.network or batch[2] not in makers:
+                faults.append(f"batch {name.hex()[:16]} of final height {height} is not what its name says")
+            if not _signature_is_valid(batch[2], signature, b"p2pl.bs1" + own):
+                faults.append(f"batch {name.hex()[:16]} of final height {height} has a forged signature")
+            for body, signatures in batch[5]:
+                message = b"p2pl.ts1" + identifier_of(body)
+                if not all(_signature_is_valid(key, mark, message) for key, mark in signatures):
+                    faults.append(f"a transaction of final height {height} has a forged signature")
+                transactions.append((body, signatures))
+        receipts = books.execute_block(height, transactions)
+        state_root = books.root()
+        receipts_root = list_root([pack([1, *receipt]) for receipt in receipts])
+        history.pages[height] = Page(height, chain[height], tuple(receipts), state_root)
+        parent, parent_time_ms, parent_view = chain[height], time_ms, view
+    return history

@@ -1,0 +1,292 @@
+"""One run: a world is set up from its scenario, lives, comes to rest, and is judged.
+
+0 .. two thirds   orders come in, faults come and go
+.. duration       the last orders, on a whole network
+.. bound          until every order has come to an end and all honest nodes stand at one height
+.. idle           a few seconds of grace, then two hours in which nobody may say anything
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TextIO
+
+from p2pledger.network.peer import Peer
+from p2pledger.node.archive import Archive, Recovery
+from p2pledger.primitives.keys import Keypair
+from p2pledger.sim.chance import stream
+from p2pledger.sim.checkers import judge
+from p2pledger.sim.clients import Client
+from p2pledger.sim.disk import Disk
+from p2pledger.sim.evidence import Evidence, StateRows, Violation
+from p2pledger.sim.links import Weather
+from p2pledger.sim.market import Market, Order
+from p2pledger.sim.scenario import Fault, Scenario
+from p2pledger.sim.trace import Trace
+from p2pledger.sim.villains import disguise
+from p2pledger.sim.world import Machine, PeerLike, World
+
+__all__ = ["Outcome", "Run", "run_scenario", "run_seed"]
+
+_SLICE_US: Final = 100_000
+_GRACE_S: Final = 30
+_MOST_EVENTS: Final = 400_000
+_TABLES: Final = 9
+_ALL_ROWS: Final = 1_000_000
+_MEMPOOL_BYTES: Final = 16 * 1024 * 1024
+_MOST_OPEN_BATCHES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run came to. Equal scenarios give equal outcomes, to the last hexadecimal digit of ``trace_hash``."""
+
+    seed: int
+    violations: tuple[Violation, ...]
+    trace_hash: str
+    events: int
+    frames: int
+    simulated_s: float
+    final_height: int
+    orders: tuple[tuple[str, int], ...]
+    """(reason, orders that ended so), by reason"""
+
+
+class Run:
+    """A world under a scenario. ``live`` lets it happen; ``evidence`` is then complete for the checkers."""
+
+    def __init__(self, scenario: Scenario, transcript: TextIO | None = None) -> None:
+        self.scenario = scenario
+        seed = scenario.seed
+        self.market = Market(seed, scenario.validators, stream(seed, "market"))
+        self.genesis = self.market.genesis
+        self._chance = stream(seed, "run")
+        self.world = World(seed, self.genesis, self._weather(), build=self._build, trace=Trace(transcript))
+        villains = dict(scenario.villains)
+        for index, name in enumerate(self.market.node_names):
+            self.world.add_machine(
+                Machine(
+                    self.world,
+                    name,
+                    self.market.node_keys[name],
+                    is_honest=name not in villains,
+                    skew_ms=scenario.skew_ms[index],
+                    disk=Disk(forgets_votes=scenario.forgets_votes),
+                )
+            )
+        self.machines = list(self.world.machines.values())
+        self.honest = [machine for machine in self.machines if machine.is_honest]
+        self._villains = villains
+        self.clients: list[Client] = []
+        for index in range(scenario.clients):
+            nodes = self.machines[index % len(self.machines) :] + self.machines[: index % len(self.machines)]
+            name = f"client-{index}"
+            keypair = self.market.keys[self.market.brokers[index]]
+            chance = stream(seed, "client", name)
+            self.clients.append(Client(self.world, name, keypair, nodes, chance, self._order_ended))
+        self._opening = self.market.openings()
+        self._to_open: Counter[int] = Counter(order.stage for order in self._opening)
+        self._last_order_us = 0
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.world.evidence
+
+    def _weather(self) -> Weather:
+        scenario, chance = self.scenario, stream(self.scenario.seed, "latency")
+        names = [*self.market.node_names, *(f"client-{index}" for index in range(scenario.clients))]
+        latency_us = {
+            (one, other): scenario.latency_us // 2 + chance.randrange(scenario.latency_us + 1)
+            for one in sorted(names)
+            for other in sorted(names)
+            if one < other
+        }
+        return Weather(stream(scenario.seed, "weather"), latency_us, scenario.jitter_us)
+
+    def _build(self, name: str, keypair: Keypair, archive: Archive, recovery: Recovery | None) -> PeerLike:
+        peer = Peer(self.genesis, keypair, name=name, archive=archive, recovery=recovery, quorum=self.scenario.quorum)
+        kind = self._villains.get(name)
+        if kind is None:
+            return peer
+        return disguise(kind, peer, self.genesis, keypair, stream(self.scenario.seed, "villain", name))
+
+    # Orders
+
+    def _order_ended(self, order: Order, code: int) -> None:
+        if order.stage < 2 and not code:
+            self._to_open[order.stage] -= 1
+            if not self._to_open[order.stage]:
+                if order.stage == 0:
+                    self._open_stage(1)
+                else:
+                    self._begin_trading()
+
+    def _open_stage(self, stage: int) -> None:
+        for order in self._opening:
+            if order.stage == stage:
+                self._hand_in(self.clients[0], order)
+
+    def _hand_in(self, client: Client, order: Order) -> None:
+        if order.has_end:
+            self.evidence.wanted.append((client.name, order.id))
+        client.hand_in(order)
+
+    def _begin_trading(self) -> None:
+        """Orders from now to the end of the scenario, some of them in bursts; all at once if that has passed."""
+        chance, world = self._chance, self.world
+        span_us = max(1, self.scenario.duration_us - world.now_us)
+        due_us = sorted(world.now_us + chance.randrange(span_us) for _ in range(self.scenario.orders))
+        for index, time_us in enumerate(due_us):
+            if index and not chance.randrange(3):
+                due_us[index] = due_us[index - 1]
+            client = chance.choice(self.clients)
+            world.at(due_us[index], partial(self._hand_in, client, self.market.order()))
+            self._last_order_us = max(self._last_order_us, time_us)
+
+    # Faults
+
+    def _plan(self, number: int, fault: Fault) -> None:
+        world, weather = self.world, self.world.weather
+        machines = [world.machines[name] for name in fault.places]
+
+        def begin() -> None:
+            world.trace.record(world.now_us, "world", fault.kind, fault.amount, " ".join(fault.places).encode())
+            match fault.kind:
+                case "crash" | "blackout" | "wipe":
+                    for machine in machines:
+                        machine.crash()
+                        if fault.kind == "wipe":
+                            machine.disk.wipe()
+                case "partition":
+                    world.cut(number, frozenset(fault.places), reset=fault.amount == 1)
+                case "reset":
+                    world.reset(*fault.places)
+                case "storm":
+                    weather.loss_per_million, weather.reset_per_million = fault.amount, fault.amount // 10
+                case "slow":
+                    weather.slow[fault.places[0]] = fault.amount
+                case "pause":
+                    machines[0].pause(fault.end_us - fault.begin_us)
+                case "slow disk":
+                    machines[0].sync_us = fault.amount
+                case _:
+                    raise AssertionError(f"no fault is called {fault.kind!r}")
+
+        def end() -> None:
+            world.trace.record(world.now_us, "world", "over", fault.amount, fault.kind.encode())
+            match fault.kind:
+                case "crash" | "blackout" | "wipe":
+                    for machine in machines:
+                        machine.start()
+                case "partition":
+                    world.heal(number)
+                case "storm":
+                    weather.loss_per_million = weather.reset_per_million = 0
+                case "slow":
+                    weather.slow.pop(fault.places[0], None)
+                case "slow disk":
+                    machines[0].sync_us = 800
+                case _:
+                    pass
+
+        world.at(fault.begin_us, begin)
+        world.at(fault.end_us, end)
+
+    # The run
+
+    def live(self) -> Evidence:
+        """Let everything happen, and complete the evidence."""
+        scenario, world, evidence = self.scenario, self.world, self.world.evidence
+        for machine in self.machines:
+            machine.start()
+        world.connect_all()
+        for number, fault in enumerate(scenario.faults):
+            self._plan(number, fault)
+        world.after(20_000, lambda: self._open_stage(0))
+        is_alive = self._advance_to(scenario.duration_us)
+        deadline_us = scenario.duration_us + scenario.bound_s * 1_000_000
+        while is_alive and not self._is_done() and world.now_us < deadline_us:
+            is_alive = self._advance_to(min(deadline_us, world.now_us + _SLICE_US))
+        if not is_alive:
+            evidence.breaches.append(("livelock", "world", f"more than {_MOST_EVENTS} events before the work was done"))
+        if self._to_open[0] > 0 or self._to_open[1] > 0:
+            evidence.breaches.append(("progress", "world", "the assets were never issued"))
+        evidence.unsettled = [(client.name, *standing) for client in self.clients for standing in client.waiting]
+        evidence.heights = {machine.name: self._height_of(machine) for machine in self.honest}
+        self._take_states()
+        if is_alive and self._is_done():
+            self._advance_to(world.now_us + _GRACE_S * 1_000_000)
+            frames, timers = world.frames, world.timers
+            evidence.idle_s = scenario.idle_s
+            if not self._advance_to(world.now_us + scenario.idle_s * 1_000_000):
+                evidence.breaches.append(("livelock", "world", "an idle cluster does not come to rest"))
+            evidence.idle_frames, evidence.idle_timers = world.frames - frames, world.timers - timers
+        return evidence
+
+    def _advance_to(self, time_us: int) -> bool:
+        """Live up to a time, looking at the bounds on the way. False if events do not end."""
+        while self.world.now_us < time_us:
+            if time_us - self.world.now_us > 100 * _SLICE_US:
+                return self.world.run_until(time_us, most_events=_MOST_EVENTS)
+            if not self.world.run_until(min(time_us, self.world.now_us + _SLICE_US), most_events=_MOST_EVENTS):
+                return False
+            self._look_at_bounds()
+        return True
+
+    @staticmethod
+    def _height_of(machine: Machine) -> int:
+        return -1 if machine.peer is None else machine.peer.final_height
+
+    def _is_done(self) -> bool:
+        """Every order has come to an end, and the honest nodes stand at one height with nothing left to do."""
+        if any(client.waiting for client in self.clients) or self._to_open[1] > 0:
+            return False
+        heights = {self._height_of(machine) for machine in self.honest}
+        if len(heights) > 1 or self.world.now_us < self._last_order_us:
+            return False
+        return all(not self.world.evidence.blocks or self._rests(machine) for machine in self.honest)
+
+    def _rests(self, machine: Machine) -> bool:
+        """The newest final block is empty: nothing waits to be certified."""
+        block = machine.disk.final_block(machine.disk.final_height)
+        return block is None or block[-1] == 0x90
+
+    def _look_at_bounds(self) -> None:
+        for machine in self.honest:
+            if isinstance(machine.peer, Peer):
+                status = machine.peer.status()
+                self.evidence.queue_peak(f"mempool of {machine.name}", status.mempool_bytes, _MEMPOOL_BYTES)
+                self.evidence.queue_peak(f"open batches of {machine.name}", status.held_batches, _MOST_OPEN_BATCHES)
+
+    def _take_states(self) -> None:
+        for machine in self.honest:
+            if machine.peer is not None:
+                version = machine.peer.final_version
+                tables = tuple(tuple(version.scan(table, limit=_ALL_ROWS)) for table in range(_TABLES))
+                self.evidence.states.append(StateRows(machine.name, machine.peer.final_height, tables))
+
+
+def run_scenario(scenario: Scenario, transcript: TextIO | None = None) -> Outcome:
+    """Live through a scenario and judge it. ``transcript`` gets one line for each event."""
+    run = Run(scenario, transcript)
+    evidence = run.live()
+    orders: Counter[str] = Counter()
+    for client in run.clients:
+        orders.update(client.outcomes)
+    return Outcome(
+        scenario.seed,
+        tuple(judge(evidence)),
+        run.world.trace.hash,
+        run.world.trace.events,
+        run.world.frames,
+        run.world.now_us / 1e6,
+        max(evidence.heights.values(), default=0),
+        tuple(sorted(orders.items())),
+    )
+
+
+def run_seed(seed: int, seconds: int = 4, transcript: TextIO | None = None) -> Outcome:
+    """The scenario of a seed, lived through and judged."""
+    return run_scenario(Scenario.draw(seed, seconds), transcript)

@@ -1,0 +1,630 @@
+"""The seeded world: one heap of events, machines that run peers, sessions between them.
+
+Time is an integer of microseconds and moves only from one event of the heap to the next. Events of one moment happen in
+the order in which they were planned. All chance comes from named streams (``p2pledger.sim.chance``), so a world is a
+function of its scenario: no thread, no clock, no ``hash()``.
+
+A machine does for its peer what the server does, with everything that may go wrong in between:
+
+* ``Persist`` goes to the disk's next group; whatever is sent after it waits until that group is durable;
+* ``Compute`` takes a worker and modelled time. Its work is done at the beginning or at the end of that time, as chance
+  will have it: a server's thread reads its inputs at some moment in between;
+* ``SetTimer`` is obeyed at its time, now and then twice;
+* a crash ends the process between two events: nothing in memory survives, on the disk what its promises say.
+
+Villains are wrapped around a peer from outside (``p2pledger.sim.villains``); a machine does not know.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgpack
+
+from p2pledger import core
+from p2pledger.network.effects import (
+    VALIDATOR,
+    Compute,
+    Computed,
+    Disconnect,
+    Effect,
+    Event,
+    Halt,
+    Identity,
+    Log,
+    Persist,
+    Received,
+    Send,
+    SessionClosed,
+    SessionOpened,
+    SetTimer,
+    Started,
+    TimerFired,
+)
+from p2pledger.node.archive import Archive, Recovery
+from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.keys import Keypair
+from p2pledger.primitives.records import BatchRecord, BlockRecord, FinalRecord, ReceiptsRecord
+from p2pledger.sim.chance import stream
+from p2pledger.sim.disk import Disk
+from p2pledger.sim.evidence import Evidence, FinalClaim, RootClaim, VoteSent
+from p2pledger.sim.links import QUEUE_BYTES, Lane, Weather
+from p2pledger.sim.trace import Trace
+
+__all__ = ["Builder", "Connection", "Machine", "PeerLike", "Place", "World"]
+
+_WORKERS = 2
+_SMALL_JOB_US = 300
+_TIMER_RESOLUTION_US = 100
+_PROPOSAL, _VOTE = 12, 13
+"""Types of the messages that carry a node's own votes (docs/protocol.md, section 9)."""
+
+
+class PeerLike(Protocol):
+    """What a machine runs: a peer, or a villain around one."""
+
+    def step(self, event: Event, now_ms: int) -> list[Effect]: ...
+
+    def admit(self, identity: Identity) -> tuple[str, str] | None: ...
+
+    @property
+    def final_height(self) -> int: ...
+
+    @property
+    def final_version(self) -> core.Version: ...
+
+
+Builder = Callable[[str, Keypair, Archive, Recovery | None], PeerLike]
+"""Makes the peer of a machine from its name, key, archive and recovery (None: it never ran)."""
+
+
+class Place(Protocol):
+    """Somebody with sessions: a machine or a client."""
+
+    name: str
+
+    def session_opened(self, session: int, identity: Identity) -> None: ...
+
+    def frame_arrived(self, session: int, payload: bytes) -> None: ...
+
+    def session_closed(self, session: int) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A session between two places: number and lane for each end. End 0 dialled."""
+
+    ends: tuple[Place, Place]
+    numbers: tuple[int, int]
+    lanes: tuple[Lane, Lane]
+    is_open: bool = True
+
+    def side_of(self, place: Place) -> int:
+        return 0 if self.ends[0] is place else 1
+
+
+class World:
+    """The clock, the heap, the weather, the machines and the sessions."""
+
+    def __init__(
+        self, seed: int, genesis: Genesis, weather: Weather, *, build: Builder, trace: Trace | None = None
+    ) -> None:
+        self.seed = seed
+        self.genesis = genesis
+        self.weather = weather
+        self.build = build
+        self.trace = trace if trace is not None else Trace()
+        self.evidence = Evidence(seed, genesis.encode())
+        self.now_us = 0
+        self.machines: dict[str, Machine] = {}
+        self.frames = 0
+        self.timers = 0
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._planned = 0
+        self._sessions = 0
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._dialling: set[tuple[str, str]] = set()
+        self._chance = stream(seed, "sessions")
+        self.queue_bytes = QUEUE_BYTES
+
+    # Time
+
+    def at(self, time_us: int, action: Callable[[], None]) -> None:
+        """Plan an action. Actions of one moment happen in the order of planning."""
+        self._planned += 1
+        heapq.heappush(self._heap, (max(time_us, self.now_us), self._planned, action))
+
+    def after(self, delay_us: int, action: Callable[[], None]) -> None:
+        self.at(self.now_us + delay_us, action)
+
+    def run_until(self, time_us: int, *, most_events: int | None = None) -> bool:
+        """Let everything happen up to a time. False if that took more than ``most_events``."""
+        heap, count = self._heap, 0
+        while heap and heap[0][0] <= time_us:
+            if most_events is not None and count >= most_events:
+                return False
+            count += 1
+            self.now_us, _, action = heapq.heappop(heap)
+            action()
+        self.now_us = max(self.now_us, time_us)
+        return True
+
+    # Sessions
+
+    def add_machine(self, machine: Machine) -> None:
+        self.machines[machine.name] = machine
+
+    def connect_all(self) -> None:
+        """Every pair of machines keeps a session, dialled again whenever it is lost."""
+        names = list(self.machines)
+        for index, one in enumerate(names):
+            for other in names[index + 1 :]:
+                self._keep_dialling((one, other), self._chance.randrange(5_000))
+
+    def _keep_dialling(self, pair: tuple[str, str], delay_us: int) -> None:
+        if pair in self._dialling:
+            return
+        self._dialling.add(pair)
+
+        def dial() -> None:
+            one, other = (self.machines[name] for name in pair)
+            if one.is_up and other.is_up and not self.weather.is_cut(*pair):
+                incarnations = one.incarnation, other.incarnation
+                self.after(3 * self.weather.latency(*pair), lambda: establish(incarnations))
+            else:
+                self.after(100_000 + self._chance.randrange(200_000), dial)
+
+        def establish(incarnations: tuple[int, int]) -> None:
+            self._dialling.discard(pair)
+            one, other = (self.machines[name] for name in pair)
+            still_there = one.is_up and other.is_up and incarnations == (one.incarnation, other.incarnation)
+            if still_there and not self.weather.is_cut(*pair):
+                connection = self._open(one, one.identity, other, other.identity)
+                if connection is not None:
+                    self._connections[pair] = connection
+                    return
+            self._keep_dialling(pair, 100_000 + self._chance.randrange(200_000))
+
+        self.after(delay_us, dial)
+
+    def dial(self, client: Place, identity: Identity, machine: Machine) -> None:
+        """A client wants a session. It hears of it by ``session_opened``, or by ``session_closed`` of number 0."""
+
+        def establish() -> None:
+            reachable = machine.is_up and not self.weather.is_cut(client.name, machine.name)
+            if not reachable or self._open(client, identity, machine, machine.identity) is None:
+                client.session_closed(0)
+
+        self.after(3 * self.weather.latency(client.name, machine.name), establish)
+
+    def _open(self, one: Place, one_identity: Identity, other: Place, other_identity: Identity) -> Connection | None:
+        for place, stranger in ((one, other_identity), (other, one_identity)):
+            if isinstance(place, Machine):
+                refusal = place.refusal_of(stranger)
+                if refusal is not None:
+                    self.evidence.breaches.append(
+                        ("admission", place.name, f"refused {stranger.name}: {refusal[0]}, {refusal[1]}")
+                    )
+                    return None
+        self._sessions += 2
+        numbers = self._sessions - 1, self._sessions
+        connection = Connection((one, other), numbers, (Lane(), Lane()))
+        for place, number in zip(connection.ends, numbers, strict=True):
+            if isinstance(place, Machine):
+                place.connections[number] = connection
+        # The accepting side is done with the handshake first.
+        other.session_opened(numbers[1], one_identity)
+
+        def opened() -> None:
+            if connection.is_open:
+                one.session_opened(numbers[0], other_identity)
+
+        self.after(self.weather.latency(one.name, other.name), opened)
+        if isinstance(one, Machine):
+            return connection
+        self.attach(one, connection)
+        return connection
+
+    def attach(self, client: Place, connection: Connection) -> None:
+        """Remember the session of a client."""
+        self._connections[client.name, ""] = connection
+
+    def connection_of(self, client: Place) -> Connection | None:
+        connection = self._connections.get((client.name, ""))
+        return connection if connection is not None and connection.is_open else None
+
+    def send(self, connection: Connection, sender: Place, payload: bytes, *, bulk: bool) -> None:
+        """Put a frame on its way."""
+        if not connection.is_open:
+            return
+        side = connection.side_of(sender)
+        target, lane = connection.ends[1 - side], connection.lanes[side]
+        size_bytes = len(payload) + 4
+        if not lane.has_room(self.now_us, size_bytes, self.queue_bytes):
+            if bulk:
+                lane.dropped += 1
+            else:
+                self.close(connection)
+            return
+        self.frames += 1
+        self.evidence.queue_peak(f"session {sender.name} to {target.name}", lane.queued_bytes, self.queue_bytes)
+        if self.weather.resets():
+            self.close(connection)
+            return
+        sending_us = self.weather.sending_us(sender.name, target.name, size_bytes)
+        travel_us = self.weather.travel_us(sender.name, target.name)
+        arrival_us = lane.schedule(self.now_us, size_bytes, sending_us, travel_us)
+        self.at(arrival_us, lambda: self._arrive(connection, side, payload))
+
+    def _arrive(self, connection: Connection, side: int, payload: bytes) -> None:
+        if not connection.is_open:
+            return
+        source, target = connection.ends[side], connection.ends[1 - side]
+        held = connection.lanes[side].held
+        if held or self.weather.is_cut(source.name, target.name):
+            held.append(payload)
+        else:
+            target.frame_arrived(connection.numbers[1 - side], payload)
+
+    def close(self, connection: Connection) -> None:
+        """End a session: what is in flight is lost, both ends are told."""
+        if not connection.is_open:
+            return
+        connection.is_open = False
+        one, other = connection.ends
+        latency_us = self.weather.latency(one.name, other.name)
+        for place, number in zip(connection.ends, connection.numbers, strict=True):
+            if isinstance(place, Machine):
+                place.connections.pop(number, None)
+            self.after(latency_us, lambda place=place, number=number: place.session_closed(number))  # type: ignore[misc]
+        if isinstance(one, Machine) and isinstance(other, Machine):
+            self._keep_dialling((one.name, other.name), latency_us + 50_000 + self._chance.randrange(200_000))
+
+    # Weather
+
+    def cut(self, number: int, side: frozenset[str], *, reset: bool) -> None:
+        """A partition begins: ``side`` is alone. Sessions across are reset, or their frames held back."""
+        self.weather.partitions[number] = side
+        if reset:
+            for connection in list(self._connections.values()):
+                one, other = connection.ends
+                if (one.name in side) != (other.name in side):
+                    self.close(connection)
+
+    def heal(self, number: int) -> None:
+        """A partition ends; frames that were held back come after a delay, in their order."""
+        side = self.weather.partitions.pop(number)
+        for connection in list(self._connections.values()):
+            one, other = connection.ends
+            if connection.is_open and (one.name in side) != (other.name in side):
+                self.after(self.weather.latency(one.name, other.name), lambda c=connection: self._release(c))  # type: ignore[misc]
+
+    def _release(self, connection: Connection) -> None:
+        one, other = connection.ends
+        if self.weather.is_cut(one.name, other.name):
+            return
+        for side, lane in enumerate(connection.lanes):
+            held, lane.held = lane.held, deque()
+            for payload in held:
+                if connection.is_open:
+                    connection.ends[1 - side].frame_arrived(connection.numbers[1 - side], payload)
+
+    def reset(self, one: str, other: str) -> None:
+        """Reset the session of two machines, if there is one."""
+        connection = self._connections.get((one, other)) or self._connections.get((other, one))
+        if connection is not None:
+            self.close(connection)
+
+
+@dataclass(slots=True, eq=False)
+class Machine:
+    """A computer with a disk, a clock that may be wrong, two workers, and the process that runs a peer."""
+
+    world: World
+    name: str
+    keypair: Keypair
+    is_honest: bool = True
+    skew_ms: int = 0
+    disk: Disk = field(default_factory=Disk)
+    sync_us: int = 800
+    """Mean time of a sync."""
+
+    peer: PeerLike | None = None
+    incarnation: int = 0
+    connections: dict[int, Connection] = field(default_factory=dict)
+    has_halted: bool = False
+    _chance: random.Random = field(init=False)
+    _paused_until_us: int = 0
+    _inbox: deque[Event] = field(default_factory=deque)
+    _gate: deque[tuple[int, Send | Disconnect]] = field(default_factory=deque)
+    _group: int = 1
+    _needed: int = 0
+    _synced: int = 0
+    _timer: int = 0
+    _workers: list[int] = field(default_factory=lambda: [0] * _WORKERS)
+    _seen_height: int = -1
+    _votes_sent: set[bytes] = field(default_factory=set)
+    _told: set[int] = field(default_factory=set)
+    """Sessions of which the running peer was told."""
+
+    def __post_init__(self) -> None:
+        self._chance = stream(self.world.seed, "machine", self.name)
+
+    @property
+    def is_up(self) -> bool:
+        return self.peer is not None
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.keypair.public_key, VALIDATOR, self.name)
+
+    @property
+    def now_ms(self) -> int:
+        """Unix time by this machine's own clock."""
+        return self.world.genesis.time_ms + self.skew_ms + self.world.now_us // 1_000
+
+    def refusal_of(self, stranger: Identity) -> tuple[str, str] | None:
+        assert self.peer is not None, "a machine that is down was asked"
+        return self.peer.admit(stranger)
+
+    # The process
+
+    def start(self) -> None:
+        """Run a peer on what the disk remembers."""
+        if self.is_up or self.has_halted:
+            return
+        self.incarnation += 1
+        try:
+            self.peer = self.world.build(self.name, self.keypair, self.disk, self.disk.recovery())
+        except Exception:
+            self._stop_for_bug()
+            return
+        self._happen(Started())
+
+    def crash(self) -> None:
+        """The process dies now (SIGKILL, or the power goes)."""
+        if not self.is_up:
+            return
+        fate = self.disk.crash(self._chance)
+        self.world.trace.record(self.world.now_us, self.name, "crash", 0, fate.encode())
+        self._vanish()
+
+    def _vanish(self) -> None:
+        self.peer = None
+        self._inbox.clear()
+        self._told.clear()
+        self._gate.clear()
+        self._needed = self._synced = 0
+        self._group = 1
+        self._timer += 1
+        self._paused_until_us = 0
+        self._workers = [0] * _WORKERS
+        for connection in list(self.connections.values()):
+            self.world.close(connection)
+        self.connections.clear()
+
+    def pause(self, duration_us: int) -> None:
+        """The process stands still: events wait (a stopped process, a machine that swaps)."""
+        if self.is_up:
+            self._paused_until_us = max(self._paused_until_us, self.world.now_us + duration_us)
+            self.world.at(self._paused_until_us, self._drain)
+
+    def _drain(self) -> None:
+        while self._inbox and self.world.now_us >= self._paused_until_us:
+            self._happen(self._inbox.popleft())
+
+    # Events
+
+    def session_opened(self, session: int, identity: Identity) -> None:
+        if session in self.connections:
+            self._told.add(session)
+            self._happen(SessionOpened(session, identity))
+
+    def frame_arrived(self, session: int, payload: bytes) -> None:
+        self._happen(Received(session, payload))
+
+    def session_closed(self, session: int) -> None:
+        if session in self._told:
+            self._told.discard(session)
+            self._happen(SessionClosed(session))
+
+    def _happen(self, event: Event) -> None:
+        world, peer = self.world, self.peer
+        if peer is None:
+            return
+        if world.now_us < self._paused_until_us:
+            self._inbox.append(event)
+            return
+        match event:
+            case Received(session, payload):
+                world.trace.record(world.now_us, self.name, "received", session, payload)
+            case SessionOpened(session, identity):
+                world.trace.record(world.now_us, self.name, "opened", session, identity.name.encode())
+            case SessionClosed(session):
+                world.trace.record(world.now_us, self.name, "closed", session)
+            case Computed(job, _):
+                world.trace.record(world.now_us, self.name, "computed", job)
+            case _:
+                world.trace.record(world.now_us, self.name, type(event).__name__.lower())
+        try:
+            effects = peer.step(event, self.now_ms)
+        except Exception:
+            self._stop_for_bug()
+            return
+        for effect in effects:
+            self._obey(effect)
+            if self.peer is not peer:
+                return
+        if self.disk.has_waiting and not self.disk.is_syncing:
+            self._begin_sync()
+        if self.is_honest:
+            self._watch_state(peer)
+
+    def _stop_for_bug(self) -> None:
+        lines = traceback.format_exc().strip().splitlines()
+        places = [line.strip() for line in lines if line.lstrip().startswith("File ")]
+        if self.is_honest:
+            where = " < ".join(place.split("/")[-1].replace('"', "") for place in reversed(places[-3:]))
+            self.world.evidence.breaches.append(("exception", self.name, f"{lines[-1]} ({where})"))
+        self.world.trace.record(self.world.now_us, self.name, "exception", 0, lines[-1].encode())
+        self.has_halted = True
+        self._vanish()
+
+    def _watch_state(self, peer: PeerLike) -> None:
+        """Note the state root of each final height as it is reached."""
+        height = peer.final_height
+        if height != self._seen_height:
+            self._seen_height = height
+            self.world.evidence.roots.append(RootClaim(self.name, height, peer.final_version.root()))
+
+    # Effects
+
+    def _obey(self, effect: Effect) -> None:
+        world = self.world
+        match effect:
+            case Send() | Disconnect():
+                if self._needed > self._synced:
+                    self._gate.append((self._needed, effect))
+                else:
+                    self._let_out(effect)
+            case Persist(records):
+                if self.is_honest:
+                    self._note(effect)
+                self.disk.write(records)
+                if records:
+                    self._needed = self._group
+            case Compute():
+                self._compute(effect)
+            case SetTimer(at_ms):
+                self._timer += 1
+                if at_ms is not None:
+                    self._plan_timer(at_ms)
+            case Log(level, event, fields):
+                text = " ".join((level, event, *(f"{name}={value}" for name, value in fields)))
+                world.trace.record(world.now_us, self.name, "log", 0, text.encode())
+            case Halt(code, sentence):
+                world.trace.record(world.now_us, self.name, "halt", 0, code.encode())
+                if self.is_honest:
+                    world.evidence.breaches.append(("halt", self.name, f"{code}: {sentence}"))
+                self.has_halted = True
+                self._vanish()
+            case _:
+                raise AssertionError(f"{type(effect).__name__} is no effect of a peer")
+
+    def _let_out(self, effect: Send | Disconnect) -> None:
+        connection = self.connections.get(effect.session)
+        if connection is None:
+            return
+        match effect:
+            case Send(_, payload, bulk):
+                if self.is_honest:
+                    self._note_votes(payload)
+                self.world.send(connection, self, payload, bulk=bulk)
+            case Disconnect(_, code, sentence):
+                target = connection.ends[1 - connection.side_of(self)]
+                if self.is_honest and isinstance(target, Machine) and target.is_honest:
+                    self.world.evidence.breaches.append(
+                        ("accusation", self.name, f"left the honest {target.name}: {code}, {sentence}")
+                    )
+                self.world.close(connection)
+
+    def _begin_sync(self) -> None:
+        self.disk.begin_sync()
+        group, self._group = self._group, self._group + 1
+        incarnation = self.incarnation
+        duration_us = self.sync_us // 2 + self._chance.randrange(self.sync_us + 1)
+
+        def synced() -> None:
+            if self.incarnation != incarnation or not self.is_up:
+                return
+            known = len(self.disk.breaches)
+            count = self.disk.end_sync()
+            for breach in self.disk.breaches[known:]:
+                if self.is_honest:
+                    self.world.evidence.breaches.append(("disk", self.name, breach))
+            self.world.trace.record(self.world.now_us, self.name, "synced", count)
+            self._synced = group
+            if self.disk.has_waiting:
+                self._begin_sync()
+            while self._gate and self._gate[0][0] <= self._synced:
+                self._let_out(self._gate.popleft()[1])
+
+        self.world.after(duration_us, synced)
+
+    def _compute(self, effect: Compute) -> None:
+        world, incarnation = self.world, self.incarnation
+        cost_us = effect.cost_us + self._chance.randrange(effect.cost_us // 2 + 1)
+        if effect.cost_us <= _SMALL_JOB_US:
+            start_us = world.now_us
+        else:
+            worker = min(range(_WORKERS), key=lambda index: self._workers[index])
+            start_us = max(world.now_us, self._workers[worker])
+            self._workers[worker] = start_us + cost_us
+        result: list[object] = []
+
+        def run() -> bool:
+            if self.incarnation != incarnation or not self.is_up:
+                return False
+            try:
+                result.append(effect.run())
+            except Exception:
+                self._stop_for_bug()
+                return False
+            return True
+
+        def finish() -> None:
+            if self.incarnation == incarnation and self.is_up and (result or run()):
+                self._happen(Computed(effect.job, result[0]))
+
+        if self._chance.randrange(2):
+            world.at(start_us, lambda: void(run()))
+        world.at(start_us + cost_us, finish)
+
+    def _plan_timer(self, at_ms: int) -> None:
+        timer = self._timer
+        due_us = (at_ms - self.skew_ms - self.world.genesis.time_ms) * 1_000
+
+        def fire() -> None:
+            if self._timer == timer:
+                self.world.timers += 1
+                self._happen(TimerFired())
+
+        due_us = max(due_us, self.world.now_us + _TIMER_RESOLUTION_US)
+        self.world.at(due_us, fire)
+        if not self._chance.randrange(50):
+            self.world.at(due_us, fire)
+
+    # Evidence
+
+    def _note(self, effect: Persist) -> None:
+        evidence = self.world.evidence
+        for record in effect.records:
+            match record:
+                case FinalRecord(height, block):
+                    evidence.finals.append(FinalClaim(self.world.now_us, self.name, height, block))
+                case BlockRecord():
+                    evidence.blocks[record.id] = record.data
+                case BatchRecord():
+                    evidence.batches[record.digest] = record.data
+                case ReceiptsRecord():
+                    evidence.receipts.append((self.name, record.height, record.codes))
+
+    def _note_votes(self, payload: bytes) -> None:
+        """Own votes that leave: those of vote messages and of proposals."""
+        if len(payload) < 2 or payload[1] not in (_PROPOSAL, _VOTE) or payload in self._votes_sent:
+            return
+        self._votes_sent.add(payload)
+        vote = msgpack.unpackb(payload)[-1]
+        signer = msgpack.unpackb(vote)[5]
+        if self.world.genesis.validator_set.members[signer].key == self.keypair.public_key:
+            self.world.evidence.votes.append(VoteSent(self.world.now_us, self.name, vote))
+
+
+def void(_: object) -> None:
+    """For an action whose value nobody wants."""
