@@ -16,7 +16,7 @@ from typing import Final
 
 from p2pledger.primitives.blocks import Block, genesis_block
 from p2pledger.primitives.codec import Fields, decode, encode
-from p2pledger.primitives.errors import BadConfiguration
+from p2pledger.primitives.errors import BadConfiguration, InvalidInput, PeerFault
 from p2pledger.primitives.hashing import GENESIS_TAG, tagged_hash
 from p2pledger.primitives.names import account_named, register_code
 from p2pledger.primitives.parameters import Parameters
@@ -93,7 +93,10 @@ class Genesis:
         if len(set(codes)) != len(codes):
             raise BadConfiguration("two registers have the same code")
         for register in self.registers:
-            register_code(register.code)
+            try:
+                register_code(register.code)
+            except InvalidInput as error:
+                raise BadConfiguration("a register has an impossible code", why=str(error)) from None
             if register.depository not in names:
                 raise BadConfiguration(f"register {register.code} is kept by {register.depository!r}, no member")
         return self
@@ -148,7 +151,11 @@ class Genesis:
             )
         parameters = Parameters(*numbers)
         genesis = cls(name, time_ms, tuple(validators), tuple(members), tuple(registers), parameters, profile, engine)
-        return genesis.check()
+        genesis.check()
+        if genesis.encode() != data:
+            # Its hash would depend on who reads it: validators stand in the order of their keys, roles are texts.
+            raise PeerFault("the genesis is not written in its one canonical form", code="malformed")
+        return genesis
 
     @cached_property
     def hash(self) -> bytes:
