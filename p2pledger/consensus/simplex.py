@@ -696,10 +696,7 @@ class Simplex(Engine):
         if held.build_asked or VoteKind.NOTARISE in held.own or VoteKind.NULLIFY in held.own:
             return False
         needed = self._now_ms >= self._build_at_ms()
-        declined_ms = held.build_declined_ms
-        if needed and declined_ms is not None and self._now_ms < declined_ms + self._timeout_ms() // 4:
-            return False
-        if not needed and (not self._node_has_work or declined_ms is not None):
+        if not needed and (not self._node_has_work or held.build_declined_ms is not None):
             return False
         parent = self._best_parent(self._view)
         if parent is None:
@@ -838,7 +835,11 @@ class Simplex(Engine):
         self._out.extend(Send(sender, certificate) for certificate in self.newest_certificates())
 
     def _resend(self) -> None:
-        """[D] Own votes that nobody has acknowledged by a certificate, and the newest certificates."""
+        """[D] Own votes that nobody has acknowledged by a certificate, and the newest certificates.
+
+        With the vote for a proposal goes the proposal, whoever made it: a leader that showed it to few, on purpose or
+        not, neither stops the others nor leaves those few waiting for them.
+        """
         if self._signer is None:
             if self._has_work():
                 self._want_certificates(self._view, self._view)
@@ -846,10 +847,11 @@ class Simplex(Engine):
         held = self._rounds.get(self._view)
         if held is not None:
             notarise = held.own.get(VoteKind.NOTARISE)
-            if notarise is not None and held.proposal is not None and held.proposal.vote == notarise:
-                self._out.append(Broadcast(held.proposal))
-            elif notarise is not None:
-                self._out.append(Broadcast(notarise))
+            if notarise is not None:
+                if held.proposal is not None:
+                    self._out.append(Broadcast(held.proposal))
+                if held.proposal is None or held.proposal.vote != notarise:
+                    self._out.append(Broadcast(notarise))
             if VoteKind.NULLIFY in held.own:
                 self._out.append(Broadcast(held.own[VoteKind.NULLIFY]))
         finalise = [
@@ -908,11 +910,14 @@ class Simplex(Engine):
 
     def _build_at_ms(self) -> int:
         """When a leader proposes a block even if its node has nothing to put into it."""
-        below = self._rounds.get(self._view - 1)
+        held, below = self._rounds.get(self._view), self._rounds.get(self._view - 1)
+        grace_ms = self._timeout_ms() // 4
+        if held is not None and held.build_declined_ms is not None:
+            return held.build_declined_ms + grace_ms
         if below is not None and VoteKind.NOTARISE not in below.certificates and self._top_notarised > self._final_view:
             # A nullified view lies between: the finalise votes of the parent have had their time.
             return self._view_began_ms()
-        return self._view_began_ms() + self._timeout_ms() // 4
+        return self._view_began_ms() + grace_ms
 
     def _set_timer(self) -> None:
         """One timer for the nearest of three times: leaving the view, resending, building an empty block."""
@@ -929,10 +934,7 @@ class Simplex(Engine):
             self._resend_at_ms = self._now_ms + delay_ms
         times = [self._resend_at_ms, self._view_deadline_ms()]
         if work and self._signer is not None and self.leader == self._signer:
-            held = self._rounds.get(self._view)
             build_at_ms = self._build_at_ms()
-            if held is not None and held.build_declined_ms is not None:
-                build_at_ms = max(build_at_ms, held.build_declined_ms + self._timeout_ms() // 4)
             if build_at_ms > self._now_ms:
                 times.append(build_at_ms)
         at_ms = min((time for time in times if time is not None), default=None)

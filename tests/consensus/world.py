@@ -124,7 +124,9 @@ class Seat:
     contradictions: list[Contradiction] = field(default_factory=list)
     persisted: int = 0
     crash_at_persist: int | None = None
-    """Crash right after this many records groups are on the disk, before anything that follows them."""
+    """Crash right after this many groups of records are on the disk, before anything that follows them."""
+    villain: Callable[[World, Seat, Message], None] | None = None
+    """What a villain without an engine does when it hears something."""
 
 
 class World:
@@ -270,7 +272,8 @@ class World:
                     if other is not seat:
                         self.send(seat, other, message)
             case Send(to, message):
-                self.send(seat, self.seat_of(to), message)
+                for other in self.seats_of(to):
+                    self.send(seat, other, message)
             case SetTimer(at_ms):
                 seat.timer = at_ms
                 if at_ms is not None:
@@ -291,8 +294,8 @@ class World:
                 assert block.height > seat.finals[-1].height, "heights only grow"
                 seat.finals.append(block)
             case WantBlock(name, signers):
-                for key in signers:
-                    self._fetch(seat, self.seat_of(key), name)
+                for other in [other for key in signers for other in self.seats_of(key)]:
+                    self._fetch(seat, other, name)
             case WantCertificates(from_view, to_view):
                 for other in self.seats:
                     if other is not seat:
@@ -318,8 +321,17 @@ class World:
 
         return fire
 
-    def seat_of(self, key: bytes) -> Seat:
-        return next(seat for seat in self.seats if seat.key == key)
+    def seats_of(self, key: bytes) -> list[Seat]:
+        """Usually one; two where a villain runs its key twice."""
+        return [seat for seat in self.seats if seat.key == key]
+
+    def add_twin(self, seat: Seat) -> Seat:
+        """A second engine with the same key and a disk of its own: an equivocator that behaves well, twice."""
+        twin = Seat(seat.key, seat.index, seat.keypair)
+        twin.finals.append(BlockRef.of(self.genesis.header))
+        twin.blocks[self.genesis.id] = self.genesis
+        self.seats.append(twin)
+        return twin
 
     def send(self, source: Seat, target: Seat, message: Message) -> None:
         self.sent += 1
@@ -328,6 +340,8 @@ class World:
             self.at(delay_ms, lambda: self.deliver(source, target, message))
 
     def deliver(self, source: Seat, target: Seat, message: Message) -> None:
+        if target.villain is not None:
+            target.villain(self, target, message)
         match message:
             case Proposal(block, _):
                 target.blocks.setdefault(block.id, block)
