@@ -1,0 +1,629 @@
+"""Moves frames: sockets, TLS, handshakes, queues. The only file of this floor that waits.
+
+A ``Session`` is one finished handshake. It has one task that reads and one that writes, and nothing is locked:
+
+* The reader takes what the socket has, up to 64 KiB at a time, and hands over all frames of one read at once. While
+  its receiver does not take them it reads nothing more, so TCP slows the peer down.
+* ``send`` never waits: it puts a frame into the queue. The writer joins what has gathered into one write, since a
+  write costs about the same whatever its size. The queue holds at most 16 MiB. *Bulk* frames (batches) find it full a
+  quarter earlier, are dropped, and counted: whoever needs them asks again. The last quarter is for all others; if even
+  they do not fit, the peer has stopped reading, and the session ends.
+
+``Sessions`` keeps all sessions of one node: it listens, it dials the peers it was told of, and tells one receiver what
+happens, as the events of ``effects.py``. Of two validators the one with the smaller key dials, so that no two calls
+cross; where a session with a key is open, another one is refused (``duplicate_session``). A call that fails is tried
+again after 0.1 s, doubling up to 3 s, and at once when a new address is told.
+
+Nothing here sends anything for its own sake. Dead machines are noticed by the kernel's TCP keep-alive.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Final
+
+import trio
+
+from p2pledger.network.certificates import NodeCertificate
+from p2pledger.network.effects import (
+    CLIENT,
+    OBSERVER,
+    VALIDATOR,
+    Event,
+    Identity,
+    Received,
+    SessionClosed,
+    SessionOpened,
+)
+from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, HEADER_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
+from p2pledger.network.handshake import Admission, Handshake, LocalEnd, Refused
+from p2pledger.primitives.errors import InvalidInput, P2PLedgerError, PeerFault
+
+__all__ = [
+    "CLIENT",
+    "OBSERVER",
+    "VALIDATOR",
+    "Address",
+    "CannotConnect",
+    "Counters",
+    "Ending",
+    "Identity",
+    "LocalEnd",
+    "Refused",
+    "Session",
+    "Sessions",
+    "connect",
+    "open_session",
+]
+
+Address = tuple[str, int]
+"""Host and port."""
+LogLine = Callable[[str, str, tuple[tuple[str, str | int], ...]], None]
+"""level, event, fields: as in the effect ``Log``."""
+
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 1.0
+"""How long an ending session may take to send what is queued, and to see that the other end got it."""
+QUEUE_LIMIT_BYTES: Final = 16 * 1_048_576
+_FIRST_RETRY_S: Final = 0.1
+_LAST_RETRY_S: Final = 3.0
+_READ_BYTES: Final = 65_536
+_WRITE_BYTES: Final = 262_144
+_MAX_HANDSHAKES: Final = 64
+"""Unknown callers at the same time; the others wait in the kernel's queue."""
+_MAX_SESSIONS: Final = 1_024
+_DRAIN_LIMIT_BYTES: Final = 4 * 1_048_576
+_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
+
+
+class CannotConnect(P2PLedgerError):
+    """Nobody answers at an address, or the connection broke before the handshake was done."""
+
+    code = "cannot_connect"
+    exit_code = 4
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went over sessions, in bytes of frames (TLS adds about 1 %)."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    dropped_frames: int = 0
+    dropped_bytes: int = 0
+
+    def add(self, other: Counters) -> None:
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.frames_in += other.frames_in
+        self.frames_out += other.frames_out
+        self.dropped_frames += other.dropped_frames
+        self.dropped_bytes += other.dropped_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a session ended: a stable code and a sentence. ``closed``: the other end hung up."""
+
+    code: str
+    sentence: str
+
+
+async def _close_politely(stream: trio.SSLStream[trio.SocketStream]) -> None:
+    """Hang up so that what was sent still arrives.
+
+    A socket that is closed while unread bytes wait in it resets the connection, and a reset destroys what the other
+    end has not read yet: the reason of a refusal, say. So: say that nothing more comes, and wait for the same.
+    """
+    raw = stream.transport_stream
+    try:
+        with trio.move_on_after(CLOSE_TIMEOUT_S):
+            await raw.send_eof()
+            drained_bytes = 0
+            while drained_bytes < _DRAIN_LIMIT_BYTES and (data := await raw.receive_some(_READ_BYTES)):
+                drained_bytes += len(data)
+    except _GONE:
+        pass  # It is gone already.
+    finally:
+        await trio.aclose_forcefully(raw)
+
+
+class Session:
+    """One open session. ``run`` it once; ``send`` and ``end`` from any task of the same Trio run."""
+
+    def __init__(
+        self,
+        stream: trio.SSLStream[trio.SocketStream],
+        reader: FrameReader,
+        identity: Identity,
+        address: str,
+        *,
+        queue_limit_bytes: int = QUEUE_LIMIT_BYTES,
+    ) -> None:
+        """Use ``open_session``."""
+        self._stream = stream
+        self._reader = reader
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._queue_limit_bytes = queue_limit_bytes
+        self._bulk_limit_bytes = queue_limit_bytes * 3 // 4
+        self._wake = trio.Event()
+        self._reading = trio.CancelScope()
+        self._writing = trio.CancelScope()
+        self.identity = identity
+        self.address = address
+        self.counters = Counters()
+        self.ending: Ending | None = None
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._queued_bytes
+
+    def send(self, payload: bytes, *, bulk: bool = False) -> bool:
+        """Queue one frame. False if it was dropped: bulk and no room, or the session is ending."""
+        size_bytes = HEADER_BYTES + len(payload)
+        if self.ending is not None:
+            return False
+        if self._queued_bytes + size_bytes > (self._bulk_limit_bytes if bulk else self._queue_limit_bytes):
+            self.counters.dropped_frames += 1
+            self.counters.dropped_bytes += size_bytes
+            if not bulk:
+                self.end(
+                    "queue_overflow", f"{self._queued_bytes} bytes wait to be sent and the peer does not read them"
+                )
+                self._writing.cancel()
+            return False
+        self._queue.append(frame(payload))
+        self._queued_bytes += size_bytes
+        self._wake.set()
+        return True
+
+    def end(self, code: str, sentence: str) -> None:
+        """End the session: nothing is read any more, what is queued is still sent if that takes no longer than 1 s.
+
+        The first reason counts.
+        """
+        if self.ending is None:
+            self.ending = Ending(code, sentence)
+            self._reading.cancel()
+            self._writing.deadline = min(self._writing.deadline, trio.current_time() + CLOSE_TIMEOUT_S)
+            self._wake.set()
+
+    async def run(self, deliver: Callable[[list[bytes]], Awaitable[None]]) -> Ending:
+        """Move frames until the session ends; says why it ended. ``deliver`` gets the payloads of each read."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                with self._reading:
+                    await self._read(deliver)
+            if not self._writing.cancel_called:  # Else nobody is there, or nobody who reads.
+                await _close_politely(self._stream)
+        finally:
+            await trio.aclose_forcefully(self._stream.transport_stream)
+        assert self.ending is not None
+        return self.ending
+
+    async def _read(self, deliver: Callable[[list[bytes]], Awaitable[None]]) -> None:
+        stream, reader, counters = self._stream, self._reader, self.counters
+        try:
+            while True:
+                payloads = []
+                while (payload := reader.next_payload()) is not None:
+                    payloads.append(payload)
+                    counters.frames_in += 1
+                    counters.bytes_in += HEADER_BYTES + len(payload)
+                if payloads:
+                    await deliver(payloads)
+                data = await stream.receive_some(_READ_BYTES)
+                if not data:
+                    self._hung_up("the other end closed the session")
+                    return
+                reader.feed(data)
+        except PeerFault as fault:
+            self.end(fault.code, str(fault))
+        except _GONE as error:
+            self._hung_up(_reason(error))
+
+    def _hung_up(self, sentence: str) -> None:
+        self.end("closed", sentence)
+        self._writing.cancel()
+
+    async def _write(self) -> None:
+        stream, queue, counters = self._stream, self._queue, self.counters
+        try:
+            with self._writing:
+                while True:
+                    while not queue:
+                        if self.ending is not None:
+                            return
+                        self._wake = trio.Event()
+                        await self._wake.wait()
+                    frames, size_bytes = [], 0
+                    while queue and size_bytes < _WRITE_BYTES:
+                        part = queue.popleft()
+                        frames.append(part)
+                        size_bytes += len(part)
+                    await stream.send_all(b"".join(frames))
+                    # Counted as queued until the kernel has it: a peer that reads nothing keeps its share full.
+                    self._queued_bytes -= size_bytes
+                    counters.frames_out += len(frames)
+                    counters.bytes_out += size_bytes
+        except _GONE as error:
+            self._hung_up(_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return str(cause) or type(cause).__name__
+
+
+# --- opening a session ----------------------------------------------------------------------------------------------
+
+
+def _keep_alive(raw: trio.SocketStream) -> None:
+    """Let the kernel notice within half a minute that the other machine is gone. It costs nothing on loopback."""
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000)):
+        if hasattr(socket, name):  # Linux
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _fields_of(handshake: Handshake | None) -> tuple[tuple[str, str | int], ...]:
+    claimed = None if handshake is None else handshake.claimed
+    return () if claimed is None else (("name", claimed.name), ("key", claimed.node_key.hex()))
+
+
+async def open_session(
+    raw: trio.SocketStream,
+    local: LocalEnd,
+    certificate: NodeCertificate,
+    *,
+    is_server: bool,
+    admit: Admission,
+    expected_key: bytes | None = None,
+    log: LogLine | None = None,
+    queue_limit_bytes: int = QUEUE_LIMIT_BYTES,
+) -> Session:
+    """TLS and the handshake over a fresh connection, within 5 s and frames of 4 KiB. The connection is closed on error.
+
+    PeerFault: the other end was refused, and was told why. Refused: it refused us. CannotConnect: it went away.
+    Each of them is written to the log.
+    """
+    address = _address_of(raw)
+    stream = trio.SSLStream(
+        raw,
+        certificate.server_context if is_server else certificate.client_context,
+        server_side=is_server,
+        https_compatible=True,  # Frames carry their length: a missing goodbye hides nothing.
+    )
+    handshake: Handshake | None = None
+
+    def tell(event: str, error: P2PLedgerError) -> None:
+        if log is not None:
+            sentence = error.what + (f": {error.why}" if error.why else "")
+            fields = (("address", address), ("code", error.code), ("sentence", sentence), *_fields_of(handshake))
+            log("warning", event, fields)
+
+    try:
+        _keep_alive(raw)
+        with trio.fail_after(HANDSHAKE_TIMEOUT_S):
+            await stream.do_handshake()
+            peer_certificate = stream.getpeercert(binary_form=True)
+            assert peer_certificate, "TLS let somebody in without a certificate"
+            handshake = Handshake(
+                local,
+                certificate=certificate.der,
+                peer_certificate=peer_certificate,
+                admit=admit,
+                expected_key=expected_key,
+            )
+            reader = FrameReader(HANDSHAKE_LIMIT_BYTES)
+            await stream.send_all(frame(handshake.hello()))
+            while handshake.identity is None:
+                while (payload := reader.next_payload()) is None:
+                    data = await stream.receive_some(HANDSHAKE_LIMIT_BYTES)
+                    if not data:
+                        raise CannotConnect("the other end hung up during the handshake", where=address)
+                    reader.feed(data)
+                answer = handshake.receive(payload)
+                if answer is not None:
+                    await stream.send_all(frame(answer))
+        reader.limit_bytes = MESSAGE_LIMIT_BYTES
+        return Session(stream, reader, handshake.identity, address, queue_limit_bytes=queue_limit_bytes)
+    except PeerFault as fault:
+        tell("session_refused", fault)
+        with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(*_GONE):
+            await stream.send_all(frame(Handshake.refusal(fault)))
+        await _close_politely(stream)
+        raise
+    except Refused as refused:
+        tell("session_refused_by_peer", refused)
+        await trio.aclose_forcefully(raw)
+        raise
+    except trio.TooSlowError:
+        slow = PeerFault(f"the handshake took longer than {HANDSHAKE_TIMEOUT_S:g} s", code="handshake_timeout")
+        tell("session_refused", slow)
+        await trio.aclose_forcefully(raw)
+        raise slow from None
+    except CannotConnect as gone:
+        tell("handshake_failed", gone)
+        await trio.aclose_forcefully(raw)
+        raise
+    except (*_GONE, OSError) as broken:
+        code = "tls_failed" if isinstance(broken.__cause__, ssl.SSLError) else None
+        error = CannotConnect("the handshake broke off", where=address, why=_reason(broken), code=code)
+        tell("handshake_failed", error)
+        await trio.aclose_forcefully(raw)
+        raise error from None
+    except BaseException:
+        await trio.aclose_forcefully(raw)
+        raise
+
+
+def _address_of(raw: trio.SocketStream) -> str:
+    try:
+        host, port = raw.socket.getpeername()[:2]
+    except OSError:
+        return "unknown"
+    return f"{host}:{port}"
+
+
+def _system_reason(error: OSError) -> str:
+    """The system's own words: Trio wraps them, and puts the attempts at several addresses into a group."""
+    inner: BaseException = error.__cause__ or error
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    if isinstance(inner, OSError) and not isinstance(inner, socket.gaierror) and inner.errno:
+        return os.strerror(inner.errno)
+    return str(inner)
+
+
+async def connect(address: Address) -> trio.SocketStream:
+    """A TCP connection. CannotConnect with the reason of the system."""
+    host, port = address
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT_S):
+            return await trio.open_tcp_stream(host, port)
+    except trio.TooSlowError:
+        why = f"no answer within {CONNECT_TIMEOUT_S:g} s"
+    except OSError as error:
+        why = _system_reason(error)
+    raise CannotConnect("nobody answers", where=f"{host}:{port}", why=why, hint="Is the node running?")
+
+
+# --- all sessions of one node ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Called:
+    """A peer that this node dials. ``changed`` is set, and replaced, when the address changes."""
+
+    address: Address | None = None
+    changed: trio.Event = field(default_factory=trio.Event)
+
+
+class Sessions:
+    """Listens, dials, and tells ``deliver`` what happens; see the top of this file.
+
+    ``deliver`` takes events in order and may wait: then nothing more is read from that peer. For each session it gets
+    SessionOpened, any number of Received, SessionClosed; when the node stops, the rest may be missing.
+    """
+
+    def __init__(
+        self,
+        local: LocalEnd,
+        certificate: NodeCertificate,
+        *,
+        admit: Admission,
+        deliver: Callable[[Sequence[Event]], Awaitable[None]],
+        log: LogLine,
+        queue_limit_bytes: int = QUEUE_LIMIT_BYTES,
+    ) -> None:
+        self._local = local
+        self._certificate = certificate
+        self._admit = admit
+        self._deliver = deliver
+        self._log = log
+        self._queue_limit_bytes = queue_limit_bytes
+        self._numbers = count(1)
+        self._sessions: dict[int, Session] = {}
+        self._taken: set[bytes] = set()
+        self._called: dict[bytes, _Called] = {}
+        self._listeners: list[trio.SocketListener] = []
+        self._handshakes = trio.Semaphore(_MAX_HANDSHAKES)
+        self._nursery: trio.Nursery | None = None
+        self._one_ended = trio.Event()
+        self._is_stopping = False
+        self._ended = Counters()
+
+    @property
+    def open_count(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def counters(self) -> Counters:
+        """Sums over all sessions, also those that have ended."""
+        total = Counters()
+        total.add(self._ended)
+        for session in self._sessions.values():
+            total.add(session.counters)
+        return total
+
+    async def listen(self, host: str, port: int) -> int:
+        """Bind and say the port; 0 takes a free one. InvalidInput ``cannot_listen``. Nobody is answered before run."""
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot listen on {host}:{port}",
+                why=error.strerror or str(error),
+                hint="Choose another port, or 0 for a free one",
+                code="cannot_listen",
+            ) from None
+        # A name may stand for several addresses; with port 0 each would get another port.
+        for extra in listeners[1:] if port == 0 else []:
+            await extra.aclose()
+        self._listeners += listeners[:1] if port == 0 else listeners
+        return int(listeners[0].socket.getsockname()[1])
+
+    def set_peers(self, addresses: Mapping[bytes, Address]) -> None:
+        """Where the other nodes are, by node key. Replaces what was told before; unchanged ones are left in peace."""
+        own_key = self._local.keypair.public_key
+        for key in {*addresses, *self._called}:
+            if key == own_key or (self._local.role == VALIDATOR and key < own_key):
+                continue  # That one dials.
+            called = self._called.get(key)
+            if called is None:
+                called = self._called[key] = _Called()
+                if self._nursery is not None and not self._is_stopping:
+                    self._nursery.start_soon(self._dial, key, called)
+            if called.address != addresses.get(key):
+                called.address = addresses.get(key)
+                called.changed.set()
+                called.changed = trio.Event()
+
+    def send(self, number: int, payload: bytes, *, bulk: bool = False) -> bool:
+        """Queue a frame; see Session.send. False also for a session that is no more."""
+        session = self._sessions.get(number)
+        return session is not None and session.send(payload, bulk=bulk)
+
+    def end(self, number: int, code: str, sentence: str) -> None:
+        """End a session; nothing happens if it is no more."""
+        session = self._sessions.get(number)
+        if session is not None:
+            session.end(code, sentence)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer and dial until ``stop``."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for listener in self._listeners:
+                    nursery.start_soon(self._accept, listener)
+                for key, called in self._called.items():
+                    nursery.start_soon(self._dial, key, called)
+                nursery.start_soon(trio.sleep_forever)
+                task_status.started()
+        finally:
+            self._nursery = None
+            for listener in self._listeners:
+                listener.socket.close()
+
+    async def stop(self) -> None:
+        """Send what is queued, as far as that takes no longer than a second, hang up, and let ``run`` return."""
+        self._is_stopping = True
+        for session in self._sessions.values():
+            session.end("stopped", "this node stops")
+        with trio.move_on_after(2 * CLOSE_TIMEOUT_S + 0.5):
+            while self._sessions:
+                await self._one_ended.wait()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def _accept(self, listener: trio.SocketListener) -> None:
+        assert self._nursery is not None
+        while True:
+            await self._handshakes.acquire()
+            try:
+                raw = await listener.accept()
+            except OSError as error:  # No file descriptor left, most likely: those that close will give some back.
+                self._handshakes.release()
+                self._log("error", "accept_failed", (("sentence", str(error)),))
+                await trio.sleep(_FIRST_RETRY_S)
+                continue
+            self._nursery.start_soon(self._answer, raw)
+
+    async def _answer(self, raw: trio.SocketStream) -> None:
+        with suppress(P2PLedgerError):  # It is in the log.
+            await self._converse(raw, is_server=True, expected_key=None)
+
+    async def _dial(self, key: bytes, called: _Called) -> None:
+        retry_s, last_code = _FIRST_RETRY_S, ""
+        while not self._is_stopping:
+            changed, address = called.changed, called.address
+            if address is None:
+                await changed.wait()
+                continue
+            try:
+                raw = await connect(address)
+                await self._converse(raw, is_server=False, expected_key=key)
+                retry_s, last_code = _FIRST_RETRY_S, ""
+            except CannotConnect as error:
+                # Once for each row of failures: a peer that is down for a day fills no log.
+                if last_code != error.code:
+                    self._log("warning", "dial_failed", (("key", key.hex()), ("sentence", str(error))))
+                last_code = error.code
+            except P2PLedgerError as error:
+                last_code = error.code
+            with trio.move_on_after(retry_s):
+                await changed.wait()
+            retry_s = _FIRST_RETRY_S if changed.is_set() else min(2 * retry_s, _LAST_RETRY_S)
+
+    async def _converse(self, raw: trio.SocketStream, *, is_server: bool, expected_key: bytes | None) -> None:
+        """One session from its handshake to its end. Errors are those of open_session."""
+        held: list[bytes] = []
+
+        def admit(identity: Identity) -> tuple[str, str] | None:
+            if len(self._sessions) >= _MAX_SESSIONS:
+                return "too_many_sessions", f"{_MAX_SESSIONS} sessions are open here"
+            is_node = identity.role != CLIENT
+            if is_node and identity.node_key in self._taken:
+                return "duplicate_session", "a session with this node key is open"
+            refusal = self._admit(identity)
+            if refusal is None and is_node:
+                self._taken.add(identity.node_key)
+                held.append(identity.node_key)
+            return refusal
+
+        try:
+            try:
+                session = await open_session(
+                    raw,
+                    self._local,
+                    self._certificate,
+                    is_server=is_server,
+                    admit=admit,
+                    expected_key=expected_key,
+                    log=self._log,
+                    queue_limit_bytes=self._queue_limit_bytes,
+                )
+            finally:
+                if is_server:
+                    self._handshakes.release()
+            number = next(self._numbers)
+            self._sessions[number] = session
+            try:
+                if self._is_stopping:
+                    session.end("stopped", "this node stops")
+                who = (("session", number), ("name", session.identity.name), ("key", session.identity.node_key.hex()))
+                self._log("info", "session_opened", (*who, ("address", session.address)))
+                await self._deliver([SessionOpened(number, session.identity)])
+                ending = await session.run(partial(self._receive, number))
+            finally:
+                del self._sessions[number]
+                self._ended.add(session.counters)
+                self._one_ended.set()
+                self._one_ended = trio.Event()
+            counters = session.counters
+            is_fault = ending.code not in ("closed", "stopped")
+            fields: list[tuple[str, str | int]] = [*who, ("code", ending.code), ("sentence", ending.sentence)]
+            fields += [("bytes_in", counters.bytes_in), ("bytes_out", counters.bytes_out)]
+            fields += [("dropped_frames", counters.dropped_frames), ("dropped_bytes", counters.dropped_bytes)]
+            self._log("warning" if is_fault else "info", "session_closed", tuple(fields))
+            await self._deliver([SessionClosed(number)])
+        finally:
+            self._taken.difference_update(held)
+
+    async def _receive(self, number: int, payloads: list[bytes]) -> None:
+        await self._deliver([Received(number, payload) for payload in payloads])

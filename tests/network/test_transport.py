@@ -1,0 +1,496 @@
+"""Sessions over real sockets and real TLS on 127.0.0.1: who gets in, what a slow reader costs, how peers find back.
+
+No test sleeps: the clock is Trio's MockClock, which stands still until it is told to jump.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from p2pledger.network.certificates import NodeCertificate
+from p2pledger.network.effects import Event, Identity, Received, SessionClosed, SessionOpened
+from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
+from p2pledger.network.handshake import Handshake, Hello, Refuse, decode_handshake
+from p2pledger.network.transport import (
+    CLIENT,
+    OBSERVER,
+    VALIDATOR,
+    CannotConnect,
+    Ending,
+    LocalEnd,
+    Refused,
+    Session,
+    Sessions,
+    connect,
+    open_session,
+)
+from p2pledger.primitives.errors import InvalidInput, PeerFault
+from p2pledger.primitives.keys import Keypair
+
+GENESIS = bytes(range(32))
+# In the order of their public keys: the first dials.
+SMALL, LARGE = sorted((Keypair.from_seed(b"1" * 32), Keypair.from_seed(b"2" * 32)), key=lambda pair: pair.public_key)
+VISITOR = Keypair.from_seed(b"3" * 32)
+LogLine = tuple[str, str, dict[str, str | int]]
+
+
+class Node:
+    """Sessions with a memory: what happened, what was logged."""
+
+    def __init__(
+        self,
+        keypair: Keypair,
+        *,
+        role: int = VALIDATOR,
+        genesis_hash: bytes = GENESIS,
+        admit: Callable[[Identity], tuple[str, str] | None] = lambda identity: None,
+        queue_limit_bytes: int = 1_048_576,
+    ) -> None:
+        self.events: list[Event] = []
+        self.log: list[LogLine] = []
+        self._news = trio.Condition()
+        self.key = keypair.public_key
+        self.port = 0
+        self.accepts = trio.Event()
+        self.accepts.set()
+        self.sessions = Sessions(
+            LocalEnd(genesis_hash, keypair, role, f"node {keypair.public_key.hex()[:4]}"),
+            NodeCertificate.fresh(),
+            admit=admit,
+            deliver=self._deliver,
+            log=lambda level, event, fields: self.log.append((level, event, dict(fields))),
+            queue_limit_bytes=queue_limit_bytes,
+        )
+
+    async def _deliver(self, events: Sequence[Event]) -> None:
+        self.events += events
+        async with self._news:
+            self._news.notify_all()
+        await self.accepts.wait()
+
+    async def wait_for(self, count: int, kind: type[Event]) -> list[Event]:
+        """The events of a kind, as soon as there are so many."""
+        async with self._news:
+            while len(found := [event for event in self.events if isinstance(event, kind)]) < count:
+                await self._news.wait()
+        return found
+
+    def logged(self, event: str) -> list[dict[str, str | int]]:
+        return [fields for _, name, fields in self.log if name == event]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+
+@asynccontextmanager
+async def running(*nodes: Node) -> AsyncIterator[None]:
+    with trio.fail_after(60):  # A test that hangs; with MockClock it never fires by itself.
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                node.port = await node.sessions.listen("127.0.0.1", 0)
+                await nursery.start(node.sessions.run)
+            yield
+            for node in nodes:
+                await node.sessions.stop()
+
+
+async def visit(
+    node: Node, *, keypair: Keypair = VISITOR, role: int = CLIENT, genesis_hash: bytes = GENESIS
+) -> Session:
+    raw = await connect(node.address)
+    return await open_session(
+        raw,
+        LocalEnd(genesis_hash, keypair, role, "visitor"),
+        NodeCertificate.fresh(),
+        is_server=False,
+        admit=lambda identity: None,
+    )
+
+
+async def tls(node: Node) -> trio.SSLStream[trio.SocketStream]:
+    """TLS without any handshake of ours."""
+    certificate = NodeCertificate.fresh()
+    stream = trio.SSLStream(await connect(node.address), certificate.client_context, https_compatible=True)
+    await stream.do_handshake()
+    return stream
+
+
+async def rest_of(stream: trio.abc.ReceiveStream) -> bytes:
+    """All that comes until the other end hangs up."""
+    data = b""
+    try:
+        while piece := await stream.receive_some(65_536):
+            data += piece
+    except trio.BrokenResourceError:
+        pass
+    return data
+
+
+def last_refusal(data: bytes) -> Refuse:
+    reader = FrameReader(HANDSHAKE_LIMIT_BYTES)
+    reader.feed(data)
+    message = None
+    while payload := reader.next_payload():
+        message = decode_handshake(payload)
+    assert isinstance(message, Refuse)
+    return message
+
+
+async def ignore(payloads: list[bytes]) -> None:
+    return None
+
+
+# --- two nodes ------------------------------------------------------------------------------------------------------
+
+
+async def test_two_validators_open_one_session_and_exchange_frames(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL), Node(LARGE)
+    async with running(small, large):
+        # Both are told of each other; the one with the smaller key dials.
+        small.sessions.set_peers({large.key: large.address})
+        large.sessions.set_peers({small.key: small.address})
+        [opened] = await large.wait_for(1, SessionOpened)
+        assert opened == SessionOpened(1, Identity(small.key, VALIDATOR, f"node {small.key.hex()[:4]}"))
+        [opened] = await small.wait_for(1, SessionOpened)
+        assert isinstance(opened, SessionOpened)
+        for number in range(100):
+            assert small.sessions.send(opened.session, number.to_bytes(2, "big"))
+        received = await large.wait_for(100, Received)
+        assert received == [Received(1, number.to_bytes(2, "big")) for number in range(100)]
+        assert small.sessions.open_count == large.sessions.open_count == 1
+        assert small.sessions.counters.bytes_out == large.sessions.counters.bytes_in == 600
+    assert small.logged("session_refused") == large.logged("session_refused") == []
+
+
+async def test_the_largest_frames_pass_both_ways(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL, queue_limit_bytes=8 * 1_048_576), Node(LARGE, queue_limit_bytes=8 * 1_048_576)
+    async with running(small, large):
+        small.sessions.set_peers({large.key: large.address})
+        await small.wait_for(1, SessionOpened)
+        await large.wait_for(1, SessionOpened)
+        payloads = [bytes([fill]) * MESSAGE_LIMIT_BYTES for fill in range(4)]
+        for payload in payloads:
+            assert small.sessions.send(1, payload)
+            assert large.sessions.send(1, payload)
+        for node in (small, large):
+            assert await node.wait_for(4, Received) == [Received(1, payload) for payload in payloads]
+
+
+async def test_a_restarted_peer_is_found_at_its_new_port(mock_clock: MockClock) -> None:
+    small = Node(SMALL)
+    async with running(small):
+        first = Node(LARGE)
+        async with running(first):
+            small.sessions.set_peers({first.key: first.address})
+            await small.wait_for(1, SessionOpened)
+        await small.wait_for(1, SessionClosed)
+        [closed] = small.logged("session_closed")
+        assert closed["code"] == "closed"
+        second = Node(LARGE)
+        async with running(second):
+            # The new address is tried at once, whatever the back-off has come to: the clock stands still.
+            small.sessions.set_peers({second.key: second.address})
+            assert len(await small.wait_for(2, SessionOpened)) == 2
+            await second.wait_for(1, SessionOpened)
+
+
+async def test_a_peer_that_is_down_is_called_again_with_growing_pauses(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL), Node(LARGE)
+    async with running(small):
+        port = large.port = await large.sessions.listen("127.0.0.1", 0)
+        for listener in large.sessions._listeners:
+            await listener.aclose()
+        large.sessions._listeners.clear()
+        small.sessions.set_peers({large.key: large.address})
+        for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0):
+            await _wait_until(lambda: len(small.logged("dial_failed")) == 1)
+            await wait_all_tasks_blocked(0.01)
+            mock_clock.jump(pause_s)
+        assert len(small.logged("dial_failed")) == 1  # Said once, not seven times.
+        await wait_all_tasks_blocked(0.01)
+        async with trio.open_nursery() as nursery:
+            assert await large.sessions.listen("127.0.0.1", port) == port
+            await nursery.start(large.sessions.run)
+            mock_clock.jump(3.0)
+            await large.wait_for(1, SessionOpened)
+            await large.sessions.stop()
+
+
+async def _wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_second_session_with_the_same_node_key_is_refused(mock_clock: MockClock) -> None:
+    """A clone of a node, or a node that was started twice."""
+    large = Node(LARGE)
+    async with running(large), trio.open_nursery() as nursery:
+        first = await visit(large, keypair=SMALL, role=VALIDATOR)
+        nursery.start_soon(first.run, ignore)
+        with pytest.raises(Refused) as caught:
+            await visit(large, keypair=SMALL, role=OBSERVER)
+        assert caught.value.code == "duplicate_session"
+        first.end("closed", "done")
+        await large.wait_for(1, SessionClosed)
+        await wait_all_tasks_blocked()
+        again = await visit(large, keypair=SMALL, role=VALIDATOR)
+        nursery.start_soon(again.run, ignore)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_client_may_have_many_sessions(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large), trio.open_nursery() as nursery:
+        for _ in range(3):
+            session = await visit(large)
+            nursery.start_soon(session.run, ignore)
+        await large.wait_for(3, SessionOpened)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_dials_itself_is_refused(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        with pytest.raises((Refused, PeerFault)) as caught:
+            await visit(large, keypair=LARGE)
+        assert caught.value.code == "own_key"
+
+
+# --- strangers ------------------------------------------------------------------------------------------------------
+
+
+async def test_strangers_are_refused_and_both_ends_write_it_down(mock_clock: MockClock) -> None:
+    def admit(identity: Identity) -> tuple[str, str] | None:
+        return None if identity.node_key == LARGE.public_key else ("unknown_node", "no validator has this key")
+
+    small, large = Node(SMALL), Node(LARGE, admit=admit)
+    async with running(small, large):
+        small.sessions.set_peers({large.key: large.address})
+        await _wait_until(lambda: bool(small.logged("session_refused_by_peer")))
+        await _wait_until(lambda: bool(large.logged("session_refused")))
+        [here] = large.logged("session_refused")
+        [there] = small.logged("session_refused_by_peer")
+        assert here["code"] == there["code"] == "unknown_node"
+        assert here["sentence"] == there["sentence"] == "no validator has this key"
+        assert here["key"] == small.key.hex()
+        assert there["key"] == large.key.hex()
+        assert small.events == large.events == []
+
+
+async def test_another_network_is_refused(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        with pytest.raises((Refused, PeerFault)) as caught:
+            await visit(large, genesis_hash=bytes(32))
+        assert caught.value.code == "wrong_network"
+        await _wait_until(lambda: bool(large.log))
+        assert large.events == []
+
+
+async def test_a_hello_that_is_replayed_over_another_tls_session_is_refused(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        overheard = await tls(large)
+        first = Handshake(
+            LocalEnd(GENESIS, SMALL, VALIDATOR, "small"),
+            certificate=b"the certificate of the honest session",
+            peer_certificate=overheard.getpeercert(binary_form=True),  # type: ignore[arg-type]
+            admit=lambda identity: None,
+        ).hello()
+        await overheard.send_all(frame(first))
+        assert last_refusal(await rest_of(overheard)).refusal_code == "bad_signature"
+        await overheard.aclose()
+        [refused] = large.logged("session_refused")
+        assert refused["code"] == "bad_signature"
+        assert refused["key"] == SMALL.public_key.hex()
+
+
+async def test_no_certificate_no_session(mock_clock: MockClock) -> None:
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname = False
+    bare.verify_mode = ssl.CERT_NONE
+    large = Node(LARGE)
+    async with running(large):
+        stream = trio.SSLStream(await connect(large.address), bare, https_compatible=True)
+        # In TLS 1.3 a refused client learns of it on its first read.
+        await stream.do_handshake()
+        assert await rest_of(stream) == b""
+        await trio.aclose_forcefully(stream)
+        await _wait_until(lambda: bool(large.logged("handshake_failed")))
+        assert large.logged("handshake_failed")[0]["code"] == "tls_failed"
+
+
+async def test_half_a_handshake_ends_after_five_seconds(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        silent_before_tls = await connect(large.address)
+        silent_after_tls = await tls(large)
+        await wait_all_tasks_blocked(0.02)
+        mock_clock.jump(4.9)
+        await wait_all_tasks_blocked(0.02)
+        assert large.log == []
+        mock_clock.jump(0.2)
+        await rest_of(silent_after_tls)
+        await rest_of(silent_before_tls)
+        assert [fields["code"] for fields in large.logged("session_refused")] == ["handshake_timeout"] * 2
+        await trio.aclose_forcefully(silent_before_tls)
+        await trio.aclose_forcefully(silent_after_tls)
+
+
+async def test_a_large_frame_before_the_end_of_the_handshake_is_refused(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        stream = await tls(large)
+        await stream.send_all((HANDSHAKE_LIMIT_BYTES + 1).to_bytes(4, "big"))
+        assert last_refusal(await rest_of(stream)).refusal_code == "frame_too_large"
+        await trio.aclose_forcefully(stream)
+        assert large.logged("session_refused")[0]["code"] == "frame_too_large"
+
+
+@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 64])
+async def test_what_is_not_tls_is_let_go(mock_clock: MockClock, noise: bytes) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        raw = await connect(large.address)
+        await raw.send_all(noise)
+        with trio.move_on_after(1):
+            await raw.send_eof()
+            await rest_of(raw)
+        await raw.aclose()
+        await _wait_until(lambda: bool(large.logged("handshake_failed")))
+        assert large.sessions.open_count == 0
+
+
+# --- sessions that go wrong -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bytes_sent", "code"),
+    [((MESSAGE_LIMIT_BYTES + 1).to_bytes(4, "big"), "frame_too_large"), (bytes(4), "empty_frame")],
+)
+async def test_a_bad_frame_ends_the_session_and_the_log_says_why(
+    mock_clock: MockClock, bytes_sent: bytes, code: str
+) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        session = await visit(large)
+        await session._stream.send_all(bytes_sent)
+        await session.run(ignore)
+        await large.wait_for(1, SessionClosed)
+        [closed] = large.logged("session_closed")
+        assert closed["code"] == code
+        assert closed["name"] == "visitor"
+
+
+async def test_the_node_ends_a_session_for_its_own_reason_and_the_last_words_arrive(mock_clock: MockClock) -> None:
+    large, heard = Node(LARGE), []
+
+    async def listen(payloads: list[bytes]) -> None:
+        heard.extend(payloads)
+
+    async with running(large):
+        session = await visit(large)
+        await large.wait_for(1, SessionOpened)
+        large.sessions.send(1, b"goodbye")
+        large.sessions.end(1, "malformed", "message type 99 is unknown")
+        assert (await session.run(listen)).code == "closed"
+        assert heard == [b"goodbye"]
+        await large.wait_for(1, SessionClosed)
+        [closed] = large.logged("session_closed")
+        assert (closed["code"], closed["sentence"]) == ("malformed", "message type 99 is unknown")
+        assert large.sessions.send(1, b"too late") is False
+
+
+async def test_a_slow_reader_loses_bulk_frames_which_are_counted_and_then_its_session(mock_clock: MockClock) -> None:
+    limit_bytes = 4 * 1_048_576
+    large = Node(LARGE, queue_limit_bytes=limit_bytes)
+    async with running(large):
+        session = await visit(large)  # It never reads.
+        await large.wait_for(1, SessionOpened)
+        block = bytes(262_144)
+        kept = 0
+        # The kernel takes some megabytes as well; fill them and then three quarters of the queue.
+        while large.sessions.send(1, block, bulk=True):
+            kept += 1
+            await wait_all_tasks_blocked(0.001)
+        dropped = large.sessions.counters
+        assert (dropped.dropped_frames, dropped.dropped_bytes) == (1, len(block) + 4)
+        assert large.sessions.open_count == 1
+        # Votes still find room ...
+        small_frames = 0
+        while large.sessions.send(1, bytes(65_536)):
+            small_frames += 1
+        assert small_frames >= limit_bytes // 4 // 65_540 - 4
+        # ... until even they do not: the peer has stopped.
+        await large.wait_for(1, SessionClosed)
+        [closed] = large.logged("session_closed")
+        assert closed["code"] == "queue_overflow"
+        assert closed["dropped_frames"] == 2
+        await trio.aclose_forcefully(session._stream.transport_stream)
+
+
+async def test_a_receiver_that_takes_nothing_stops_the_reading(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        session = await visit(large)
+        await large.wait_for(1, SessionOpened)
+        await wait_all_tasks_blocked()
+        large.accepts = trio.Event()
+        ending: list[Ending] = []
+
+        async def run() -> None:
+            ending.append(await session.run(ignore))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            for _ in range(14):
+                assert session.send(bytes(1_000_000))
+            await wait_all_tasks_blocked(0.05)
+            taken = len([event for event in large.events if isinstance(event, Received)])
+            assert taken <= 1
+            assert session.queued_bytes > 1_000_000
+            large.accepts.set()
+            await large.wait_for(14, Received)
+            session.end("closed", "done")
+        assert ending == [Ending("closed", "done")]
+
+
+async def test_a_port_in_use_is_named(mock_clock: MockClock) -> None:
+    large, other = Node(LARGE), Node(SMALL)
+    async with running(large):
+        with pytest.raises(InvalidInput, match=r"cannot listen on 127\.0\.0\.1") as caught:
+            await other.sessions.listen("127.0.0.1", large.port)
+        assert caught.value.code == "cannot_listen"
+
+
+async def test_nobody_there_is_named(mock_clock: MockClock) -> None:
+    large = Node(LARGE)
+    async with running(large):
+        address = large.address
+    with pytest.raises(CannotConnect, match=r"nobody answers \(in 127\.0\.0\.1:\d+\): Connection refused"):
+        await connect(address)
+
+
+async def test_hello_shows_what_the_log_needs(mock_clock: MockClock) -> None:
+    """The name that a stranger claims is written down even where his hello is not believed."""
+    large = Node(LARGE)
+    async with running(large):
+        stream = await tls(large)
+        handshake = Handshake(
+            LocalEnd(GENESIS, SMALL, VALIDATOR, "impostor"),
+            certificate=b"",
+            peer_certificate=b"",
+            admit=lambda identity: None,
+        )
+        hello = decode_handshake(handshake.hello())
+        assert isinstance(hello, Hello)
+        await stream.send_all(frame(replace(hello, role=CLIENT).encode()))
+        await rest_of(stream)
+        await trio.aclose_forcefully(stream)
+        assert large.logged("session_refused")[0]["name"] == "impostor"
