@@ -43,7 +43,7 @@ from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.reasons import Reason
-from p2pledger.primitives.records import BatchRecord, FinalRecord, ForgetRecord, ReceiptsRecord
+from p2pledger.primitives.records import BatchRecord, BlockRecord, FinalRecord, ForgetRecord, ReceiptsRecord, Record
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 
 __all__ = ["Node"]
@@ -211,10 +211,16 @@ class Node:
         They are final at once; the engine, which may know of a much later finalisation already, follows.
         """
         self._now_ms = now_ms
+        records: list[Record] = []
         for block in blocks:
             entry = self.chain.add(block)
             if entry is not None:
                 entry.certified = entry.final = True
+                header = block.header
+                records.append(BlockRecord(block.id, header.height, header.view, header.parent, block.encode()))
+        if records:
+            # The engine stores what comes to it; these may be final before it has seen them.
+            self._out.append(Persist(tuple(records)))
         self._tell_engine(consensus.CertificateArrived(sender, certificate))
         return self._settle()
 
@@ -291,8 +297,7 @@ class Node:
             codes.append(int(reason))
         self._out.append(Admitted(client, request, tuple(codes), retry_after_ms))
         for candidate, row in known:
-            time_ms = self.final_block.header.time_ms
-            self._out.append(Settle(client, row.height, time_ms, candidate.id, _outcome_bytes(row)))
+            self._tell_executed(client, candidate.id, row)
 
     def _judge(self, client: int, candidate: Candidate, known: list[tuple[Candidate, ReplayRow]]) -> Reason:
         """What can be said of a checked transaction before it is ordered."""
@@ -567,36 +572,50 @@ class Node:
             self._forget()
 
     def _tell_clients(self, block: Block, held: HeldBatch, codes: bytes) -> None:
-        ids = held.columns.ids
-        codes = self._resolve_duplicates(held.columns, codes)
+        ids, earlier = held.columns.ids, self._executed_earlier(held.columns, codes)
+        time_ms = block.header.time_ms
         for segment in held.segments:
-            cut = ids[32 * segment.start : 32 * segment.end]
-            outcome = codes[4 * segment.start : 4 * segment.end]
-            self._out.append(Settle(segment.client, block.height, block.header.time_ms, cut, outcome))
+            cut = range(segment.start, segment.end)
+            if any(index in earlier for index in cut):
+                for index in cut:
+                    if index in earlier:
+                        self._tell_executed(segment.client, ids[32 * index : 32 * index + 32], earlier[index])
+                cut_ids = b"".join(ids[32 * index : 32 * index + 32] for index in cut if index not in earlier)
+                outcome = b"".join(codes[4 * index : 4 * index + 4] for index in cut if index not in earlier)
+            else:
+                cut_ids = ids[32 * segment.start : 32 * segment.end]
+                outcome = codes[4 * segment.start : 4 * segment.end]
+            if outcome:
+                self._out.append(Settle(segment.client, block.height, time_ms, cut_ids, outcome))
         if held.segments:
             self._own_pending.difference_update(ids[at : at + 32] for at in range(0, len(ids), 32))
         if self._watchers:
             for index in range(held.columns.count):
                 identifier = ids[32 * index : 32 * index + 32]
                 for client in self._watchers.pop(identifier, ()):
-                    code = codes[4 * index : 4 * index + 4]
-                    self._out.append(Settle(client, block.height, block.header.time_ms, identifier, code))
+                    if index in earlier:
+                        self._tell_executed(client, identifier, earlier[index])
+                    else:
+                        code = codes[4 * index : 4 * index + 4]
+                        self._out.append(Settle(client, block.height, time_ms, identifier, code))
 
-    def _resolve_duplicates(self, columns: core.Columns, codes: bytes) -> bytes:
-        """A transaction that came in twice has one outcome, the first; its clients are told that one."""
-        if Reason.DUPLICATE not in codes[1::4]:
-            return codes
-        resolved = bytearray(codes)
-        for index in range(columns.count):
-            if codes[4 * index : 4 * index + 2] == b"\x00\x03":
-                key = replay_key(columns.valid_until(index), columns.ids[32 * index : 32 * index + 32])
-                row = self.final_version.get(Table.REPLAY, key)
-                if row is not None:
-                    first = ReplayRow.decode(row)
-                    resolved[4 * index : 4 * index + 4] = first.code.to_bytes(2, "big") + first.operation.to_bytes(
-                        2, "big"
-                    )
-        return bytes(resolved)
+    def _executed_earlier(self, columns: core.Columns, codes: bytes) -> dict[int, ReplayRow]:
+        """A transaction that came in twice has one outcome, the first; its clients are told that one. By index."""
+        rows: dict[int, ReplayRow] = {}
+        if Reason.DUPLICATE in codes[1::4]:
+            for index in range(columns.count):
+                if codes[4 * index : 4 * index + 2] == b"\x00\x03":
+                    key = replay_key(columns.valid_until(index), columns.ids[32 * index : 32 * index + 32])
+                    row = self.final_version.get(Table.REPLAY, key)
+                    if row is not None:
+                        rows[index] = ReplayRow.decode(row)
+        return rows
+
+    def _tell_executed(self, client: int, identifier: bytes, row: ReplayRow) -> None:
+        """What became of a transaction, and where: in a block that may be long past."""
+        data = self.archive.final_block(row.height)
+        header = self.final_block.header if data is None else Block.decode(data).header
+        self._out.append(Settle(client, row.height, header.time_ms, identifier, _outcome_bytes(row)))
 
     def _forget(self) -> None:
         """Drop batches that nobody ordered for long, in memory and on disk, and old blocks and certificates there."""
