@@ -1,8 +1,8 @@
 """Clients: they hand in orders, wait to hear that they are final, and do not trust any one node.
 
 A client holds a session with one node. When the session ends, or an order waits for longer than its patience, it goes
-to the next node and hands in again, with the very same bytes, whatever has not come to an end; the ledger makes sure that
-nothing happens twice. An order has come to an end when a node said so: by a final outcome, or by a refusal.
+to the next node and hands in again, with the very same bytes, whatever has not come to an end; the ledger makes sure
+that nothing happens twice. An order has come to an end when a node said so: by a final outcome, or by a refusal.
 """
 
 from __future__ import annotations

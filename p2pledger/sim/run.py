@@ -217,6 +217,10 @@ class Run:
         evidence.heights = {machine.name: self._height_of(machine) for machine in self.honest}
         self._take_states()
         if is_alive and self._is_done():
+            for machine in self.machines:
+                # A villain with something to hide never rests, and who answers it does not either.
+                if not machine.is_honest:
+                    machine.crash()
             self._advance_to(world.now_us + _GRACE_S * 1_000_000)
             frames, timers = world.frames, world.timers
             evidence.idle_s = scenario.idle_s

@@ -62,6 +62,7 @@ __all__ = ["Builder", "Connection", "Machine", "PeerLike", "Place", "World"]
 _WORKERS = 2
 _SMALL_JOB_US = 300
 _TIMER_RESOLUTION_US = 100
+_REDIAL_MOST_US = 2_000_000
 _PROPOSAL, _VOTE = 12, 13
 """Types of the messages that carry a node's own votes (docs/protocol.md, section 9)."""
 
@@ -171,14 +172,17 @@ class World:
         if pair in self._dialling:
             return
         self._dialling.add(pair)
+        waited_us = 100_000
 
         def dial() -> None:
+            nonlocal waited_us
             one, other = (self.machines[name] for name in pair)
             if one.is_up and other.is_up and not self.weather.is_cut(*pair):
                 incarnations = one.incarnation, other.incarnation
                 self.after(3 * self.weather.latency(*pair), lambda: establish(incarnations))
             else:
-                self.after(100_000 + self._chance.randrange(200_000), dial)
+                waited_us = min(2 * waited_us, _REDIAL_MOST_US)
+                self.after(waited_us // 2 + self._chance.randrange(waited_us), dial)
 
         def establish(incarnations: tuple[int, int]) -> None:
             self._dialling.discard(pair)
