@@ -40,7 +40,7 @@ VALIDATORS = Validators.of(0, [Validator(keypair.public_key, 1, f"node-{n}") for
 SIGNERS = sorted(KEYS[:4], key=lambda keypair: keypair.public_key)
 """The keys of VALIDATORS in the order of their signer numbers."""
 
-_POLICY = Policy.of(*(keypair.public_key for keypair in KEYS[:3]), threshold=2)
+POLICY = Policy.of(*(keypair.public_key for keypair in KEYS[:3]), threshold=2)
 OPERATIONS: tuple[Operation, ...] = (
     Transfer(ALICE, BOB, BOND, 200),
     Lock(ALICE, BOND, 3, BOB),
@@ -48,7 +48,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Issue(BOND, BOB, 2**64 - 1),
     Redeem(CASH, BOB, 2**32),
     Define(CASH, 1, 2, ALICE, "Renminbi 人民币"),
-    Open(ALICE, b"salt" * 4, _POLICY),
+    Open(ALICE, b"salt" * 4, POLICY),
     SetPolicy(BOB, Policy.of(KEYS[4].public_key, version=2)),
 )
 
@@ -89,7 +89,7 @@ def genesis() -> Genesis:
         validators=VALIDATORS.members,
         members=(
             Member("csdc", Policy.of(KEYS[0].public_key), ("depository", "operator")),
-            Member("alice", _POLICY),
+            Member("alice", POLICY),
         ),
         registers=(Register("CSDC", "csdc", "the register"),),
     )
