@@ -8,10 +8,10 @@ from p2pledger import core
 from p2pledger.ledger.proofs import verify
 from p2pledger.ledger.tables import Holding, Table
 from p2pledger.network.effects import CLIENT, OBSERVER, VALIDATOR, Identity, SessionClosed
+from p2pledger.node import mempool
 from p2pledger.primitives.blocks import Block, sign_batch
 from p2pledger.primitives.codec import encode
-from p2pledger.primitives.messages import BatchMessage, Chain, Submit, VoteMessage, WantBatches, WantChain
-from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.messages import BatchMessage, Chain, Submit, Submitted, VoteMessage, WantBatches, WantChain
 from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import SignedTransaction, Transfer
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
@@ -154,24 +154,20 @@ def test_a_refused_trade_has_a_receipt_with_its_reason(network: SmallNetwork) ->
     assert network.settled() == {identifier(trade): code.to_bytes(2, "big") + operation.to_bytes(2, "big")}
 
 
-def test_a_full_mempool_says_busy_and_when_to_come_back_and_keeps_its_promises() -> None:
-    network = SmallNetwork(genesis_of(parameters=Parameters(lane_bytes=300_000)))
-    network.found()
-    network.cut = {frozenset((0, other)) for other in (1, 2, 3)}
-    kept = []
-    for _ in range(40):
-        trades = [network.transfer() for _ in range(1_000)]
-        network.heard.clear()
-        network.submit(0, *trades)
-        network.run(1)
-        [answer] = [message for _, _, message in network.heard if hasattr(message, "retry_after_ms")]
-        if set(answer.codes) == {Reason.BUSY}:
-            assert answer.retry_after_ms > 0
-            break
-        kept += [identifier(trade) for trade, code in zip(trades, answer.codes, strict=True) if code == 0]
-    else:
-        pytest.fail("the mempool never filled")
-    assert network.peers[0].status().mempool_bytes <= 16 * 1024 * 1024
+def test_a_full_mempool_says_busy_and_when_to_come_back_and_keeps_its_promises(
+    network: SmallNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mempool, "CAPACITY_BYTES", 150_000)
+    trades = [network.transfer() for _ in range(400)]
+    network.submit(0, *trades[:200])
+    network.submit(0, *trades[200:])
+    network.run(1_000)
+    answers = [message for _, _, message in network.heard if isinstance(message, Submitted)]
+    kept = {identifier(trade) for trade, code in zip(trades, network.admitted(), strict=True) if code == 0}
+    assert 0 < len(kept) < 400
+    assert {Reason(code) for answer in answers for code in answer.codes} == {Reason.OK, Reason.BUSY}
+    assert all(answer.retry_after_ms > 0 for answer in answers if Reason.BUSY in answer.codes)
+    assert set(network.settled()) == kept
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
