@@ -33,10 +33,16 @@ class Weather:
     bytes_per_ms: int = 100_000
     slow: dict[str, int] = field(default_factory=dict)
     partitions: dict[int, frozenset[str]] = field(default_factory=dict)
+    bridges: frozenset[str] = frozenset()
+    """Those whom no partition cuts off: the worst villain is the one who reaches both sides."""
 
     def is_cut(self, one: str, other: str) -> bool:
         """Whether a partition lies between two places: each names the side that is alone."""
-        return any((one in side) != (other in side) for side in self.partitions.values())
+        return any(self.is_across(side, one, other) for side in self.partitions.values())
+
+    def is_across(self, side: frozenset[str], one: str, other: str) -> bool:
+        """Whether two places are on different sides of a partition."""
+        return (one in side) != (other in side) and one not in self.bridges and other not in self.bridges
 
     def latency(self, one: str, other: str) -> int:
         """Mean one-way delay in microseconds."""

@@ -103,7 +103,8 @@ class Run:
             for other in sorted(names)
             if one < other
         }
-        return Weather(stream(scenario.seed, "weather"), latency_us, scenario.jitter_us)
+        bridges = frozenset(name for name, kind in scenario.villains if kind == "equivocator")
+        return Weather(stream(scenario.seed, "weather"), latency_us, scenario.jitter_us, bridges=bridges)
 
     def _build(self, name: str, keypair: Keypair, archive: Archive, recovery: Recovery | None) -> PeerLike:
         peer = Peer(self.genesis, keypair, name=name, archive=archive, recovery=recovery, quorum=self.scenario.quorum)

@@ -39,6 +39,7 @@ from p2pledger.primitives.messages import (
     Chain,
     Message,
     ProposalMessage,
+    Status,
     VoteMessage,
     decode_message,
 )
@@ -126,9 +127,18 @@ class Equivocator(_Villain):
         return signer is not None and signer % 2 == 1
 
     def _tell(self, send: Send) -> list[Effect]:
-        """The peer's own message as it is to one half; to the other, a second proposal in the place of the first."""
+        """The peer's own message as it is to one half; to the other, a second proposal in the place of the first.
+
+        What proves the one story is kept from those who hear the other.
+        """
+        if not self._hears_other_story(send.session):
+            return [send]
         message = decode_message(send.payload)
-        if not isinstance(message, ProposalMessage) or not self._hears_other_story(send.session):
+        if isinstance(message, Chain | Status):
+            return []
+        if isinstance(message, CertificateMessage):
+            return [send] if Certificate.decode(message.certificate).kind is VoteKind.NULLIFY else []
+        if not isinstance(message, ProposalMessage):
             return [send]
         block = Block.decode(message.block)
         other = self._others.get(block.id)

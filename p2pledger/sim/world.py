@@ -298,7 +298,7 @@ class World:
         if reset:
             for connection in list(self._connections.values()):
                 one, other = connection.ends
-                if (one.name in side) != (other.name in side):
+                if self.weather.is_across(side, one.name, other.name):
                     self.close(connection)
 
     def heal(self, number: int) -> None:
@@ -306,7 +306,7 @@ class World:
         side = self.weather.partitions.pop(number)
         for connection in list(self._connections.values()):
             one, other = connection.ends
-            if connection.is_open and (one.name in side) != (other.name in side):
+            if connection.is_open and self.weather.is_across(side, one.name, other.name):
                 self.after(self.weather.latency(one.name, other.name), lambda c=connection: self._release(c))  # type: ignore[misc]
 
     def _release(self, connection: Connection) -> None:
