@@ -1,0 +1,117 @@
+"""What a fresh ledger needs before anybody can trade: assets, and somebody who holds them.
+
+A genesis has accounts and registers but no assets. These are made by ordinary transactions, signed by whoever keeps
+the register: it defines its assets, then issues units to members. Many operations go into one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from typing import Final
+
+from p2pledger.cluster.consortium import Consortium
+from p2pledger.primitives.names import AssetKind, asset_id
+from p2pledger.primitives.transactions import Define, Issue, Operation, Transaction
+
+__all__ = ["AssetPlan", "define_transactions", "issue_transactions", "sample_assets", "sample_holdings"]
+
+_OPERATION_BYTES: Final = 200
+"""More than any Define or Issue takes, so that a transaction stays below its limit of bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssetPlan:
+    """An asset to be: ``asset`` as people write it. Who keeps its register is its issuer, too."""
+
+    asset: str
+    kind: AssetKind
+    decimals: int
+    name: str
+
+
+def sample_assets() -> tuple[AssetPlan, ...]:
+    """Money, a bond that both depositories keep, and a share: enough to try every kind of trade."""
+    return (
+        AssetPlan("CNY@ICBC", AssetKind.MONEY, 2, "Renminbi"),
+        AssetPlan("CND100000017@CCDC", AssetKind.SECURITY, 0, "Government bond"),
+        AssetPlan("CND100000017@CSDC", AssetKind.SECURITY, 0, "Government bond"),
+        AssetPlan("CNE100000007@CSDC", AssetKind.SECURITY, 0, "Sample share"),
+    )
+
+
+def sample_holdings(consortium: Consortium) -> dict[tuple[str, str], int]:
+    """(asset, member) -> units: every broker gets a million of everything; of money, a billion fen."""
+    brokers = [member.name for member in consortium.genesis.members if "broker" in member.roles]
+    return {
+        (plan.asset, broker): 10**9 if plan.kind is AssetKind.MONEY else 10**6
+        for plan in sample_assets()
+        for broker in brokers
+    }
+
+
+def define_transactions(consortium: Consortium, plans: Iterable[AssetPlan], *, valid_until: int) -> list[bytes]:
+    """Signed transactions that define the assets. They come before those that issue units."""
+    return _signed(
+        consortium,
+        (
+            (
+                plan.asset,
+                Define(
+                    asset_id(plan.asset),
+                    int(plan.kind),
+                    plan.decimals,
+                    consortium.account(_keeper(consortium, plan.asset)),
+                    plan.name,
+                ),
+            )
+            for plan in plans
+        ),
+        valid_until,
+    )
+
+
+def issue_transactions(
+    consortium: Consortium, holdings: Mapping[tuple[str, str], int], *, valid_until: int
+) -> list[bytes]:
+    """Signed transactions that issue these units: (asset, member) -> units."""
+    return _signed(
+        consortium,
+        (
+            (asset, Issue(asset_id(asset), consortium.account(member), units))
+            for (asset, member), units in holdings.items()
+        ),
+        valid_until,
+    )
+
+
+def _keeper(consortium: Consortium, asset: str) -> str:
+    """The member who keeps the asset's register."""
+    code = asset.partition("@")[2]
+    return next(register.depository for register in consortium.genesis.registers if register.code == code)
+
+
+def _signed(consortium: Consortium, operations: Iterable[tuple[str, Operation]], valid_until: int) -> list[bytes]:
+    by_keeper: dict[str, list[Operation]] = {}
+    for asset, operation in operations:
+        by_keeper.setdefault(_keeper(consortium, asset), []).append(operation)
+    parameters = consortium.genesis.parameters
+    most = min(parameters.max_operations, parameters.max_transaction_bytes // _OPERATION_BYTES)
+    transactions = []
+    for keeper, items in by_keeper.items():
+        for part in _chunks(items, most):
+            # The same opening of the same network gives the same transactions, so that sending it twice does no harm.
+            salt = sha256(b"".join(repr(operation).encode() for operation in part)).digest()[:16]
+            transaction = Transaction(
+                consortium.genesis.network_id, valid_until, salt, consortium.account(keeper), tuple(part)
+            )
+            transactions.append(transaction.sign([consortium.keypair(keeper)]))
+    return transactions
+
+
+def _chunks(items: Sequence[Operation], most: int) -> Iterator[list[Operation]]:
+    rest = iter(items)
+    while part := list(islice(rest, most)):
+        yield part

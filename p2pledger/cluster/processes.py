@@ -1,0 +1,202 @@
+"""One node as a process of its own.
+
+The node tells over a pipe when it listens and when it is ready; nothing is guessed from its log. Its other pipe comes
+from us, and tells it its peers. That pipe is also how a node learns that its parent is gone: when the last writing
+end closes, however the parent died, the node reads the end of the file and stops. No orphan survives.
+
+Each node has a session, and with it a process group, of its own, so that Ctrl-C at the terminal reaches only the
+process that runs the cluster, which then stops its nodes in order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pledger.cluster.directory import NodeState, ProcessIdentity
+from p2pledger.primitives.errors import P2PLedgerError
+
+__all__ = ["NodeFailed", "NodeProcess"]
+
+_GRACE_S = 10.0
+"""How long a node may take to stop when it is asked to: it may be writing a snapshot."""
+
+
+class NodeFailed(P2PLedgerError):
+    """A node process ended, or did not come up. The error carries the end of its log."""
+
+    code = "node_failed"
+    exit_code = 1
+
+
+class NodeProcess:
+    """A running node. Made by ``spawn``; ``wait_listening`` and ``wait_ready`` follow what it tells."""
+
+    def __init__(self, name: str, key: bytes, directory: Path) -> None:
+        self.name = name
+        self.key = key
+        self.directory = directory
+        self.port = 0
+        self.height = 0
+        self.state = "starting"
+        self.identity: ProcessIdentity | None = None
+        self._process: trio.Process | None = None
+        self._control = -1
+        self._ready: trio.lowlevel.FdStream | None = None
+        self._unread = bytearray()
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "node.log"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def spawn(self) -> None:
+        """Starts the process; its configuration must be in ``directory``. It listens after ``wait_listening``."""
+        assert not self.is_running
+        ready_read, ready_write = os.pipe()
+        control_read, self._control = os.pipe()
+        try:
+            with self.log.open("ab") as log:
+                self._process = await trio.lowlevel.open_process(
+                    [
+                        sys.executable,
+                        "-m",
+                        "p2pledger.server",
+                        str(self.directory),
+                        "--ready-fd",
+                        str(ready_write),
+                        "--control-fd",
+                        str(control_read),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(ready_write, control_read),
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(ready_read)
+            os.close(self._control)
+            self._control = -1
+            raise
+        finally:
+            os.close(ready_write)
+            os.close(control_read)
+        self._ready = trio.lowlevel.FdStream(ready_read)
+        self._unread.clear()
+        self.state, self.port = "starting", 0
+        self.identity = ProcessIdentity.of(self._process.pid)
+
+    async def wait_listening(self) -> int:
+        """The port. NodeFailed if the process ends before it listens."""
+        while not self.port:
+            report = await self._next_report()
+            self.port = int(report.get("port", 0))
+        return self.port
+
+    async def wait_ready(self) -> int:
+        """The height at which the node is connected and caught up. NodeFailed if it ends before."""
+        while self.state != "running":
+            report = await self._next_report()
+            if report.get("ready"):
+                self.height, self.state = int(report.get("height", 0)), "running"
+        return self.height
+
+    async def _next_report(self) -> Mapping[str, Any]:
+        """The next JSON line of the ready pipe."""
+        assert self._ready is not None
+        while b"\n" not in self._unread:
+            chunk = await self._ready.receive_some()
+            if not chunk:
+                raise await self._failure()
+            self._unread += chunk
+        line, _, rest = bytes(self._unread).partition(b"\n")
+        self._unread[:] = rest
+        report = json.loads(line)
+        if not isinstance(report, dict):
+            raise NodeFailed(f"node {self.name} reported {line!r}", where=str(self.log))
+        if "error" in report:
+            raise NodeFailed(f"node {self.name} did not start", why=str(report["error"]), where=str(self.log))
+        return report
+
+    async def _failure(self) -> NodeFailed:
+        assert self._process is not None
+        with trio.move_on_after(2):
+            await self._process.wait()
+        status = self._process.poll()
+        self.state = "failed"
+        how = "closed its report" if status is None else f"ended with status {status}"
+        return NodeFailed(f"node {self.name} {how} before it was ready", why=self.log_tail(), where=str(self.log))
+
+    def log_tail(self, lines: int = 4) -> str:
+        """The last lines of the log, in one."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 8192))
+                tail = file.read().decode("utf-8", "replace").strip().splitlines()[-lines:]
+        except OSError:
+            return ""
+        return " | ".join(tail)
+
+    def tell_peers(self, peers: Mapping[str, tuple[str, int]]) -> None:
+        """Where the others listen: key in hexadecimal -> (host, port). A node that has just died is not told."""
+        if self._control < 0:
+            return
+        line = json.dumps({"peers": {key: list(place) for key, place in peers.items()}}) + "\n"
+        try:
+            # Far less than the pipe holds: it never blocks.
+            os.write(self._control, line.encode())
+        except BrokenPipeError:
+            pass
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until the kernel has reaped it."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+        self.state = "killed"
+        await self._close_pipes()
+
+    async def stop(self, grace_s: float = _GRACE_S) -> None:
+        """Asks the node to stop by closing its pipe; insists with SIGTERM, then SIGKILL."""
+        process = self._process
+        if self._control >= 0:
+            os.close(self._control)
+            self._control = -1
+        if process is not None and process.poll() is None:
+            for number in (None, signal.SIGTERM, signal.SIGKILL):
+                if number is not None:
+                    process.send_signal(number)
+                with trio.move_on_after(grace_s if number is None else 2):
+                    await process.wait()
+                    break
+        if self.state not in ("killed", "failed"):
+            self.state = "stopped"
+        await self._close_pipes()
+
+    async def _close_pipes(self) -> None:
+        if self._control >= 0:
+            os.close(self._control)
+            self._control = -1
+        if self._ready is not None:
+            await self._ready.aclose()
+            self._ready = None
+
+    def describe(self) -> NodeState:
+        """As it is now; a process that ended by itself is seen here."""
+        if self.state in ("starting", "running") and self._process is not None and not self.is_running:
+            self.state = "failed"
+        identity = self.identity if self.is_running else None
+        return NodeState(self.name, self.key.hex(), self.state, self.port, identity, str(self.log))

@@ -1,0 +1,81 @@
+"""What is signed for a trade: one transaction with all its legs, by everybody whose holdings it touches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from p2pledger.cluster.consortium import Consortium
+from p2pledger.demo.trades import Trade
+from p2pledger.primitives.names import asset_id
+from p2pledger.primitives.transactions import (
+    Issue,
+    Operation,
+    Redeem,
+    SignedTransaction,
+    Transaction,
+    Transfer,
+    delivery_versus_payment,
+)
+
+__all__ = ["Order", "OrderDesk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A signed transaction, ready to be sent."""
+
+    trade: Trade
+    id: bytes
+    valid_until: int
+    data: bytes
+
+
+class OrderDesk:
+    """Signs trades with the members' keys."""
+
+    def __init__(self, consortium: Consortium, seed: int) -> None:
+        self._network_id = consortium.genesis.network_id
+        self._keys = dict(consortium.member_keys)
+        self._accounts = {name: consortium.account(name) for name in self._keys}
+        self._keepers = {register.code: register.depository for register in consortium.genesis.registers}
+        self._assets: dict[str, bytes] = {}
+        self._seed = seed
+
+    def _asset(self, text: str) -> bytes:
+        if (asset := self._assets.get(text)) is None:
+            asset = self._assets[text] = asset_id(text)
+        return asset
+
+    def sign(self, trade: Trade, valid_until: int) -> Order:
+        """The order of a trade; the same trade and ``valid_until`` give the same identifier."""
+        seller, buyer = self._accounts[trade.seller], self._accounts[trade.buyer]
+        signers = {trade.seller, trade.buyer}
+        operations: tuple[Operation, ...]
+        if trade.is_cross:
+            source, target = self._asset(trade.source), self._asset(trade.target)
+            operations = (
+                Redeem(source, seller, trade.quantity),
+                Issue(target, buyer, trade.quantity),
+                Transfer(buyer, seller, self._asset(trade.money), trade.price),
+            )
+            signers |= {self._keepers[asset.partition("@")[2]] for asset in (trade.source, trade.target)}
+        else:
+            operations = tuple(
+                delivery_versus_payment(
+                    seller=seller,
+                    buyer=buyer,
+                    security=self._asset(trade.source),
+                    quantity=trade.quantity,
+                    money=self._asset(trade.money),
+                    price=trade.price,
+                )
+            )
+        salt = sha256(f"{self._seed}/{trade.number}".encode()).digest()[:16]
+        transaction = Transaction(self._network_id, valid_until, salt, buyer, operations)
+        data = transaction.sign(self._keys[name] for name in signers)
+        return Order(trade, transaction.id, valid_until, data)
+
+    def check(self, order: Order) -> bool:
+        """Whether the bytes say what the order says: for tests."""
+        return SignedTransaction.decode(order.data).id == order.id
