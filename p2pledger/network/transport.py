@@ -159,6 +159,7 @@ class Session:
         self._queue_limit_bytes = queue_limit_bytes
         self._bulk_limit_bytes = queue_limit_bytes * 3 // 4
         self._wake = trio.Event()
+        self._sent = trio.Event()
         self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
         self.identity = identity
@@ -199,6 +200,12 @@ class Session:
             self._reading.cancel()
             self._writing.deadline = min(self._writing.deadline, trio.current_time() + CLOSE_TIMEOUT_S)
             self._wake.set()
+            self._sent.set()
+
+    async def wait_queued_below(self, limit_bytes: int) -> None:
+        """For senders who would rather wait than lose the session. Returns also when the session is ending."""
+        while self._queued_bytes >= limit_bytes and self.ending is None:
+            await self._sent.wait()
 
     async def run(self, deliver: Callable[[list[bytes]], Awaitable[None]]) -> Ending:
         """Move frames until the session ends; says why it ended. ``deliver`` gets the payloads of each read."""
@@ -257,6 +264,8 @@ class Session:
                     await stream.send_all(b"".join(frames))
                     # Counted as queued until the kernel has it: a peer that reads nothing keeps its share full.
                     self._queued_bytes -= size_bytes
+                    self._sent.set()
+                    self._sent = trio.Event()
                     counters.frames_out += len(frames)
                     counters.bytes_out += size_bytes
         except _GONE as error:

@@ -1,0 +1,264 @@
+"""Drives one ``Peer``: events in, one at a time; effects out, in order.
+
+One task steps. A commit runs in a thread, and the stepping goes on meanwhile; what it asks to be stored next gathers in
+a group that is committed as a whole when the disk is free again (group commit). A send that follows records waits for
+*their* commit and for no later one:
+
+    nothing to store, nothing being stored      a send leaves at once
+    records wait for the disk                   it waits with them
+    none wait, but a commit is running          it leaves when that one has returned
+
+So the order of the effects is kept, and under load a commit carries the records of many steps.
+
+Readers wait while more than 8 MiB of frames have not been stepped through, stepping waits while more than 64 MiB of
+records have not been stored: a slow disk slows the peers down, it does not fill the memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import trio
+
+from p2pledger.network.effects import (
+    Compute,
+    Computed,
+    Disconnect,
+    Effect,
+    Event,
+    Halt,
+    Log,
+    Persist,
+    Received,
+    Send,
+    SetTimer,
+    Started,
+    TimerFired,
+)
+from p2pledger.primitives.errors import NodeStopped
+from p2pledger.primitives.records import Record
+from p2pledger.server.clock import Clock
+
+__all__ = ["Driver", "Steps"]
+
+_INLINE_US: Final = 1_500
+"""Smaller jobs are done at once: a thread costs about 200 us, and the answer comes later."""
+_WORKERS: Final = 2
+_INBOX_LIMIT_BYTES: Final = 8 * 1_048_576
+_EVENT_BYTES: Final = 64
+"""What an event counts beside its payload."""
+_UNSTORED_LIMIT_BYTES: Final = 64 * 1_048_576
+_TURN_S: Final = 0.005
+"""After this much stepping the sockets get their turn."""
+
+
+class Steps(Protocol):
+    """What is driven: a ``Peer``."""
+
+    def step(self, event: Event, now_ms: int) -> list[Effect]: ...
+
+
+@dataclass(slots=True)
+class _Group:
+    """Records that become durable together, and what may leave afterwards."""
+
+    records: list[Record] = field(default_factory=list)
+    effects: list[Send | Disconnect] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+def _size_bytes(record: Record) -> int:
+    data = getattr(record, "data", b"") or getattr(record, "codes", b"")
+    return len(data) + _EVENT_BYTES
+
+
+class Driver:
+    """``deliver`` from any task; ``run`` in one, until ``stop``, a ``Halt`` or an error.
+
+    ``commit`` is called in a thread, one call at a time. ``handed_over`` and ``stored`` are told, in the stepping task,
+    which records have been given to the disk and which have got there. ``after_steps`` is called when a turn is over.
+    """
+
+    def __init__(
+        self,
+        peer: Steps,
+        *,
+        clock: Clock,
+        commit: Callable[[Sequence[Record]], None],
+        send: Callable[[Send], None],
+        disconnect: Callable[[Disconnect], None],
+        log: Callable[[str, str, tuple[tuple[str, str | int], ...]], None],
+        handed_over: Callable[[Sequence[Record]], None] = lambda records: None,
+        stored: Callable[[Sequence[Record]], None] = lambda records: None,
+        saw: Callable[[Event], None] = lambda event: None,
+        after_steps: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._peer = peer
+        self._clock = clock
+        self._commit = commit
+        self._send = send
+        self._disconnect = disconnect
+        self._log = log
+        self._handed_over = handed_over
+        self._stored = stored
+        self._saw = saw
+        self._after_steps = after_steps
+        self._inbox: deque[Event] = deque()
+        self._inbox_bytes = 0
+        self._wake = trio.Event()
+        self._room = trio.Event()
+        self._timer_ms: int | None = None
+        self._waiting = _Group()
+        self._running: _Group | None = None
+        self._to_store = trio.Event()
+        self._commit_done = trio.Event()
+        self._disk = trio.CapacityLimiter(1)
+        self._workers = trio.CapacityLimiter(_WORKERS)
+        self._halt: Halt | None = None
+        self._is_stopping = False
+        self.steps = 0
+        self.commits = 0
+
+    async def deliver(self, events: Sequence[Event]) -> None:
+        """Queue events in order. Waits while too many are queued."""
+        while self._inbox_bytes > _INBOX_LIMIT_BYTES:
+            await self._room.wait()
+        self._put(events)
+
+    def _put(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._inbox_bytes += _EVENT_BYTES + (len(event.payload) if type(event) is Received else 0)
+            self._inbox.append(event)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Step no more; ``run`` returns when everything that was asked for is stored."""
+        self._is_stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """NodeStopped after a Halt, with its code; whatever ``step``, ``commit`` or a job raises, in a group."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._store)
+            self._step(Started())
+            self._after_steps()
+            while not self._is_stopping and self._halt is None:
+                if not await self._wait_for_events():
+                    self._step(TimerFired())
+                await self._turn()
+            while self._waiting.records or self._running is not None:
+                await self._commit_done.wait()
+            nursery.cancel_scope.cancel()
+        if self._halt is not None:
+            raise NodeStopped(self._halt.sentence, code=self._halt.code)
+
+    async def _wait_for_events(self) -> bool:
+        """False when the timer is due."""
+        if self._timer_ms is not None and self._clock.exact_ms() >= self._timer_ms:
+            return False
+        if not self._inbox and not self._is_stopping:
+            self._wake = trio.Event()
+            if self._timer_ms is None:
+                await self._wake.wait()
+            else:
+                delay_s = (self._timer_ms - self._clock.exact_ms()) / 1_000
+                with trio.move_on_after(max(delay_s, 0.0)):
+                    await self._wake.wait()
+        return True
+
+    async def _turn(self) -> None:
+        """Step through what is queued, for as long as a turn takes."""
+        until_s = trio.current_time() + _TURN_S
+        inbox = self._inbox
+        while inbox and not self._is_stopping and self._halt is None:
+            event = inbox.popleft()
+            self._inbox_bytes -= _EVENT_BYTES + (len(event.payload) if type(event) is Received else 0)
+            self._step(event)
+            if trio.current_time() >= until_s:
+                break
+        if self._inbox_bytes <= _INBOX_LIMIT_BYTES:
+            self._room.set()
+            self._room = trio.Event()
+        self._after_steps()
+        while self._waiting.size_bytes > _UNSTORED_LIMIT_BYTES:
+            await self._commit_done.wait()
+        await trio.lowlevel.checkpoint()
+
+    def _step(self, event: Event) -> None:
+        now_ms = self._clock.now_ms()
+        if type(event) is TimerFired:
+            self._timer_ms = None
+        self.steps += 1
+        for effect in self._peer.step(event, now_ms):
+            match effect:
+                case Send() | Disconnect():
+                    self._leave(effect)
+                case Persist(records):
+                    self._persist(records)
+                case Compute():
+                    self._compute(effect)
+                case SetTimer(at_ms):
+                    self._timer_ms = at_ms
+                case Log(level, name, fields):
+                    self._log(level, name, fields)
+                case Halt(code, sentence):
+                    self._log("critical", "halt", (("code", code), ("sentence", sentence)))
+                    self._halt = effect
+                    return
+                case _:
+                    raise AssertionError(f"nobody obeys {effect!r}")
+        self._saw(event)
+
+    # --- the disk ---------------------------------------------------------------------------------------------------
+
+    def _persist(self, records: Sequence[Record]) -> None:
+        if records:
+            self._handed_over(records)
+            self._waiting.records.extend(records)
+            self._waiting.size_bytes += sum(map(_size_bytes, records))
+            self._to_store.set()
+
+    def _leave(self, effect: Send | Disconnect) -> None:
+        if self._waiting.records:
+            self._waiting.effects.append(effect)
+        elif self._running is not None:
+            self._running.effects.append(effect)
+        else:
+            self._release(effect)
+
+    def _release(self, effect: Send | Disconnect) -> None:
+        if type(effect) is Send:
+            self._send(effect)
+        elif type(effect) is Disconnect:
+            self._disconnect(effect)
+
+    async def _store(self) -> None:
+        while True:
+            await self._to_store.wait()
+            self._to_store = trio.Event()
+            group = self._running = self._waiting
+            self._waiting = _Group()
+            await trio.to_thread.run_sync(self._commit, group.records, limiter=self._disk)
+            self._stored(group.records)
+            self._running = None
+            self.commits += 1
+            for effect in group.effects:
+                self._release(effect)
+            self._commit_done.set()
+            self._commit_done = trio.Event()
+
+    # --- heavy work -------------------------------------------------------------------------------------------------
+
+    def _compute(self, job: Compute) -> None:
+        if job.cost_us < _INLINE_US:
+            self._put([Computed(job.job, job.run())])
+        else:
+            self._nursery.start_soon(self._work, job)
+
+    async def _work(self, job: Compute) -> None:
+        result: Any = await trio.to_thread.run_sync(job.run, limiter=self._workers)
+        self._put([Computed(job.job, result)])
