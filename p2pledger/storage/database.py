@@ -67,10 +67,14 @@ def translated(file: str) -> Iterator[None]:
     except sqlite3.Error as error:
         # Errors of the Python module itself (a closed connection) carry no code.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        # All statements are ours: one that SQLite cannot understand means that the schema is not what it was.
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
             raise damage(file, "", f"{file} is damaged", str(error)) from error
         hint = "Look at the disk and its free space; the store is consistent up to the last acknowledged write"
         raise StorageFailed(f"{file} cannot be read or written", why=str(error), hint=hint) from error
+    except UnicodeDecodeError as error:
+        # SQLite quotes a damaged schema in its message, and Python cannot decode that.
+        raise damage(file, "", f"{file} is damaged", "its schema is not text") from error
     except OSError as error:
         raise StorageFailed(f"{file} cannot be read or written", why=error.strerror or str(error)) from error
 
@@ -88,6 +92,8 @@ class Connection:
         uri = f"{(directory.resolve() / kind.name).as_uri()}?mode={'rwc' if create else 'rw'}"
         with translated(kind.name):
             self._sqlite = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            # Damage can turn a blob into text; the checksum then refuses it, and decoding it must not fail before that.
+            self._sqlite.text_factory = lambda data: data.decode("utf-8", "replace")
             try:
                 # Python and SQLite may both be built to trust a file's schema; this program wrote it, or it is refused.
                 # Python and SQLite may both be built to trust a file's schema; this program wrote it, or it is refused.
@@ -139,6 +145,20 @@ class Connection:
         """Execute a statement and return how many rows it changed."""
         with self.lock, translated(self.kind.name):
             return self._sqlite.execute(sql, values).rowcount
+
+    def walk(self, table: Table, chunk_rows: int) -> Iterator[list[tuple[Column, ...]]]:
+        """All rows of a table in chunks, each row led by its rowid, with nothing held between chunks.
+
+        DamagedStore where rowids do not ascend: on damaged pages a walk from rowid to rowid could go on for ever.
+        """
+        last = -(2**63)
+        while rows := self.rows(table.walk, (last, chunk_rows)):
+            for row in rows:
+                if row[0] <= last:
+                    why = "its rows are out of order"
+                    raise damage(self.kind.name, table.name, f"table {table.name} is damaged", why)
+                last = row[0]
+            yield rows
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

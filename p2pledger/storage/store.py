@@ -242,11 +242,9 @@ class Store:
     # Checks at start
 
     def _check_votes_are_intact(self) -> None:
-        last = 0
-        while rows := self._votes.rows(VOTES.walk, (last, 4096)):
+        for rows in self._votes.walk(VOTES, 4096):
             for row in rows:
                 VOTES.open(row[1:])
-            last = rows[-1][0]
 
     def _check_finals(self) -> None:
         """One final block per height, no gap, each the child of the one below, and the newest ones whole."""
@@ -254,7 +252,8 @@ class Store:
         lowest = self._chain.row(FINALS.select + "ORDER BY height LIMIT 1")
         if base is None and lowest is None:
             return
-        if base is None or lowest is None or base != to_u64(lowest[0]) + lowest[2]:
+        begins = b"" if lowest is None else to_u64(lowest[0]) + FINALS.open(lowest)[2]
+        if lowest is None or base != begins:
             why = "it does not begin where it began when it was written"
             raise damage(CHAIN_FILE, FINALS.name, "the chain of final blocks is damaged", why)
         broken = self._chain.row(
@@ -303,8 +302,7 @@ class Store:
             if self._failure is not None:
                 raise StorageFailed("the store failed before", where=str(self.directory), why=str(self._failure))
             try:
-                for vote in votes:
-                    self._check_vote(vote)
+                self._check_votes(votes)
                 if chain:
                     with self._chain.transaction():
                         for record in chain:
@@ -312,29 +310,29 @@ class Store:
                 if votes:
                     with self._votes.transaction():
                         for vote in votes:
-                            self._write_vote(vote)
+                            row = VOTES.seal(
+                                to_u64(vote.view), int(vote.kind), to_u64(vote.epoch), vote.block, vote.data
+                            )
+                            self._votes.run(VOTES.insert, row)
             except P2PLedgerError as error:
                 self._failure = error
                 raise
 
-    def _check_vote(self, vote: VoteRecord) -> None:
-        row = self._votes.row(
-            VOTES.select + "WHERE view = ? AND kind = ? AND epoch = ?",
-            (to_u64(vote.view), vote.kind, to_u64(vote.epoch)),
-        )
-        if row is not None:
-            stored = _vote(row)
-            assert stored.block == vote.block, (
-                f"vote of kind {vote.kind} in view {vote.view} is for {vote.block.hex()}; "
-                f"this node has voted for {stored.block.hex()}"
+    def _check_votes(self, votes: Sequence[VoteRecord]) -> None:
+        """No vote contradicts a stored one, nor another of the same group."""
+        cast: dict[tuple[int, int, int], bytes] = {}
+        for vote in votes:
+            row = self._votes.row(
+                VOTES.select + "WHERE view = ? AND kind = ? AND epoch = ?",
+                (to_u64(vote.view), int(vote.kind), to_u64(vote.epoch)),
             )
-
-    def _write_vote(self, vote: VoteRecord) -> None:
-        # A second, different vote inside one group would be ignored by OR IGNORE, and then sent.
-        self._check_vote(vote)
-        self._votes.run(
-            VOTES.insert, VOTES.seal(to_u64(vote.view), vote.kind, to_u64(vote.epoch), vote.block, vote.data)
-        )
+            before = (
+                cast.setdefault((vote.view, vote.kind, vote.epoch), vote.block) if row is None else _vote(row).block
+            )
+            assert before == vote.block, (
+                f"vote of kind {vote.kind} in view {vote.view} is for {vote.block.hex()}; "
+                f"this node has voted for {before.hex()}"
+            )
 
     def _write(self, record: Record) -> None:
         chain = self._chain

@@ -41,6 +41,7 @@ __all__ = [
     "Table",
     "damage",
     "from_u64",
+    "row_name",
     "to_u64",
 ]
 
@@ -129,6 +130,9 @@ class Table:
     def seal(self, *columns: Column) -> tuple[Column, ...]:
         """The columns and their checksum, as ``insert`` and ``replace`` want them."""
         assert len(columns) == len(self.columns)
+        assert all(type(column) in (int, str, bytes) for column in columns), (
+            "another type would come back as one of these"
+        )
         return (*columns, checksum(self.name, columns))
 
     def is_intact(self, row: Sequence[Column]) -> bool:
@@ -150,7 +154,7 @@ def _table(file: str, name: str, noun: str, columns: dict[str, str], key_width: 
     """``also`` are further constraints; the key is the primary key."""
     declared = ", ".join(f"{column} {kind} NOT NULL" for column, kind in columns.items())
     key = ", ".join(list(columns)[:key_width])
-    create = f"CREATE TABLE {name} ({declared}, checksum BLOB NOT NULL, PRIMARY KEY ({key}){also}) STRICT"
+    create = f"CREATE TABLE {name} ({declared}, checksum BLOB NOT NULL, PRIMARY KEY ({key}){also})"
     return Table(file, name, noun, tuple(columns), key_width, create)
 
 

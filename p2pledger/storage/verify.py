@@ -15,7 +15,7 @@ from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.storage.database import Connection
 from p2pledger.storage.errors import DamagedStore, StorageFailed
-from p2pledger.storage.tables import BLOCKS, CHAIN_FILE, FINALS, META, Column, Table, damage, from_u64
+from p2pledger.storage.tables import BLOCKS, CHAIN_FILE, FINALS, META, Column, Table, damage, from_u64, row_name, to_u64
 
 __all__ = ["Finding", "block_of", "findings_of"]
 
@@ -72,9 +72,7 @@ def findings_of(connection: Connection) -> Iterator[Finding]:
 
 
 def _table_findings(connection: Connection, table: Table) -> Iterator[Finding]:
-    last = -(2**63)
-    while rows := connection.rows(table.walk, (last, _CHUNK_ROWS)):
-        last = rows[-1][0]
+    for rows in connection.walk(table, _CHUNK_ROWS):
         for numbered in rows:
             row = numbered[1:]
             if not table.is_intact(row):
@@ -93,7 +91,7 @@ def _described(connection: Connection, table: Table, row: Sequence[Column]) -> s
     text = table.row_name(row)
     if table is BLOCKS:
         final = connection.row("SELECT height FROM finals WHERE block = ?", (row[0],))
-        height = from_u64(row[1]) if final is None else final[0]
+        height = row_name(row[1:2]) if final is None else final[0]
         text += f" at height {height}"
     return text
 
@@ -101,18 +99,23 @@ def _described(connection: Connection, table: Table, row: Sequence[Column]) -> s
 def _chain_findings(connection: Connection) -> Iterator[Finding]:
     """What single rows cannot show."""
     below: tuple[int, bytes] | None = None
-    last = -1
-    while rows := connection.rows(FINALS.select + f"WHERE height > ? ORDER BY height LIMIT {_CHUNK_ROWS}", (last,)):
-        last = rows[-1][0]
-        for height, block_id, parent, _ in rows:
+    is_first = True
+    for rows in connection.walk(FINALS, _CHUNK_ROWS):
+        for numbered in rows:
+            final = numbered[1:]
+            was_first, is_first = is_first, False
+            if not FINALS.is_intact(final):
+                below = None
+                continue  # said with its table
+            height, block_id, parent = FINALS.open(final)
             name = f"final block at height {height}"
-            if below is None:
+            if was_first:
                 base = connection.row(META.select + "WHERE name = 'base'")
-                if base is None or base[1] != height.to_bytes(8, "big") + parent:
+                if base is None or base[1] != to_u64(height) + parent:
                     yield Finding(CHAIN_FILE, FINALS.name, name, "the chain does not begin where it began")
-            elif below[0] + 1 != height:
+            elif below is not None and below[0] + 1 != height:
                 yield Finding(CHAIN_FILE, FINALS.name, name, f"height {below[0] + 1} is missing below it")
-            elif below[1] != parent:
+            elif below is not None and below[1] != parent:
                 yield Finding(CHAIN_FILE, FINALS.name, name, "its parent is not the final block below it")
             below = (height, block_id)
             row = connection.row(BLOCKS.select + "WHERE id = ?", (block_id,))
@@ -144,4 +147,4 @@ def _chain_findings(connection: Connection) -> Iterator[Finding]:
     )  # fmt: skip
     for table, noun, what, sql in strays:
         for [key] in connection.rows(sql):
-            yield Finding(CHAIN_FILE, table, f"{noun} {key.hex()}", what)
+            yield Finding(CHAIN_FILE, table, f"{noun} {row_name([key])}", what)

@@ -192,6 +192,24 @@ def test_a_changed_byte_anywhere_in_a_file_never_passes_as_data(tmp_path: Path, 
             pass
 
 
+def test_a_walk_over_rows_out_of_order_ends(tmp_path: Path) -> None:
+    """A key that was changed in the pages may point the walk back to where it was; it must not go round for ever."""
+    filled(tmp_path, 3)
+    database = sqlite3.connect(tmp_path / "votes.db")
+    [page_number] = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'votes'").fetchone()
+    database.close()
+    data = bytearray((tmp_path / "votes.db").read_bytes())
+    page = (page_number - 1) * 4096
+    # The last cell's pointer is exchanged with the first one's (file format, section 1.6): rowid 9 comes first.
+    first, last = page + 8, page + 8 + 2 * 8
+    data[first : first + 2], data[last : last + 2] = data[last : last + 2], data[first : first + 2]
+    (tmp_path / "votes.db").write_bytes(data)
+    findings = [str(finding) for finding in verify_directory(tmp_path, name="verify")]
+    assert any("out of order" in finding for finding in findings)
+    with pytest.raises(DamagedStore, match=r"votes\.db is damaged"):
+        open_store(tmp_path)
+
+
 def test_a_block_named_by_verify_lies_on_the_damaged_page(tmp_path: Path) -> None:
     """The same one floor lower: a byte of the raw file inside a known block's bytes."""
     chain = filled(tmp_path)
@@ -222,3 +240,13 @@ def test_verify_of_a_whole_directory_finds_nothing_and_of_a_running_one_is_refus
             list(verify_directory(tmp_path, name="verify"))
     with pytest.raises(P2PLedgerError):
         list(verify_directory(tmp_path / "nowhere", name="verify"))
+
+
+def test_a_schema_that_is_no_text_any_more_is_damage(tmp_path: Path) -> None:
+    """SQLite quotes it in its message, and Python fails to decode that message."""
+    filled(tmp_path, 2)
+    path = tmp_path / "votes.db"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE votes (view", b"CREATE TABLE votes (\xff\xfe\xff\xfe"))
+    with pytest.raises(DamagedStore, match=r"votes\.db is damaged"):
+        open_store(tmp_path)
+    assert "votes.db" in [finding.file for finding in verify_directory(tmp_path, name="verify")]

@@ -186,7 +186,7 @@ def test_a_vote_cannot_be_contradicted(tmp_path: Path) -> None:
         with pytest.raises(AssertionError, match="this node has voted for"):
             store.commit([batch, vote(NOTARISE, 5, GENESIS)])
         with pytest.raises(AssertionError, match="this node has voted for"):
-            store.commit([vote(NOTARISE, 6, NODE), vote(NOTARISE, 6, GENESIS)])
+            store.commit([batch, vote(NOTARISE, 6, NODE), vote(NOTARISE, 6, GENESIS)])
         assert store.batch(batch.digest) is None
         assert store.load().vote_count == 2
 
