@@ -15,7 +15,10 @@ HEADER = (
     "ISIN,Mnemonic,SecurityDesc,SecurityType,Currency,SecurityID,Date,Time,"
     "StartPrice,MaxPrice,MinPrice,EndPrice,TradedVolume,NumberOfTrades\n"
 )
-ROW = '"DE000A0D6554","NDX1","NORDEX SE O.N.","Common stock","EUR",2504290,2017-07-28,07:00,11.855,11.885,11.85,11.875,3777,6\n'
+ROW = (
+    '"DE000A0D6554","NDX1","NORDEX SE O.N.","Common stock","EUR",2504290,'
+    "2017-07-28,07:00,11.855,11.885,11.85,11.875,3777,6\n"
+)
 BROKERS = ("broker-1", "broker-2", "broker-3", "broker-4")
 
 
