@@ -37,6 +37,7 @@ ROLES: Final = (
     "auditor",
     "operator",
 )
+_MAX_NAME_BYTES: Final = 64
 _MAX_GENESIS_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -83,12 +84,20 @@ class Genesis:
         if self.engine != "simplex":
             raise BadConfiguration(f"engine {self.engine!r} is not known", hint="Known: simplex")
         _ = self.validator_set
+        texts = [self.name, *(seat.name for seat in self.validators), *(member.name for member in self.members)]
+        for text in [*texts, *(register.title for register in self.registers)]:
+            if len(text.encode()) > _MAX_NAME_BYTES:
+                raise BadConfiguration(f"the name {text[:16]!r}... has more than {_MAX_NAME_BYTES} bytes")
         names = [member.name for member in self.members]
         if len(set(names)) != len(names):
             raise BadConfiguration("two members have the same name")
         for member in self.members:
             if unknown := set(member.roles) - set(ROLES):
                 raise BadConfiguration(f"member {member.name!r} has unknown roles {sorted(unknown)}")
+            try:
+                Policy.decode(member.policy.values())
+            except PeerFault as fault:
+                raise BadConfiguration(f"the policy of member {member.name!r} is not possible", why=str(fault)) from None
         codes = [register.code for register in self.registers]
         if len(set(codes)) != len(codes):
             raise BadConfiguration("two registers have the same code")
