@@ -97,7 +97,8 @@ class Genesis:
             try:
                 Policy.decode(member.policy.values())
             except PeerFault as fault:
-                raise BadConfiguration(f"the policy of member {member.name!r} is not possible", why=str(fault)) from None
+                what = f"the policy of member {member.name!r} is not possible"
+                raise BadConfiguration(what, why=str(fault)) from None
         codes = [register.code for register in self.registers]
         if len(set(codes)) != len(codes):
             raise BadConfiguration("two registers have the same code")
