@@ -8,6 +8,7 @@ face. Where memory runs out in the middle of a write, MemoryError is raised and 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -567,13 +568,20 @@ def receipts_root(ids, codes):
 
 
 cdef unsigned as_table(const p2l_state *state, object table) except? 0xffffffff:
-    cdef unsigned number = _as_index(table, P2L_TABLES, "table")
+    cdef unsigned number
+    cdef int overflow = 0
+    cdef long plain = -1
+    if PyLong_CheckExact(table):
+        plain = PyLong_AsLongAndOverflow(table, &overflow)
+    number = plain if 0 <= plain < P2L_TABLES else _as_index(table, P2L_TABLES, "table")
     if p2l_state_width(state, number) == 0:
         raise ValueError(f"table {number} does not exist")
     return number
 
 
 cdef bytes as_key(const p2l_state *state, unsigned table, object key):
+    if type(key) is bytes and <unsigned> PyBytes_GET_SIZE(key) == p2l_state_width(state, table):
+        return <bytes> key
     return _as_width(key, p2l_state_width(state, table), "key")
 
 
