@@ -138,7 +138,8 @@ class _Round:
     check_asked: bool = False
     verdict: bool | None = None
     """Whether the proposal may be voted for; None while unknown."""
-    build_asked: bool = False
+    build_asked: bytes | None = None
+    """The parent on which the node is building."""
     build_declined_ms: int | None = None
     """When the node last said that there was nothing to build."""
 
@@ -493,18 +494,20 @@ class Simplex(Engine):
     def _on_built(self, built: Built) -> None:
         """[P1] The node's block becomes the proposal: its vote is on the disk before it is on the wire."""
         held = self._rounds.get(built.view)
-        if built.view != self._view or held is None or not held.build_asked:
+        if built.view != self._view or held is None or held.build_asked is None:
             self.counters["stale_build"] += 1
             return
-        held.build_asked = False
+        asked, held.build_asked = held.build_asked, None
         if built.block is None:
             held.build_declined_ms = self._now_ms
             return
         if VoteKind.NOTARISE in held.own or VoteKind.NULLIFY in held.own:
             return
         header = built.block.header
+        assert header.parent == asked, "the node built on another parent"
         parent = self._parent_of_proposal(self._view, header.parent)
         if parent is None:
+            # Something else became final meanwhile: the next conclusion asks for a block on that.
             return
         assert self._constants_right(header), "the node built a block with foreign constants"
         assert self._follows(header, parent), "the node built a block that does not follow its parent"
@@ -693,15 +696,16 @@ class Simplex(Engine):
         if self._signer is None or self.leader != self._signer or not self._has_work():
             return False
         held = self._round(self._view)
-        if held.build_asked or VoteKind.NOTARISE in held.own or VoteKind.NULLIFY in held.own:
+        if held.build_asked is not None or VoteKind.NOTARISE in held.own or VoteKind.NULLIFY in held.own:
             return False
-        needed = self._now_ms >= self._build_at_ms()
-        if not needed and (not self._node_has_work or held.build_declined_ms is not None):
+        due = self._now_ms >= self._build_at_ms()
+        if not due and (not self._node_has_work or held.build_declined_ms is not None):
             return False
+        needed = due and (self._top_notarised > self._final_view or not self._node_has_work)
         parent = self._best_parent(self._view)
         if parent is None:
             return False
-        held.build_asked = True
+        held.build_asked = parent.id
         self._out.append(Build(self._view, parent, needed))
         return True
 
