@@ -90,8 +90,8 @@ class Client:
             self._submit(tuple(standing.order for standing in self._open.values()))
 
     def session_closed(self, session: int) -> None:
-        """``session`` 0: nobody answered."""
-        if session not in (0, self._session):
+        """``session`` 0: nobody answered. A number not heard of before: it ended while it was being opened."""
+        if session != self._session and not self._is_dialling:
             return
         self.world.trace.record(self.world.now_us, self.name, "closed", session)
         self._session = None

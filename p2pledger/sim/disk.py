@@ -85,6 +85,10 @@ class Disk:
         record = self._receipts.get(height)
         return None if record is None else record.codes
 
+    def has_vote(self, data: bytes) -> bool:
+        """Whether exactly this vote is durable."""
+        return any(vote.data == data for vote in reversed(self._votes.values()))
+
     @property
     def final_height(self) -> int:
         return len(self._finals)

@@ -627,6 +627,8 @@ class Machine:
         vote = msgpack.unpackb(payload)[-1]
         signer = msgpack.unpackb(vote)[5]
         if self.world.genesis.validator_set.members[signer].key == self.keypair.public_key:
+            if not self.disk.has_vote(vote):
+                self.world.evidence.breaches.append(("disk", self.name, "a vote left before it was durable"))
             self.world.evidence.votes.append(VoteSent(self.world.now_us, self.name, vote))
 
 

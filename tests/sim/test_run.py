@@ -1,0 +1,94 @@
+"""Whole runs: a few hundred seeds without a violation, and the faults that must be found.
+
+A seed that fails is lived through again, with a transcript, by
+
+    p2pledger sim run --seed SEED --transcript FILE
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from p2pledger.sim.run import run_scenario, run_seed
+from p2pledger.sim.scenario import FAULTS, Scenario
+from p2pledger.sim.villains import VILLAINS
+from tests.sim.campaign import blackouts, calm, split
+
+SEEDS = 200
+CHUNK = 10
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_seeds_without_a_violation(first: int) -> None:
+    violations = [violation for seed in range(first, first + CHUNK) for violation in run_seed(seed).violations]
+    assert not violations, "\n".join(map(str, violations))
+
+
+def test_a_longer_life() -> None:
+    violations = [violation for seed in range(1_000, 1_010) for violation in run_seed(seed, seconds=20).violations]
+    assert not violations, "\n".join(map(str, violations))
+
+
+def test_the_seeds_of_the_campaign_meet_every_fault_and_villain() -> None:
+    scenarios = [Scenario.draw(seed) for seed in range(SEEDS)]
+    assert {fault.kind for scenario in scenarios for fault in scenario.faults} == set(FAULTS)
+    assert {kind for scenario in scenarios for _, kind in scenario.villains} == set(VILLAINS)
+    for scenario in scenarios:
+        lost = len(scenario.villains) + sum(fault.kind == "wipe" for fault in scenario.faults)
+        assert lost <= (scenario.validators - 1) // 3, "more faults than the protocol promises to survive"
+        assert all(fault.begin_us < fault.end_us <= scenario.healed_us for fault in scenario.faults)
+
+
+def test_a_calm_network_settles_everything() -> None:
+    outcome = run_scenario(calm(5))
+    assert not outcome.violations
+    assert dict(outcome.orders)["ok"] >= 4
+    assert outcome.final_height >= 3
+
+
+def test_a_quorum_one_too_small_breaks_agreement_and_the_checker_says_so() -> None:
+    """Three of four are a quorum; with two, an equivocator makes two halves believe different things for good."""
+    caught = []
+    for seed in range(10):
+        violations = run_scenario(split(seed, quorum=2)).violations
+        caught += [violation for violation in violations if violation.checker == "agreement"]
+    assert caught
+    assert "has the final block" in caught[0].detail
+
+
+def test_the_same_attack_fails_against_the_right_quorum() -> None:
+    for seed in range(10):
+        assert not run_scenario(split(seed, quorum=None)).violations
+
+
+def test_a_disk_that_forgets_votes_is_noticed() -> None:
+    caught = []
+    for seed in range(6):
+        assert not run_scenario(blackouts(seed, forgets_votes=False)).violations
+        caught += run_scenario(blackouts(seed, forgets_votes=True)).violations
+    assert any(violation.checker == "votes" for violation in caught)
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    one, other = io.StringIO(), io.StringIO()
+    assert run_seed(11, transcript=one) == run_seed(11, transcript=other)
+    assert one.getvalue() == other.getvalue()
+    assert one.getvalue().count("\n") == run_seed(11).events
+    assert run_seed(12).trace_hash != run_seed(11).trace_hash
+
+
+def test_the_interpreter_s_hash_seed_changes_nothing() -> None:
+    script = "from p2pledger.sim.run import run_seed\nprint([run_seed(seed) for seed in range(20, 28)])"
+    told = set()
+    for hash_seed in ("1", "4242"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        told.add(done.stdout)
+    assert len(told) == 1
