@@ -1,8 +1,6 @@
 """Lets `python -m p2pledger` do what the command `p2pledger` does."""
 
-import sys
-
 from p2pledger.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,16 +9,15 @@ Keys come from the operating system, or from a small integer: then they are DEV 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from p2pledger.cluster.keyfiles import KeyFile, development_keypair
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput, PeerFault
 from p2pledger.primitives.genesis import Genesis, Member, Register
 from p2pledger.primitives.keys import Keypair
@@ -26,15 +25,16 @@ from p2pledger.primitives.names import account_named
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.validators import Validator
+from p2pledger.server.config import GENESIS_FILE, ServerConfig, load_keypair, write_node_directory
 
 __all__ = [
     "BANK",
     "BROKERS",
     "DEPOSITORIES",
     "Consortium",
-    "KeyFile",
     "MemberPlan",
-    "development_keypair",
+    "load_genesis",
+    "node_directory",
     "suggestion",
     "validator_names",
 ]
@@ -44,9 +44,7 @@ BANK: Final = "ICBC"
 BROKERS: Final = 8
 _SEEDED_TIME_MS: Final = 1_451_606_400_000
 """2016-01-01: a seeded genesis has a fixed time, so that equal seeds give equal networks."""
-_KEY_SCHEMA: Final = "p2pledger.key/1"
 _MAX_VALIDATORS: Final = 40
-_GENESIS_FILE: Final = "genesis.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,64 +53,6 @@ class MemberPlan:
 
     name: str
     roles: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KeyFile:
-    """A secret key on disk: JSON, readable by its owner only."""
-
-    name: str
-    keypair: Keypair = field(repr=False)
-
-    def save(self, path: Path) -> None:
-        """InvalidInput if the file exists: a key is never overwritten."""
-        text = json.dumps(
-            {
-                "schema": _KEY_SCHEMA,
-                "name": self.name,
-                "public_key": self.keypair.public_key.hex(),
-                "secret_seed": self.keypair.seed.hex(),
-            },
-            indent=2,
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise InvalidInput(
-                f"the key file {path} exists", hint="Keys are never overwritten: choose another name", code="key_exists"
-            ) from None
-        except OSError as error:
-            raise InvalidInput(
-                f"the key file {path} cannot be written", why=error.strerror or str(error), code="key_not_written"
-            ) from None
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> KeyFile:
-        """BadConfiguration unless the file is there and is a key file."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            schema = values["schema"]
-            if schema != _KEY_SCHEMA:
-                raise BadConfiguration(f"the key file has the schema {schema!r}", where=str(path), code="bad_key_file")
-            keypair = Keypair.from_seed(bytes.fromhex(values["secret_seed"]))
-            name, public_key = str(values["name"]), bytes.fromhex(values["public_key"])
-        except FileNotFoundError:
-            raise BadConfiguration("there is no such key file", where=str(path), code="no_key") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadConfiguration(
-                "this is not a key file", where=str(path), why=str(error), code="bad_key_file"
-            ) from None
-        if keypair.public_key != public_key:
-            raise BadConfiguration("the public key does not belong to the secret one", where=str(path))
-        return cls(name, keypair)
-
-
-def development_keypair(seed: int, purpose: str, name: str) -> Keypair:
-    """A DEV KEY: anybody who knows the seed has it too. For trials and tests, never for money."""
-    return Keypair.from_seed(sha256(f"p2pledger dev key/{seed}/{purpose}/{name}".encode()).digest())
 
 
 def validator_names(count: int) -> tuple[str, ...]:
@@ -215,39 +155,41 @@ class Consortium:
         return {member.account: member.name for member in self.genesis.members}
 
     def save(self, directory: Path) -> None:
-        """Writes genesis.bin, keys/ (members) and node-keys/ (validators) into a new cluster directory."""
-        for folder, keys in (("keys", self.member_keys), ("node-keys", self.node_keys)):
-            (directory / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name, keypair in keys.items():
-                KeyFile(name, keypair).save(directory / folder / f"{name}.json")
-        # Last: a directory that has a genesis has all its keys.
-        partial = directory / f"{_GENESIS_FILE}.partial"
+        """Writes keys/ (members), nodes/ (one directory for each validator) and genesis.bin into a new directory."""
+        (directory / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, keypair in self.member_keys.items():
+            KeyFile(name, keypair).save(directory / "keys" / f"{name}.json")
+        for name, keypair in self.node_keys.items():
+            config = ServerConfig(node_directory(directory, name), name)
+            write_node_directory(config, self.genesis, keypair, never_voted=True)
+        # Last: a directory that has a genesis has everything.
+        partial = directory / f"{GENESIS_FILE}.partial"
         partial.write_bytes(self.genesis.encode())
-        partial.replace(directory / _GENESIS_FILE)
+        partial.replace(directory / GENESIS_FILE)
 
     @classmethod
     def load(cls, directory: Path, *, seed: int | None = None) -> Consortium:
         """What ``save`` wrote. BadConfiguration where something is missing or does not fit."""
         genesis = load_genesis(directory)
-        node_keys = {
-            seat.name: KeyFile.load(directory / "node-keys" / f"{seat.name}.json").keypair
-            for seat in genesis.validators
-        }
-        for seat in genesis.validators:
+        node_keys = {}
+        # The depositories first, as they were made.
+        for seat in sorted(genesis.validators, key=lambda seat: (seat.name not in DEPOSITORIES, seat.name)):
+            folder = node_directory(directory, seat.name)
+            node_keys[seat.name] = load_keypair(folder)
             if node_keys[seat.name].public_key != seat.key:
-                raise BadConfiguration(
-                    f"the node key of {seat.name} is not the one in the genesis", where=str(directory)
-                )
-        member_keys = {path.stem: KeyFile.load(path).keypair for path in sorted((directory / "keys").glob("*.json"))}
-        ordered = {
-            name: node_keys[name] for name in sorted(node_keys, key=lambda name: (name not in DEPOSITORIES, name))
-        }
-        return cls(genesis, ordered, member_keys, seed)
+                raise BadConfiguration(f"the node key of {seat.name} is not the one in the genesis", where=str(folder))
+        keys = (KeyFile.load(path) for path in sorted((directory / "keys").glob("*.json")))
+        return cls(genesis, node_keys, {key.name: key.keypair for key in keys}, seed)
+
+
+def node_directory(directory: Path, name: str) -> Path:
+    """Where the node of that name keeps everything, in a cluster's directory."""
+    return directory / "nodes" / name
 
 
 def load_genesis(directory: Path) -> Genesis:
     """The genesis of a cluster directory. BadConfiguration unless there is a good one."""
-    path = directory / _GENESIS_FILE
+    path = directory / GENESIS_FILE
     try:
         return Genesis.decode(path.read_bytes())
     except FileNotFoundError:

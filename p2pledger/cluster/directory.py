@@ -2,8 +2,7 @@
 
     genesis.bin          the agreement; its hash is the network
     keys/NAME.json       business keys of the members          (mode 0600)
-    node-keys/NAME.json  node keys of the validators           (mode 0600)
-    nodes/NAME/          one node: its configuration, its store, node.log
+    nodes/NAME/          one node: its key, its configuration, its store, node.log
     cluster.json         who runs now: process ids, start times, ports
     control.sock         where the process that runs the cluster listens
     lock                 held by that process; the kernel lets it go with its holder
@@ -32,7 +31,6 @@ _OWN_FILES: Final = frozenset(
         "genesis.bin",
         "genesis.bin.partial",
         "keys",
-        "node-keys",
         "nodes",
         "cluster.json",
         "cluster.json.partial",

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ import trio
 
 from p2pledger.cluster.directory import NodeState, ProcessIdentity
 from p2pledger.primitives.errors import P2PLedgerError
+from p2pledger.server.config import LOG_FILE
 
-__all__ = ["NodeFailed", "NodeProcess"]
+__all__ = ["NodeFailed", "NodeProcess", "NodeStats"]
 
 _GRACE_S = 10.0
 """How long a node may take to stop when it is asked to: it may be writing a snapshot."""
@@ -35,6 +37,15 @@ class NodeFailed(P2PLedgerError):
 
     code = "node_failed"
     exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStats:
+    """Used and moved by one process since it started; bytes are those of the frames of its sessions."""
+
+    cpu_s: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 class NodeProcess:
@@ -52,10 +63,17 @@ class NodeProcess:
         self._control = -1
         self._ready: trio.lowlevel.FdStream | None = None
         self._unread = bytearray()
+        self._asking = trio.Lock()
 
     @property
     def log(self) -> Path:
-        return self.directory / "node.log"
+        """What the node writes about itself, one JSON object a line."""
+        return self.directory / LOG_FILE
+
+    @property
+    def output(self) -> Path:
+        """What the interpreter may say on stdout and stderr."""
+        return self.directory / "output.log"
 
     @property
     def is_running(self) -> bool:
@@ -67,7 +85,7 @@ class NodeProcess:
         ready_read, ready_write = os.pipe()
         control_read, self._control = os.pipe()
         try:
-            with self.log.open("ab") as log:
+            with self.output.open("ab") as output:
                 self._process = await trio.lowlevel.open_process(
                     [
                         sys.executable,
@@ -80,8 +98,8 @@ class NodeProcess:
                         str(control_read),
                     ],
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
+                    stdout=output,
+                    stderr=output,
                     pass_fds=(ready_write, control_read),
                     start_new_session=True,
                 )
@@ -127,8 +145,33 @@ class NodeProcess:
         if not isinstance(report, dict):
             raise NodeFailed(f"node {self.name} reported {line!r}", where=str(self.log))
         if "error" in report:
-            raise NodeFailed(f"node {self.name} did not start", why=str(report["error"]), where=str(self.log))
+            with trio.move_on_after(2):
+                await self._wait_process()
+            self.state = "failed"
+            raise NodeFailed(f"node {self.name} stopped", why=str(report["error"]), where=str(self.log))
         return report
+
+    async def _wait_process(self) -> None:
+        assert self._process is not None
+        await self._process.wait()
+
+    async def stats(self) -> NodeStats:
+        """What the node has used and moved since its process started. NodeFailed if it is not running."""
+        async with self._asking:
+            if self._control < 0:
+                raise NodeFailed(f"node {self.name} is not running", where=str(self.log))
+            self._order({"stats": True})
+            while "stats" not in (report := await self._next_report()):
+                pass
+        values = report["stats"]
+        return NodeStats(float(values["cpu_s"]), int(values["bytes_in"]), int(values["bytes_out"]))
+
+    def _order(self, order: Mapping[str, Any]) -> None:
+        """One line on the control pipe, which holds far more than a line: it never blocks."""
+        try:
+            os.write(self._control, json.dumps(order).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # it has just died; its reports will say so
 
     async def _failure(self) -> NodeFailed:
         assert self._process is not None
@@ -140,26 +183,23 @@ class NodeProcess:
         return NodeFailed(f"node {self.name} {how} before it was ready", why=self.log_tail(), where=str(self.log))
 
     def log_tail(self, lines: int = 4) -> str:
-        """The last lines of the log, in one."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - 8192))
-                tail = file.read().decode("utf-8", "replace").strip().splitlines()[-lines:]
-        except OSError:
-            return ""
-        return " | ".join(tail)
+        """The last lines of what the process said, in one."""
+        for path in (self.output, self.log):
+            try:
+                with path.open("rb") as file:
+                    file.seek(0, os.SEEK_END)
+                    file.seek(max(0, file.tell() - 8192))
+                    tail = file.read().decode("utf-8", "replace").strip().splitlines()[-lines:]
+            except OSError:
+                continue
+            if tail:
+                return " | ".join(tail)
+        return ""
 
     def tell_peers(self, peers: Mapping[str, tuple[str, int]]) -> None:
         """Where the others listen: key in hexadecimal -> (host, port). A node that has just died is not told."""
-        if self._control < 0:
-            return
-        line = json.dumps({"peers": {key: list(place) for key, place in peers.items()}}) + "\n"
-        try:
-            # Far less than the pipe holds: it never blocks.
-            os.write(self._control, line.encode())
-        except BrokenPipeError:
-            pass
+        if self._control >= 0:
+            self._order({"peers": {key: list(place) for key, place in peers.items()}})
 
     async def kill(self) -> None:
         """SIGKILL, and wait until the kernel has reaped it."""

@@ -148,6 +148,8 @@ class Load:
         self.send_lag_s = 0.0
         self.sent = 0
         self.pending = count
+        self.opened = trio.Event()
+        """The window is open: ``started_s`` is known."""
         self.settled = trio.Event()
         self._closing = False
 
@@ -171,13 +173,13 @@ class Load:
         """When a trade is due, on Trio's clock."""
         return self.started_s + number / self.rate_per_s
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Connects all gateways, opens the window, and returns when every trade has ended or was given up."""
         async with trio.open_nursery() as nursery:
             for gateway in self.gateways:
                 await nursery.start(self._run_gateway, gateway)
             self.started_s = trio.current_time() + 0.1
-            task_status.started()
+            self.opened.set()
             nursery.start_soon(self._sign_the_rest)
             nursery.start_soon(self._give_up)
             await self._send_what_is_due()

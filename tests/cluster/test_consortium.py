@@ -8,13 +8,12 @@ import pytest
 
 from p2pledger.cluster.consortium import (
     Consortium,
-    KeyFile,
     MemberPlan,
-    development_keypair,
     load_genesis,
     suggestion,
     validator_names,
 )
+from p2pledger.cluster.keyfiles import KeyFile, development_keypair
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput
 
 
@@ -70,7 +69,7 @@ def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
 
 def test_secret_keys_are_for_their_owner_only(tmp_path: Path) -> None:
     Consortium.make(seed=3).save(tmp_path)
-    for path in [*tmp_path.glob("keys/*.json"), *tmp_path.glob("node-keys/*.json")]:
+    for path in [*tmp_path.glob("keys/*.json"), *tmp_path.glob("nodes/*/node.key")]:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -83,9 +82,9 @@ def test_a_directory_without_a_cluster_is_named(tmp_path: Path) -> None:
 
 def test_a_node_key_that_is_not_in_the_genesis_is_refused(tmp_path: Path) -> None:
     Consortium.make(seed=3).save(tmp_path)
-    path = tmp_path / "node-keys" / "CSDC.json"
-    path.unlink()
-    KeyFile("CSDC", development_keypair(9, "node", "CSDC")).save(path)
+    path = tmp_path / "nodes" / "CSDC" / "node.key"
+    other = development_keypair(9, "node", "CSDC")
+    path.write_text(json.dumps({"public_key": other.public_key.hex(), "seed": other.seed.hex()}))
     with pytest.raises(BadConfiguration, match="node key of CSDC"):
         Consortium.load(tmp_path)
 

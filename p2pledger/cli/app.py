@@ -1,0 +1,71 @@
+"""The tree of commands. Importing it must stay cheap: whatever is heavy is imported inside a command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from p2pledger import __version__
+from p2pledger.cli import cluster, demo, inspect, keys, sim, transactions, verify
+from p2pledger.cli.options import JsonOption
+from p2pledger.cli.output import command, emit
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="p2pledger",
+    help="A peer-to-peer ledger for securities markets.",
+    epilog=(
+        "Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad configuration, 4 cannot connect, 5 timed out, "
+        "70 internal error, 130 interrupted. Data go to stdout, talk to stderr; --json gives one object."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.add_typer(cluster.app, name="cluster")
+app.add_typer(keys.app, name="keys")
+app.add_typer(transactions.app, name="tx")
+app.command()(inspect.holdings)
+app.add_typer(inspect.block_app, name="block")
+app.command()(verify.verify)
+app.command()(verify.doctor)
+app.add_typer(sim.app, name="sim")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"p2pledger {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A peer-to-peer ledger for securities markets."""
+
+
+@app.command()
+@command
+def version(as_json: JsonOption = False) -> None:
+    """Show the version, which core runs, and on which Python."""
+    import platform
+
+    from p2pledger import core
+
+    values = {
+        "version": __version__,
+        "core": {"compiled": core.compiled, "level": core.level(), "description": core.description()},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    if as_json:
+        emit("p2pledger.version/1", values)
+    else:
+        print(f"p2pledger {__version__}\n{core.description()}\nPython {values['python']} on {values['platform']}")

@@ -1,0 +1,61 @@
+"""p2pledger demo: a consortium settles trades, and proves that all nodes hold the same books."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2pledger.cli.options import JsonOption
+from p2pledger.cli.output import command, say
+
+__all__ = ["demo"]
+
+
+@command
+def demo(
+    validators: Annotated[int, typer.Option("--validators", "-n", min=1, max=40, help="How many validators.")] = 4,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long trades fall due.")] = 20.0,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Trades a second.")] = 200.0,
+    trades: Annotated[
+        Path | None, typer.Option("--trades", metavar="DIR", help="Play a real tape: Xetra one-minute bars, *.csv.gz.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many trades; a tape is played up to there.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Trades and DEV KEYS come from this number.")] = 1,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill a validator in the middle and restart it later.")] = False,
+    directory: Annotated[
+        Path | None, typer.Option("--directory", "-d", help="Keep the ledger here; a temporary folder if not given.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the joint bond ledger: trades settle by delivery versus payment, and all books are compared at the end.
+
+    Examples: p2pledger demo
+              p2pledger demo --kill
+              p2pledger demo --seconds 20 --rate 500 --json
+    """
+    import json
+
+    import trio
+
+    from p2pledger.demo.live import view_for
+    from p2pledger.demo.run import Settings, run_demo
+
+    settings = Settings(validators, seconds, rate, trades, limit, seed, kill, directory)
+    view = view_for()
+    try:
+        report = trio.run(run_demo, settings, view)
+    finally:
+        view.close()
+    for line in report.lines():
+        if as_json:
+            say(line)
+        else:
+            print(line)
+    if as_json:
+        print(json.dumps(report.values()), flush=True)
+    if not report.passed:
+        raise SystemExit(1)

@@ -1,0 +1,137 @@
+"""How commands speak: data on stdout, talk on stderr, errors in words, and exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from p2pledger.primitives.errors import P2PLedgerError
+
+__all__ = ["ExitCode", "command", "emit", "say", "table", "wants_json"]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class ExitCode:
+    """What a command ends with; see the package's docstring."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    UNREACHABLE = 4
+    TIMEOUT = 5
+    INTERNAL = 70
+    INTERRUPTED = 130
+
+
+_CODES = {
+    "cannot_connect": ExitCode.UNREACHABLE,
+    "not_running": ExitCode.UNREACHABLE,
+    "refused": ExitCode.UNREACHABLE,
+    "connection_lost": ExitCode.UNREACHABLE,
+    "timeout": ExitCode.TIMEOUT,
+    "timed_out": ExitCode.TIMEOUT,
+}
+"""Exit codes of errors that are told apart by their stable code rather than by their class."""
+
+
+def say(sentence: str = "") -> None:
+    """Talk: for people, on stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def emit(schema: str, values: dict[str, Any]) -> None:
+    """Data: one JSON object in one line on stdout."""
+    print(json.dumps({"schema": schema, **values}, ensure_ascii=False), flush=True)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> str:
+    """A plain table; columns named in ``right`` are aligned to the right."""
+    cells = [[str(title) for title in titles], *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(titles))]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.rjust(width) if title in right else cell.ljust(width)
+            for cell, width, title in zip(row, widths, titles, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def wants_json() -> bool:
+    """Whether --json is among the arguments of the process."""
+    return "--json" in sys.argv[1:]
+
+
+def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Wraps a command: errors become words and an exit code, and nobody sees a traceback without asking for it."""
+
+    @wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            _leave(error)
+
+    return run
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What to tell of a group of errors: the first of our own, else an interruption, else the first of all."""
+    leaves: list[BaseException] = []
+
+    def collect(item: BaseException) -> None:
+        if isinstance(item, BaseExceptionGroup):
+            for inner in item.exceptions:
+                collect(inner)
+        else:
+            leaves.append(item)
+
+    collect(error)
+    for kind in (KeyboardInterrupt, P2PLedgerError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return leaves[0]
+
+
+def _leave(error: BaseException) -> NoReturn:
+    cause = root_cause(error)
+    if os.environ.get("P2PLEDGER_DEBUG") and not isinstance(cause, SystemExit | KeyboardInterrupt):
+        raise error
+    if isinstance(cause, KeyboardInterrupt):
+        say("interrupted")
+        raise SystemExit(ExitCode.INTERRUPTED) from None
+    if isinstance(cause, P2PLedgerError):
+        if wants_json():
+            emit(
+                "p2pledger.error/1",
+                {
+                    "code": cause.code,
+                    "what": cause.what,
+                    "where": cause.where,
+                    "why": cause.why,
+                    "hint": cause.hint,
+                },
+            )
+        say(f"error: {cause.what}")
+        for label, text in (("where", cause.where), ("why", cause.why), ("next", cause.hint)):
+            if text:
+                say(f"  {label + ':':<7}{text}")
+        raise SystemExit(_CODES.get(cause.code, cause.exit_code)) from None
+    if isinstance(cause, BrokenPipeError):
+        # Whoever read our output has had enough. The interpreter must not try to write it again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(ExitCode.FAILED) from None
+    if isinstance(cause, Exception):
+        say(f"internal error: {type(cause).__name__}: {cause}")
+        say("  next:  run it again with P2PLEDGER_DEBUG=1 for the traceback, and report it")
+        raise SystemExit(ExitCode.INTERNAL) from None
+    raise cause  # SystemExit and typer's own ways of ending

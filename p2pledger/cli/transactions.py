@@ -1,0 +1,183 @@
+"""p2pledger tx: send a transfer or a trade, and wait until it is final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, NodeOption
+from p2pledger.cli.output import command, emit, say
+
+if TYPE_CHECKING:
+    from p2pledger.cluster.remote import Remote
+    from p2pledger.primitives.transactions import Operation
+
+app = typer.Typer(help="Send transactions.", no_args_is_help=True)
+
+SimulateOption = Annotated[
+    bool, typer.Option("--simulate", help="Only ask what would happen; nothing is sent to the ledger.")
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait until it is final.")]
+
+
+@app.command()
+@command
+def transfer(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Who gives.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Who receives.")],
+    asset: Annotated[str, typer.Argument(help="Such as CNE100000007@CSDC or CNY@ICBC.")],
+    amount: Annotated[str, typer.Argument(help="In whole units, with decimals where the asset has them.")],
+    directory: DirectoryOption = DEFAULT_DIRECTORY,
+    node: NodeOption = "",
+    simulate: SimulateOption = False,
+    timeout: TimeoutOption = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Transfer units of an asset. Signed with the giver's key from the cluster's directory.
+
+    Example: p2pledger tx transfer broker-1 broker-2 CNE100000007@CSDC 100
+    """
+    from p2pledger.cluster.remote import Remote
+    from p2pledger.primitives.names import asset_id
+    from p2pledger.primitives.transactions import Transfer
+
+    remote = Remote(directory)
+    giver, receiver, named = remote.consortium.account(source), remote.consortium.account(target), asset_id(asset)
+
+    def operations(decimals: dict[bytes, int]) -> Sequence[Operation]:
+        return [Transfer(giver, receiver, named, units_of(amount, decimals[named], asset))]
+
+    _send(remote, [source], [named], operations, node, simulate, timeout, as_json)
+
+
+@app.command()
+@command
+def trade(
+    seller: Annotated[str, typer.Argument(help="Who gives the security.")],
+    buyer: Annotated[str, typer.Argument(help="Who pays.")],
+    security: Annotated[str, typer.Argument(help="Such as CNE100000007@CSDC.")],
+    quantity: Annotated[str, typer.Argument(help="Units of the security.")],
+    money: Annotated[str, typer.Argument(help="Such as CNY@ICBC.")],
+    price: Annotated[str, typer.Argument(help="The money for all of it, such as 1050.25.")],
+    directory: DirectoryOption = DEFAULT_DIRECTORY,
+    node: NodeOption = "",
+    simulate: SimulateOption = False,
+    timeout: TimeoutOption = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Delivery versus payment: securities against money in one transaction, signed by both. Both happen or neither.
+
+    Example: p2pledger tx trade broker-1 broker-2 CNE100000007@CSDC 100 CNY@ICBC 1050.25
+    """
+    from p2pledger.cluster.remote import Remote
+    from p2pledger.primitives.names import asset_id
+    from p2pledger.primitives.transactions import delivery_versus_payment
+
+    remote = Remote(directory)
+    giver, payer = remote.consortium.account(seller), remote.consortium.account(buyer)
+    delivered, paid = asset_id(security), asset_id(money)
+
+    def operations(decimals: dict[bytes, int]) -> Sequence[Operation]:
+        return delivery_versus_payment(
+            seller=giver,
+            buyer=payer,
+            security=delivered,
+            quantity=units_of(quantity, decimals[delivered], security),
+            money=paid,
+            price=units_of(price, decimals[paid], money),
+        )
+
+    _send(remote, [seller, buyer], [delivered, paid], operations, node, simulate, timeout, as_json)
+
+
+def units_of(text: str, decimals: int, asset: str) -> int:
+    """A decimal number as a count of smallest units. InvalidInput if it has more decimals than the asset."""
+    from p2pledger.primitives.codec import U64_MAX
+    from p2pledger.primitives.errors import InvalidInput
+
+    whole, point, fraction = text.replace(",", "").partition(".")
+    if not (whole + fraction).isdecimal() or not (whole + fraction).isascii() or (point and not fraction):
+        raise InvalidInput(f"{text!r} is not an amount", hint="For example 100 or 1050.25", code="bad_amount")
+    if len(fraction) > decimals:
+        raise InvalidInput(f"{asset} has {decimals} decimals, {text} has {len(fraction)}", code="bad_amount")
+    units = int(whole + fraction.ljust(decimals, "0"))
+    if units > U64_MAX:
+        raise InvalidInput(f"{text} is more than 64 bits can hold", code="bad_amount")
+    return units
+
+
+def amount_text(units: int, decimals: int) -> str:
+    """A count of smallest units as people write it."""
+    if not decimals:
+        return f"{units:,}"
+    whole, fraction = divmod(units, 10**decimals)
+    return f"{whole:,}.{fraction:0{decimals}d}"
+
+
+def _send(
+    remote: Remote,
+    signers: Sequence[str],
+    assets: Sequence[bytes],
+    operations: Callable[[dict[bytes, int]], Sequence[Operation]],
+    node: str,
+    simulate: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    import os
+    import time
+
+    import trio
+
+    from p2pledger.cluster.remote import decimals_of
+    from p2pledger.cluster.settle import settle
+    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
+    from p2pledger.primitives.transactions import Transaction
+
+    async def run() -> tuple[bytes, int, int, int, float]:
+        async with remote.connect(signers[0], node) as client:
+            status = await client.status()
+            decimals = await decimals_of(client, assets)
+            transaction = Transaction(
+                remote.consortium.genesis.network_id,
+                status.final_height + min(1_000, remote.consortium.genesis.parameters.replay_window),
+                os.urandom(16),
+                remote.consortium.account(signers[0]),
+                tuple(operations(decimals)),
+            )
+            data = transaction.sign(remote.consortium.keypair(name) for name in signers)
+            begun = time.monotonic()
+            if simulate:
+                receipt = await client.simulate(data)
+                return transaction.id, receipt.height, receipt.code, receipt.operation, 0.0
+            [outcome] = await settle(client, [data], timeout_s=timeout_s)
+            return transaction.id, outcome.height, outcome.code, outcome.operation, time.monotonic() - begun
+
+    identifier, height, code, operation, elapsed_s = trio.run(run)
+    title = Reason(code).title
+    if as_json:
+        emit(
+            "p2pledger.tx/1",
+            {
+                "id": identifier.hex(),
+                "simulated": simulate,
+                "height": height,
+                "code": code,
+                "reason": title,
+                "operation": None if operation == WHOLE_TRANSACTION or code == 0 else operation,
+                "sentence": sentence_of(code),
+                "seconds": round(elapsed_s, 4),
+            },
+        )
+    elif code == 0:
+        print(f"{'would succeed' if simulate else 'final'} at height {height}  {identifier.hex()}")
+        if not simulate:
+            say(f"seen final after {elapsed_s * 1000:.0f} ms")
+    else:
+        which = "" if operation == WHOLE_TRANSACTION else f" (operation {operation + 1})"
+        print(f"{'would be refused' if simulate else 'refused'}: {title}{which}  {identifier.hex()}")
+        say(sentence_of(code))
+    if code != 0:
+        raise SystemExit(1)

@@ -1,0 +1,319 @@
+"""Runs all nodes of a consortium on this machine.
+
+Starting: the directory is locked, the genesis and the keys are made (or read again), the node processes start on free
+ports and say which, each is told where the others are, and all are waited for until they say that they are ready.
+Stopping: every node is asked by closing its pipe, all at once. A node that dies meanwhile stays down, and is shown as
+failed, until somebody restarts it: a consortium must see its failures.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from p2pledger.api.client import Client
+from p2pledger.cluster.consortium import (
+    BROKERS,
+    Consortium,
+    MemberPlan,
+    node_directory,
+    suggestion,
+    validator_names,
+)
+from p2pledger.cluster.directory import (
+    ClusterState,
+    NodeState,
+    ProcessIdentity,
+    is_cluster,
+    refuse_foreign,
+)
+from p2pledger.cluster.opening import (
+    AssetPlan,
+    define_transactions,
+    issue_transactions,
+    sample_assets,
+    sample_holdings,
+)
+from p2pledger.cluster.processes import NodeProcess
+from p2pledger.cluster.settle import settle
+from p2pledger.primitives.errors import BadConfiguration, InvalidInput, P2PLedgerError
+from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.reasons import Reason, sentence_of
+from p2pledger.server.config import load_config, write_config
+from p2pledger.storage.lock import DirectoryLock
+
+__all__ = ["Cluster"]
+
+_HOST = "127.0.0.1"
+
+
+class Cluster:
+    """A consortium of validator processes, from ``async with`` to its end.
+
+        async with Cluster(validators=4, seed=7) as cluster:
+            client = await cluster.client("broker-1")
+
+    ``validators``: how many (CCDC, CSDC, VENUE-A, VENUE-B, ...), or their names.
+    ``seed``: DEV KEYS from this number, which anybody can compute; without it the keys are random.
+    ``directory``: where everything is kept; a cluster that is there already goes on. Without it a temporary directory
+    is used and removed at the end.
+    ``opening``: whether a new ledger gets sample assets that the brokers hold: money, a bond, a share.
+
+    InvalidInput (``directory_in_use``) if another process has the directory; NodeFailed if a node does not come up.
+    """
+
+    def __init__(
+        self,
+        validators: int | Sequence[str] | None = None,
+        *,
+        seed: int | None = None,
+        directory: str | Path | None = None,
+        brokers: int = BROKERS,
+        members: Sequence[MemberPlan] = (),
+        parameters: Parameters | None = None,
+        opening: bool = True,
+        ready_within_s: float = 60.0,
+    ) -> None:
+        self._validators = validators
+        self._seed = seed
+        self._given_directory = None if directory is None else Path(directory)
+        self._brokers = brokers
+        self._members = tuple(members)
+        self._parameters = parameters
+        self._opening = opening
+        self._ready_within_s = ready_within_s
+        self._lock: DirectoryLock | None = None
+        self._nodes: dict[str, NodeProcess] = {}
+
+    # --- start and end ----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self.directory = self._given_directory or Path(tempfile.mkdtemp(prefix="p2pledger-"))
+        self.directory = self.directory.absolute()
+        self._nursery_manager = trio.open_nursery()
+        self._nursery = await self._nursery_manager.__aenter__()
+        try:
+            await self._start()
+        except BaseException:
+            await self._end(failed=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end(failed=False)
+
+    async def _start(self) -> None:
+        refuse_foreign(self.directory)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = DirectoryLock(self.directory, "a running cluster")
+        before = ClusterState.load(self.directory)
+        if before is not None and (leftovers := before.leftovers):
+            named = ", ".join(f"{node.name} (process {node.process.pid})" for node in leftovers if node.process)
+            raise InvalidInput(
+                "node processes of an earlier run are still there",
+                where=str(self.directory),
+                why=named,
+                hint=f"End them with: p2pledger cluster down --directory {self.directory}",
+                code="leftovers",
+            )
+        fresh = not is_cluster(self.directory)
+        if fresh:
+            self.consortium = Consortium.make(
+                self._validators or 4,
+                seed=self._seed,
+                brokers=self._brokers,
+                members=self._members,
+                parameters=self._parameters,
+            )
+            self.consortium.save(self.directory)
+        else:
+            self.consortium = Consortium.load(self.directory, seed=None if before is None else before.seed)
+            self._refuse_conflict()
+        for name, keypair in self.consortium.node_keys.items():
+            directory = node_directory(self.directory, name)
+            # Ports are new at every start; those of the last one may belong to somebody else by now.
+            write_config(replace(load_config(directory), peers=()))
+            self._nodes[name] = NodeProcess(name, keypair.public_key, directory)
+        await self._start_nodes(list(self._nodes))
+        if fresh and self._opening:
+            await self.open_ledger(sample_assets(), sample_holdings(self.consortium))
+
+    def _refuse_conflict(self) -> None:
+        """What is asked for must be what is there: silently going on with something else helps nobody."""
+        asked = self._validators
+        if asked is not None:
+            names = validator_names(asked) if isinstance(asked, int) else tuple(asked)
+            if set(names) != set(self.consortium.validators):
+                raise BadConfiguration(
+                    f"the cluster has the validators {', '.join(self.consortium.validators)}, not {', '.join(names)}",
+                    where=str(self.directory),
+                    hint="Leave the option away, or choose a new directory",
+                    code="conflicting_options",
+                )
+        if self._seed is not None and self._seed != self.consortium.seed:
+            raise BadConfiguration(
+                f"the cluster was not made from seed {self._seed}",
+                where=str(self.directory),
+                hint="Leave the option away, or choose a new directory",
+                code="conflicting_options",
+            )
+
+    async def _start_nodes(self, names: Sequence[str]) -> None:
+        """Starts these nodes side by side, tells everybody where everybody is, and waits until these are ready."""
+        nodes = [self._nodes[name] for name in names]
+        with trio.move_on_after(self._ready_within_s) as patience:
+            for node in nodes:
+                await node.spawn()
+            for node in nodes:
+                await node.wait_listening()
+            self._save_state()
+            self._tell_peers()
+            for node in nodes:
+                await node.wait_ready()
+        self._save_state()
+        if patience.cancelled_caught:
+            late = [node.name for node in nodes if node.state != "running"]
+            raise P2PLedgerError(
+                f"{', '.join(late)} did not get ready within {self._ready_within_s:g} s",
+                where=str(self.directory),
+                why=" | ".join(filter(None, (self._nodes[name].log_tail(2) for name in late))),
+                hint="The logs are in nodes/NAME/node.log",
+                code="timeout",
+            )
+
+    def _tell_peers(self) -> None:
+        places = {node.key.hex(): (_HOST, node.port) for node in self._nodes.values() if node.port and node.is_running}
+        for node in self._nodes.values():
+            if node.is_running:
+                node.tell_peers({key: place for key, place in places.items() if key != node.key.hex()})
+
+    async def _end(self, *, failed: bool) -> None:
+        """Nothing interrupts this: whatever happened, no node stays behind."""
+        with trio.CancelScope(shield=True):
+            self._nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                for node in self._nodes.values():
+                    nursery.start_soon(node.stop)
+            if self._lock is not None:
+                if self._nodes:
+                    self._save_state()
+                self._lock.release()
+            if self._given_directory is None and not failed:
+                shutil.rmtree(self.directory, ignore_errors=True)
+            # The body's own error goes on by itself: given to this nursery it would come back in a group.
+            await self._nursery_manager.__aexit__(None, None, None)
+
+    def _save_state(self) -> None:
+        this = ProcessIdentity.of(os.getpid())
+        assert this is not None
+        ClusterState(self.genesis.network_id.hex(), self.consortium.seed, this, self.ps()).save(self.directory)
+
+    # --- nodes ------------------------------------------------------------------------------------------------------
+
+    @property
+    def genesis(self) -> Genesis:
+        return self.consortium.genesis
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the nodes."""
+        return tuple(self._nodes)
+
+    def ps(self) -> tuple[NodeState, ...]:
+        """All nodes as they are now."""
+        return tuple(node.describe() for node in self._nodes.values())
+
+    def node(self, name: str) -> NodeProcess:
+        """The process of a node. InvalidInput, with a suggestion, for a name that none has."""
+        try:
+            return self._nodes[name]
+        except KeyError:
+            raise InvalidInput(
+                f"there is no node {name!r}", hint=suggestion(name, list(self._nodes)), code="unknown_node"
+            ) from None
+
+    def log_path(self, name: str) -> Path:
+        return self.node(name).log
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL: the node gets no chance to write anything."""
+        await self.node(name).kill()
+        self._save_state()
+
+    async def stop(self, name: str) -> None:
+        """Stops a node in good order."""
+        await self.node(name).stop()
+        self._save_state()
+
+    async def restart(self, name: str) -> None:
+        """Starts a node again, stopping it first if it runs; returns when it has caught up."""
+        node = self.node(name)
+        await node.stop()
+        await self._start_nodes([name])
+
+    # --- clients ----------------------------------------------------------------------------------------------------
+
+    def address(self, name: str) -> tuple[str, int]:
+        """Where a node listens. CannotConnect if it does not."""
+        node = self.node(name)
+        if not node.is_running or not node.port:
+            raise InvalidInput(
+                f"node {name} is not running", hint=f"Start it again: restart {name}", code="not_running"
+            )
+        return _HOST, node.port
+
+    def connect(self, member: str = "", node: str = "") -> AbstractAsyncContextManager[Client]:
+        """``async with cluster.connect("broker-1") as client``: a client of a member at a node.
+
+        The first node that runs if none is named; any member if none is named. Outside of ``with`` use ``client``.
+        """
+        owner = member or next(iter(self.consortium.member_keys))
+        keypair = self.consortium.keypair(owner)
+        place = node or next((name for name, process in self._nodes.items() if process.is_running), self.nodes[0])
+        host, port = self.address(place)
+        return Client.connect(host, port, self.genesis, keypair, name=owner, node_key=self.node(place).key)
+
+    async def client(self, member: str = "", node: str = "") -> Client:
+        """A client as of ``connect`` that lasts as long as the cluster."""
+        client: Client = await self._nursery.start(self._hold, self.connect(member, node))
+        return client
+
+    @staticmethod
+    async def _hold(
+        connection: AbstractAsyncContextManager[Client],
+        *,
+        task_status: trio.TaskStatus[Client] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        async with connection as client:
+            task_status.started(client)
+            # If the session ends before, whoever uses the client is told by each of its calls.
+            await trio.sleep_forever()
+
+    async def open_ledger(self, plans: Sequence[AssetPlan], holdings: Mapping[tuple[str, str], int]) -> None:
+        """Defines assets and issues units, (asset, member) -> units. P2PLedgerError with the reason of a refusal."""
+        async with self.connect() as client:
+            height = (await client.status()).final_height
+            valid_until = height + self.genesis.parameters.replay_window // 2
+            for transactions in (
+                define_transactions(self.consortium, plans, valid_until=valid_until),
+                issue_transactions(self.consortium, holdings, valid_until=valid_until),
+            ):
+                for outcome in await settle(client, transactions):
+                    if outcome.code != Reason.OK:
+                        raise P2PLedgerError(
+                            "the ledger could not be opened",
+                            why=f"{sentence_of(outcome.code)} (operation {outcome.operation})",
+                            code="not_opened",
+                        )

@@ -1,0 +1,460 @@
+"""The demonstration from its first process to its verdict.
+
+1  a consortium starts: CCDC, CSDC and the venues validate
+2  assets are defined, and every broker is given plenty of each; this is not measured
+3  the window: trades fall due at the rate, whatever the ledger does; one node may be killed and restarted in it
+4  every trade is followed to its end, and all nodes are waited for until they stand at one height
+5  the books: what clients were told, what the nodes hold, and a recount that shares no code with the ledger
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from p2pledger import core
+from p2pledger.api.client import Client, NodeStatus, Settlements
+from p2pledger.cluster.consortium import BANK, Consortium
+from p2pledger.cluster.directory import usage_of
+from p2pledger.cluster.local import Cluster
+from p2pledger.cluster.opening import AssetPlan
+from p2pledger.cluster.processes import NodeStats
+from p2pledger.demo.books import Books
+from p2pledger.demo.live import NodeView, Snapshot, View
+from p2pledger.demo.load import Load, Outcome, Session, percentile
+from p2pledger.demo.orders import Order, OrderDesk
+from p2pledger.demo.report import Check, FinalityMs, NodeReport, Report
+from p2pledger.demo.tape import tape_source
+from p2pledger.demo.trades import Trade, TradeSource, generated_trades, generated_world
+from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
+from p2pledger.primitives.names import AssetKind, account_named, asset_id, asset_text
+
+__all__ = ["Settings", "run_demo"]
+
+_BROKERS: Final = 16
+_PATIENCE_S: Final = 30.0
+_AGREE_WITHIN_S: Final = 60.0
+_REFRESH_S: Final = 0.25
+_LOOKUPS_AT_ONCE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to run. ``tape`` is the folder of a real tape; without it the trades are generated."""
+
+    validators: int = 4
+    seconds: float = 20.0
+    rate_per_s: float = 200.0
+    tape: Path | None = None
+    limit: int | None = None
+    seed: int = 1
+    kill: bool = False
+    directory: Path | None = None
+
+    def check(self) -> Settings:
+        """InvalidInput where it cannot be run."""
+        if self.rate_per_s <= 0 or self.seconds <= 0:
+            raise InvalidInput("--rate and --seconds must be positive", code="usage")
+        if self.kill and self.validators < 4:
+            raise InvalidInput(
+                "--kill needs at least 4 validators",
+                why=f"{self.validators} tolerate none that is down",
+                code="usage",
+            )
+        return self
+
+
+def source_of(settings: Settings, brokers: tuple[str, ...]) -> TradeSource:
+    """Where the trades come from. A tape is played to its limit, or as long as the window lasts."""
+    count = max(1, round(settings.rate_per_s * settings.seconds))
+    if settings.tape is not None:
+        return tape_source(
+            settings.tape,
+            brokers=brokers,
+            money_register=BANK,
+            register="CSDC",
+            seed=settings.seed,
+            limit=settings.limit or count,
+        )
+    count = min(count, settings.limit or count)
+    world = generated_world(BANK, brokers)
+    description = f"{count:,} generated trades of {len(world.instruments)} securities between {len(brokers)} brokers"
+    return TradeSource(world, generated_trades(world, settings.seed, count), count, description)
+
+
+async def run_demo(settings: Settings, view: View) -> Report:
+    """Runs the demonstration. The report says whether it passed; what could not be run at all is a P2PLedgerError."""
+    settings.check()
+    brokers = tuple(f"broker-{i + 1}" for i in range(_BROKERS))
+    view.say(f"seed {settings.seed}, {core.description()}")
+    source = source_of(settings, brokers)
+    view.say(f"starting {settings.validators} validators")
+    async with Cluster(
+        settings.validators, seed=settings.seed, directory=settings.directory, brokers=_BROKERS, opening=False
+    ) as cluster:
+        run = _Run(settings, source, cluster, view)
+        return await run.live()
+
+
+class _Run:
+    """One run on a cluster that is ready."""
+
+    def __init__(self, settings: Settings, source: TradeSource, cluster: Cluster, view: View) -> None:
+        self.settings = settings
+        self.source = source
+        self.cluster = cluster
+        self.consortium: Consortium = cluster.consortium
+        self.view = view
+        self.books = Books(source.world)
+        self.told: list[tuple[Order, int]] = []
+        """Trades that a client was told are final, with their codes."""
+        self.cross_register = 0
+        self.latest: deque[str] = deque(maxlen=5)
+        self.height = 0
+        self.not_counted: dict[str, NodeStats] = {}
+        """What was used before the window, less what a process had used in all that was killed in it."""
+        self.victim = ""
+        self.killed = False
+        self.restarted = trio.Event()
+        self.desk = OrderDesk(self.consortium, settings.seed)
+        self.load = Load(
+            self._signed(source.trades),
+            count=source.count,
+            rate_per_s=settings.rate_per_s,
+            nodes=len(cluster.nodes),
+            gateways=max(2, len(cluster.nodes)),
+            connect=self._connect,
+            patience_s=_PATIENCE_S,
+        )
+        self.load.on_final = self._on_final
+
+    def _signed(self, trades: Iterator[Trade]) -> Iterator[Order]:
+        window = self.consortium.genesis.parameters.replay_window
+        for trade in trades:
+            # Far enough ahead for any run, and a little inside of what the ledger allows.
+            yield self.desk.sign(trade, self.height + window - window // 10)
+
+    def _on_final(self, order: Order, code: int) -> None:
+        self.told.append((order, code))
+        if code == 0:
+            self.books.settle(order.trade)
+            trade = order.trade
+            if trade.is_cross:
+                self.cross_register += 1
+            if not trade.is_cross or self.cross_register % 4 == 0:
+                moved = f" to {trade.target}" if trade.is_cross else ""
+                self.latest.append(
+                    f"{trade.seller} to {trade.buyer}: {trade.quantity:,} {trade.source}{moved} "
+                    f"against {trade.price:,} {trade.money}"
+                )
+
+    @asynccontextmanager
+    async def _connect(self, index: int) -> AsyncIterator[Session]:
+        """A gateway's session: it speaks for a broker, at the node of this index."""
+        async with self._client(index, self.source.world.brokers[index]) as client:
+            settlements = client.settlements()
+            yield _GatewaySession(client, settlements)
+
+    def _client(self, index: int, member: str = "") -> AbstractAsyncContextManager[Client]:
+        connection: AbstractAsyncContextManager[Client] = self.cluster.connect(member, self.cluster.nodes[index])
+        return connection
+
+    # --- the course of a run ----------------------------------------------------------------------------------------
+
+    async def live(self) -> Report:
+        await self._open_ledger()
+        self.view.say("signing the first trades")
+        await self.load.sign_ahead()
+        for name in self.cluster.nodes:
+            self.not_counted[name] = await self.cluster.node(name).stats()
+        first_height = self.height
+        expected_s = self.source.count / self.settings.rate_per_s
+        self.view.say(f"{self.source.count:,} trades at {self.settings.rate_per_s:g}/s for {expected_s:.1f} s")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._watch, expected_s)
+            if self.settings.kill:
+                nursery.start_soon(self._kill_and_restart, expected_s)
+            await self.load.run()
+            if self.settings.kill:
+                await self.restarted.wait()
+            nursery.cancel_scope.cancel()
+        self.view.say("waiting until all nodes stand at one height")
+        statuses = await self._wait_agreement()
+        nodes = await self._node_reports(statuses)
+        return await self._judge(nodes, statuses, first_height)
+
+    async def _open_ledger(self) -> None:
+        world = self.source.world
+        plans = [AssetPlan(asset, AssetKind.MONEY, decimals, name) for asset, decimals, name in world.moneys]
+        plans += [
+            AssetPlan(item.asset(register), AssetKind.SECURITY, 0, item.name[:64] or item.isin)
+            for item in world.instruments
+            for register in item.registers
+        ]
+        holdings = {(asset, broker): units for asset, units in world.opening.items() for broker in world.brokers}
+        self.view.say(f"opening the ledger: {len(plans):,} assets, {len(holdings):,} holdings")
+        await self.cluster.open_ledger(plans, holdings)
+        async with self._client(0) as client:
+            self.height = (await client.status()).final_height
+
+    async def _kill_and_restart(self, expected_s: float) -> None:
+        """The last validator dies at a third of the window and comes back at two thirds, at least 2 s later."""
+        await self.load.opened.wait()
+        self.victim = self.cluster.nodes[-1]
+        await trio.sleep_until(self.load.started_s + expected_s / 3)
+        last, before = await self.cluster.node(self.victim).stats(), self.not_counted[self.victim]
+        self.not_counted[self.victim] = NodeStats(
+            before.cpu_s - last.cpu_s, before.bytes_in - last.bytes_in, before.bytes_out - last.bytes_out
+        )
+        await self.cluster.kill(self.victim)
+        self.killed = True
+        self.view.say(f"killed {self.victim} (SIGKILL)")
+        await trio.sleep(max(2.0, expected_s / 3))
+        self.view.say(f"restarting {self.victim}")
+        await self.cluster.restart(self.victim)
+        self.restarted.set()
+        self.view.say(f"{self.victim} has caught up")
+
+    async def _watch(self, expected_s: float, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Shows how things stand, four times a second at most."""
+        task_status.started()
+        told_before, moment = 0, trio.current_time()
+        cpu: dict[str, float] = {}
+        heights: dict[str, int] = {}
+        mempools: dict[str, int] = {}
+        async with trio.open_nursery() as nursery:
+            for index, name in enumerate(self.cluster.nodes):
+                nursery.start_soon(self._poll, index, name, heights, mempools)
+            while True:
+                await trio.sleep(_REFRESH_S)
+                now = trio.current_time()
+                if not self.load.started_s or now < self.load.started_s:
+                    continue
+                rows = []
+                for state in self.cluster.ps():
+                    usage = usage_of(state.process.pid) if state.process is not None else None
+                    share = 0.0
+                    if usage is not None:
+                        share = max(0.0, usage.cpu_s - cpu.get(state.name, usage.cpu_s)) / max(now - moment, 1e-3)
+                        cpu[state.name] = usage.cpu_s
+                    rows.append(
+                        NodeView(
+                            state.name,
+                            state.state,
+                            heights.get(state.name, 0),
+                            share,
+                            usage.rss_mib if usage is not None else 0.0,
+                            mempools.get(state.name, 0),
+                        )
+                    )
+                fresh = self.told[told_before:]
+                latencies = [self.load.latencies_s[self.load.number_of[order.id]] for order, code in fresh if code == 0]
+                told_before += len(fresh)
+                self.height = max([self.height, *heights.values()])
+                committed = len(self.load.latencies_s)
+                self.view.show(
+                    Snapshot(
+                        now - self.load.started_s,
+                        expected_s,
+                        self.height,
+                        self.load.sent,
+                        committed,
+                        sum(1 for _, code in self.told if code),
+                        len(fresh) / max(now - moment, 1e-3),
+                        1000 * sum(latencies) / len(latencies) if latencies else 0.0,
+                        tuple(rows),
+                        tuple(self.latest),
+                    )
+                )
+                moment = now
+
+    async def _poll(self, index: int, name: str, heights: dict[str, int], mempools: dict[str, int]) -> None:
+        """Asks one node how it stands, as long as it can be reached."""
+        while True:
+            try:
+                async with self._client(index) as client:
+                    while True:
+                        status = await client.status()
+                        heights[name], mempools[name] = status.final_height, status.mempool_bytes
+                        await trio.sleep(2 * _REFRESH_S)
+            except* (P2PLedgerError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            await trio.sleep(_REFRESH_S)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def _wait_agreement(self) -> dict[str, NodeStatus]:
+        """The status of every node, once all stand at one height with one root and have nothing left to do."""
+        statuses: dict[str, NodeStatus] = {}
+        with trio.move_on_after(_AGREE_WITHIN_S):
+            while True:
+                for index, name in enumerate(self.cluster.nodes):
+                    try:
+                        async with self._client(index) as client:
+                            statuses[name] = await client.status()
+                    except (P2PLedgerError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                        statuses.pop(name, None)
+                standing = {(status.final_height, status.state_root) for status in statuses.values()}
+                busy = any(status.mempool_bytes or status.held_batches for status in statuses.values())
+                if len(statuses) == len(self.cluster.nodes) and len(standing) == 1 and not busy:
+                    break
+                await trio.sleep(0.2)
+        return statuses
+
+    async def _node_reports(self, statuses: Mapping[str, NodeStatus]) -> tuple[NodeReport, ...]:
+        reports = []
+        for state in self.cluster.ps():
+            status, before = statuses.get(state.name), self.not_counted[state.name]
+            after = NodeStats() if state.process is None else await self.cluster.node(state.name).stats()
+            reports.append(
+                NodeReport(
+                    state.name,
+                    round(after.cpu_s - before.cpu_s, 2),
+                    round(usage_of(state.process.pid).rss_mib if state.process is not None else 0.0, 1),
+                    after.bytes_in - before.bytes_in,
+                    after.bytes_out - before.bytes_out,
+                    0 if status is None else status.final_height,
+                    "" if status is None else status.state_root.hex(),
+                )
+            )
+        return tuple(reports)
+
+    async def _judge(
+        self, nodes: tuple[NodeReport, ...], statuses: Mapping[str, NodeStatus], first_height: int
+    ) -> Report:
+        load, settings = self.load, self.settings
+        # Another node than most were sent to, and with --kill the one that was away.
+        witness = len(self.cluster.nodes) - 1
+        async with self._client(witness) as client:
+            await load.settle_late(lambda orders: _look_up(client, orders))
+            lost = await self._lost(client)
+            supply, found_by_node = await _supply(client)
+            holdings = await self._holdings(client, list(supply))
+        differences = [*found_by_node, *self.books.compare(supply, holdings)]
+        result = load.result()
+        total = result.committed + sum(result.rejected.values()) + result.timed_out + result.unfinished
+        standing = {(node.height, node.state_root) for node in nodes}
+        roots_equal = len(statuses) == len(nodes) and len(standing) == 1
+        checks = [
+            Check("every trade is accounted for", result.submitted == total == self.source.count),
+            Check("no trade was left without an outcome", result.timed_out + result.unfinished == 0),
+            Check(
+                "all nodes stand at one height with one state root",
+                roots_equal,
+                "" if roots_equal else ", ".join(f"{node.name} {node.height} {node.state_root[:8]}" for node in nodes),
+            ),
+            Check(
+                "supply and holdings agree with an independent recount",
+                not differences,
+                "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else ""),
+            ),
+            Check(
+                f"nothing that a client was told is final is missing at {self.cluster.nodes[witness]}",
+                not lost,
+                "; ".join(lost[:3]),
+            ),
+        ]
+        if settings.kill:
+            caught_up = self.killed and self.restarted.is_set() and roots_equal
+            checks.append(Check(f"{self.victim} was killed, came back and caught up", caught_up))
+        ordered = sorted(result.latencies_s)
+        spent_s = max(result.window_s, result.last_final_s)
+        return Report(
+            seed=settings.seed,
+            validators=settings.validators,
+            seconds=round(result.window_s, 3),
+            submitted=result.submitted,
+            committed=result.committed,
+            rejected=result.rejected,
+            timed_out=result.timed_out,
+            unfinished=result.unfinished,
+            offered_per_s=round(result.submitted / result.window_s, 2),
+            committed_per_s=round(result.committed / spent_s, 2),
+            finality_ms=FinalityMs(
+                p50=round(1000 * percentile(ordered, 0.50), 2),
+                p90=round(1000 * percentile(ordered, 0.90), 2),
+                p99=round(1000 * percentile(ordered, 0.99), 2),
+                max=round(1000 * percentile(ordered, 1.0), 2),
+            ),
+            blocks=max((node.height for node in nodes), default=0) - first_height,
+            state_roots_equal=roots_equal,
+            supply_conserved=not differences,
+            nodes=nodes,
+            core_compiled=core.compiled,
+            core_level=core.level(),
+            killed=self.victim if self.killed else "",
+            send_lag_ms=round(1000 * result.send_lag_s, 2),
+            cross_register=self.cross_register,
+            input=self.source.description,
+            checks=tuple(checks),
+        )
+
+    async def _lost(self, client: Client) -> list[str]:
+        """Trades that a client was told are final, and that this node does not know, or knows otherwise."""
+        lost = []
+        for at in range(0, len(self.told), _LOOKUPS_AT_ONCE):
+            part = self.told[at : at + _LOOKUPS_AT_ONCE]
+            for (order, code), outcome in zip(part, await _look_up(client, [order for order, _ in part]), strict=True):
+                height = self.load.heights[self.load.number_of[order.id]]
+                # Only a transaction that executed with authority is remembered; other receipts leave no trace.
+                if outcome is None and code == 0:
+                    lost.append(f"trade {order.trade.number}, final at height {height}, is not there")
+                elif outcome is not None and (outcome.code, outcome.height) != (code, height):
+                    lost.append(
+                        f"trade {order.trade.number} has code {outcome.code} at height {outcome.height}, "
+                        f"its client was told {code} at {height}"
+                    )
+        return lost
+
+    async def _holdings(self, client: Client, assets: Sequence[str]) -> dict[tuple[str, str], int]:
+        """All holdings at a node, by asset and member."""
+        holdings: dict[tuple[str, str], int] = {}
+        names = {account_named(name): name for name in self.consortium.member_keys}
+        for asset in assets:
+            after = b""
+            while True:
+                lines = (await client.holders(asset_id(asset), after=after, limit=_LOOKUPS_AT_ONCE)).lines
+                for line in lines:
+                    holdings[asset, names.get(line.account, line.account.hex())] = line.free + line.locked
+                if len(lines) < _LOOKUPS_AT_ONCE:
+                    break
+                after = lines[-1].account
+        return holdings
+
+
+async def _look_up(client: Client, orders: Sequence[Order]) -> Sequence[Outcome | None]:
+    """What the ledger remembers of these orders, whoever sent them."""
+    answer = await client.lookup([(order.valid_until, order.id) for order in orders])
+    return [
+        None if line is None else Outcome(order.id, line.height, line.code)
+        for order, line in zip(orders, answer.lines, strict=True)
+    ]
+
+
+async def _supply(client: Client) -> tuple[dict[str, tuple[int, int, int]], list[str]]:
+    """asset -> (issued, redeemed, held), and what the node itself finds wrong."""
+    answer = await client.supply()
+    supply = {asset_text(line.asset): (line.issued, line.redeemed, line.free + line.locked) for line in answer.lines}
+    return supply, list(answer.findings)
+
+
+class _GatewaySession:
+    """What the load generator needs, on top of a client."""
+
+    def __init__(self, client: Client, settlements: Settlements) -> None:
+        self._client = client
+        self._settlements = settlements
+
+    async def submit(self, transactions: Sequence[bytes]) -> tuple[Sequence[int], int]:
+        submission = await self._client.submit(transactions)
+        return submission.codes, submission.retry_after_ms
+
+    async def next_outcomes(self) -> Sequence[Outcome]:
+        outcomes = await anext(self._settlements)
+        return [Outcome(outcome.id, outcome.height, outcome.code) for outcome in outcomes]
