@@ -14,6 +14,8 @@ The node's side of the bargain:
   once or later (the parent may still be executing). A leader without work is never asked. ``Built(None)`` says that
   there was nothing to do after all; it is no answer where a block is *needed*, even an empty one, to get the parent
   final.
+* The engine persists its own votes, certificates, and the blocks that it voted for or hands over; ``FinalRecord`` and
+  everything about batches is the node's to write.
 * ``Notarised(id)`` tells the node to execute; ``Finalised(ref)`` that the block and its ancestors are final.
 * The node says ``WorkChanged(True)`` while it knows of unfinished work that the engine cannot see (a held batch that is
   not yet in the notarised chain, the trailing empty block); the engine adds what it knows itself (a notarised block

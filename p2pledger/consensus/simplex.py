@@ -3,8 +3,8 @@
 B. Chan and R. Pass, "Simplex Consensus: A Simple and Fast Consensus Protocol", TCC 2023 (eprint 2023/463), in the
 dialect that says *view* for the paper's iteration and knows three votes, *notarise*, *nullify* and *finalise*, where
 the paper votes for a block, votes for the dummy block, and finalises. docs/consensus.md says what it promises, what
-it assumes and where the dialect departs. The marks [P1] to [P5] are the five rules of the paper's protocol (section 2,
-"The Protocol"); [D] marks what the dialect or this house adds.
+it assumes and where the dialect departs. The marks [P1] to [P5] are the five steps of an iteration, in the order in
+which the paper describes them; [D] marks what the dialect or this house adds.
 
     [P1] leader proposal    the leader of view v proposes a block on a notarised parent p, where every view between
                             p's and v is nullified
