@@ -212,8 +212,8 @@ class Cluster:
                 self._lock.release()
             if self._given_directory is None and not failed:
                 shutil.rmtree(self.directory, ignore_errors=True)
-            # The body's own error goes on by itself: given to this nursery it would come back in a group.
-            await self._nursery_manager.__aexit__(None, None, None)
+        # The body's own error goes on by itself: given to this nursery it would come back in a group.
+        await self._nursery_manager.__aexit__(None, None, None)
 
     def _save_state(self) -> None:
         this = ProcessIdentity.of(os.getpid())
