@@ -74,6 +74,7 @@ class Run:
                     is_honest=name not in villains,
                     skew_ms=scenario.skew_ms[index],
                     disk=Disk(forgets_votes=scenario.forgets_votes),
+                    sync_us=scenario.sync_us,
                 )
             )
         self.machines = list(self.world.machines.values())
@@ -157,6 +158,9 @@ class Run:
             match fault.kind:
                 case "crash" | "blackout" | "wipe":
                     for machine in machines:
+                        if fault.amount:
+                            machine.dies_writing = True
+                            continue
                         machine.crash()
                         if fault.kind == "wipe":
                             machine.disk.wipe()
@@ -188,7 +192,7 @@ class Run:
                 case "slow":
                     weather.slow.pop(fault.places[0], None)
                 case "slow disk":
-                    machines[0].sync_us = 800
+                    machines[0].sync_us = self.scenario.sync_us
                 case _:
                     pass
 

@@ -24,7 +24,8 @@ _LATENCIES_US: Final = (200, 200, 2_000, 10_000, 40_000)
 class Fault:
     """What happens to ``places`` from ``begin_us`` to ``end_us``; ``amount`` means something else for each kind.
 
-    crash: the process dies and is started again; wipe: with an empty disk; blackout: all of them at once.
+    crash: the process dies, in the middle of a write if ``amount`` is 1, and is started again; wipe: the same, with an
+    empty disk; blackout: all of them at once.
     partition: ``places`` are cut off, sessions reset if ``amount`` is 1. reset: one session. storm: ``amount`` frames
     in a million come late, a tenth as many reset their session. slow: ``amount`` bytes per millisecond.
     pause: the process stands still. slow disk: a sync takes ``amount`` microseconds.
@@ -47,6 +48,7 @@ class Scenario:
     latency_us: int
     jitter_us: int
     skew_ms: tuple[int, ...]
+    sync_us: int
     villains: tuple[tuple[str, str], ...]
     faults: tuple[Fault, ...]
     orders: int
@@ -98,6 +100,8 @@ class Scenario:
                 case "blackout":
                     places = tuple(names)
                     end_us = min(healed_us, begin_us + chance.randrange(400_000))
+                case "crash":
+                    amount = chance.randrange(2)
                 case "storm":
                     amount = chance.choice((5_000, 20_000, 100_000))
                 case "slow":
@@ -115,6 +119,7 @@ class Scenario:
             latency_us=latency_us,
             jitter_us=chance.choice((0, latency_us // 4, latency_us)),
             skew_ms=tuple(chance.choice((0, 0, 0, 150, 700)) for _ in names),
+            sync_us=chance.choice((300, 800, 800, 4_000, 20_000)),
             villains=villains,
             faults=tuple(sorted(faults, key=lambda fault: (fault.begin_us, fault.kind))),
             orders=seconds * chance.choice((2, 4, 8)),

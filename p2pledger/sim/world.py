@@ -343,6 +343,8 @@ class Machine:
     incarnation: int = 0
     connections: dict[int, Connection] = field(default_factory=dict)
     has_halted: bool = False
+    dies_writing: bool = False
+    """Whether the process dies in the middle of its next sync."""
     _chance: random.Random = field(init=False)
     _paused_until_us: int = 0
     _inbox: deque[Event] = field(default_factory=deque)
@@ -381,6 +383,7 @@ class Machine:
 
     def start(self) -> None:
         """Run a peer on what the disk remembers."""
+        self.dies_writing = False
         if self.is_up or self.has_halted:
             return
         self.incarnation += 1
@@ -398,6 +401,10 @@ class Machine:
         fate = self.disk.crash(self._chance)
         self.world.trace.record(self.world.now_us, self.name, "crash", 0, fate.encode())
         self._vanish()
+
+    def _die_if(self, incarnation: int) -> None:
+        if self.incarnation == incarnation:
+            self.crash()
 
     def _vanish(self) -> None:
         self.peer = None
@@ -543,6 +550,9 @@ class Machine:
         group, self._group = self._group, self._group + 1
         incarnation = self.incarnation
         duration_us = self.sync_us // 2 + self._chance.randrange(self.sync_us + 1)
+        if self.dies_writing:
+            self.dies_writing = False
+            self.world.after(self._chance.randrange(duration_us), lambda: self._die_if(incarnation))
 
         def synced() -> None:
             if self.incarnation != incarnation or not self.is_up:
