@@ -461,7 +461,7 @@ class Node:
         self._build = None
         self._build_timer_ms = None
         digests = self._digests_for(parent)
-        if not digests and not parent.digests and parent.final:
+        if not digests and not parent.digests and not build.needed:
             self._tell_engine(consensus.Built(build.view, None))
             return True
         state_root, receipts_root = _roots(parent.outcome)
