@@ -30,7 +30,7 @@ from typing import Final
 from p2pledger.network.effects import CLIENT, OBSERVER, VALIDATOR, Identity
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES
 from p2pledger.primitives.codec import Fields, decode, encode
-from p2pledger.primitives.errors import P2PLedgerError, PeerFault
+from p2pledger.primitives.errors import InvalidInput, P2PLedgerError, PeerFault
 from p2pledger.primitives.hashing import HELLO_TAG
 from p2pledger.primitives.keys import Keypair, verify
 
@@ -151,6 +151,10 @@ class LocalEnd:
     keypair: Keypair
     role: int
     name: str
+
+    def __post_init__(self) -> None:
+        if len(self.name.encode()) > _MAX_NAME_BYTES:
+            raise InvalidInput(f"name {self.name!r} is too long", why=f"at most {_MAX_NAME_BYTES} bytes are told")
 
 
 class Handshake:

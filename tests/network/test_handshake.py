@@ -19,7 +19,7 @@ from p2pledger.network.handshake import (
     hello_message,
 )
 from p2pledger.primitives.codec import encode
-from p2pledger.primitives.errors import PeerFault
+from p2pledger.primitives.errors import InvalidInput, PeerFault
 from p2pledger.primitives.keys import Keypair
 
 GENESIS = bytes(range(32))
@@ -219,6 +219,11 @@ def test_mutated_hellos_are_refused_and_never_crash(data: st.DataObject) -> None
 def test_noise_is_refused(noise: bytes) -> None:
     with pytest.raises(PeerFault):
         decode_handshake(noise)
+
+
+def test_a_name_that_no_hello_can_carry_is_refused_here() -> None:
+    with pytest.raises(InvalidInput, match="too long"):
+        replace(ALICE, name="é" * 33)
 
 
 def test_a_hello_fits_the_limit_of_the_handshake() -> None:
