@@ -505,7 +505,15 @@ class Sessions:
     def send(self, number: int, payload: bytes, *, bulk: bool = False) -> bool:
         """Queue a frame; see Session.send. False also for a session that is no more."""
         session = self._sessions.get(number)
-        return session is not None and session.send(payload, bulk=bulk)
+        if session is None:
+            return False
+        is_queued = session.send(payload, bulk=bulk)
+        if bulk and not is_queued and session.ending is None:
+            dropped = session.counters.dropped_frames
+            if dropped & (dropped - 1) == 0:  # 1, 2, 4, 8, ...: said, but not a million times.
+                fields = (("session", number), ("name", session.identity.name), ("dropped_frames", dropped))
+                self._log("warning", "frames_dropped", (*fields, ("dropped_bytes", session.counters.dropped_bytes)))
+        return is_queued
 
     def end(self, number: int, code: str, sentence: str) -> None:
         """End a session; nothing happens if it is no more."""

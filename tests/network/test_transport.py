@@ -421,6 +421,7 @@ async def test_a_slow_reader_loses_bulk_frames_which_are_counted_and_then_its_se
             await wait_all_tasks_blocked(0.001)
         dropped = large.sessions.counters
         assert (dropped.dropped_frames, dropped.dropped_bytes) == (1, len(block) + 4)
+        assert [fields["dropped_frames"] for fields in large.logged("frames_dropped")] == [1]
         assert large.sessions.open_count == 1
         # Votes still find room ...
         small_frames = 0
