@@ -304,7 +304,7 @@ class Peer:
             if data is None:
                 missing.append(digest)
             else:
-                self._send(session, BatchMessage(data))
+                self._send(session, BatchMessage(data), bulk=True)
         if missing:
             self._send(session, MissingBatches(tuple(missing)))
 

@@ -101,6 +101,7 @@ class Node:
         self._sequence = 0
         self._moved_ms = 0
         self._stall_ms = _STALL_MS
+        self._own_open: set[bytes] = set()
         self._own_pending: set[bytes] = set()
         self._watchers: dict[bytes, list[int]] = {}
         self._submissions: list[tuple[int, int, tuple[bytes, ...]]] = []
@@ -321,11 +322,18 @@ class Node:
     def _lane_has_room(self) -> bool:
         return self.pool.has_room(self.keypair.public_key, self.parameters.max_batch_bytes)
 
-    def _close_batches(self) -> None:
+    def _close_batches(self) -> bool:
+        """Cut the mempool into batches. True if one was made.
+
+        At once while no own batch waits to be ordered: a lone trade loses no time. Otherwise when that one is ordered,
+        when a whole batch is waiting, or after ``batch_delay_ms``: under load batches grow and their number does not.
+        """
         oldest_ms = self.mempool.oldest_ms
+        closed = False
         while oldest_ms is not None and self._lane_has_room():
-            if not self.mempool.fills_batch and self._now_ms < oldest_ms + self.parameters.batch_delay_ms:
-                return
+            due = self.mempool.fills_batch or self._now_ms >= oldest_ms + self.parameters.batch_delay_ms
+            if not due and self._own_batch_waits():
+                break
             transactions, segments = self.mempool.take_batch(self._now_ms)
             self._sequence += 1
             maker = self.keypair.public_key
@@ -335,7 +343,13 @@ class Node:
             held = HeldBatch(data, columns, self._now_ms, self.final_height, segments)
             self._out.append(StreamBatch(held.digest, data))
             self._hold(held)
+            self._own_open.add(held.digest)
             oldest_ms = self.mempool.oldest_ms
+            closed = True
+        return closed
+
+    def _own_batch_waits(self) -> bool:
+        return any(not self.chain.orders(self._tip, digest) for digest in self._own_open)
 
     # --- 3: batches from peers ------------------------------------------------------------------------------------
 
@@ -563,6 +577,7 @@ class Node:
         self._moved_ms = self._now_ms
         self._stall_ms = _STALL_MS
         at = 0
+        self._own_open -= entry.digests
         for held in self.pool.finalise(block.height, block.digests):
             count = held.columns.count
             if held.segments or self._watchers:
@@ -620,6 +635,7 @@ class Node:
     def _forget(self) -> None:
         """Drop batches that nobody ordered for long, in memory and on disk, and old blocks and certificates there."""
         stale = tuple(self.pool.stale(self.final_height, self._now_ms))
+        self._own_open.difference_update(stale)
         for digest in stale:
             held = self.pool.drop(digest)
             if held.segments:
@@ -694,11 +710,11 @@ class Node:
     def _settle(self) -> list[NodeEffect]:
         """Let everything move that can; then hand over the effects."""
         self._check_submissions()
-        self._close_batches()
         moving = True
         while moving:
+            moving = self._close_batches()
             self._try_execute()
-            moving = self._try_finalise()
+            moving |= self._try_finalise()
             moving |= self._try_checks()
             moving |= self._try_build()
             moving |= self._update_work()

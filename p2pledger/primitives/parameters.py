@@ -39,8 +39,8 @@ class Parameters:
     """How long a view may take before it is nullified, when all is well."""
     view_timeout_cap_ms: int = 16_000
     """What the timeout may grow to after nullified views."""
-    batch_delay_ms: int = 8
-    """How long a node collects transactions before it closes a batch."""
+    batch_delay_ms: int = 30
+    """How long a node collects transactions at most while a batch of its own waits to be ordered."""
     block_interval_ms: int = 20
     """The least time between a block and its parent, so that small blocks do not eat the machine."""
     drop_after_heights: int = 2_000

@@ -322,9 +322,9 @@ def test_the_state_and_receipts_of_a_fixed_block_are_pinned() -> None:
     market = founded()
     market.block(signed((PAY, Lock(ALICE, BOND, 5, BOB)), "alice"), signed(Release(ALICE, BOND, 9, BOB), "bob"))
     outcome = market.outcome([[signed(Redeem(BOND, BOB, 1), "bob", "issuer")]])
-    assert genesis_state(genesis()).root().hex() == "86b6e09c3a8fe7cd911dad4d050ea32067a5519abf4156e191748d8d2716a1c2"
-    assert outcome.state_root.hex() == "e8e57118e3bf90f88dc9a53292ded1845aad75ba1902f4eb39b39c7686ba326e"
-    assert outcome.receipts_root.hex() == "5045f5aa3aecdda5219895b87f72bfc6b15c47334b93fb65033ea62a828173e2"
+    assert genesis_state(genesis()).root().hex() == "2e2fe0197ef46defa7a9766597212e3858ff7b782f60d9c8e27048a392e686a9"
+    assert outcome.state_root.hex() == "af1eb26cf7320fa0ba9e2eea2e434a2d0e66879f1780b08344ca310f9ca0587a"
+    assert outcome.receipts_root.hex() == "8bf6a126a75627bd3ea7c9a4ff2ad12d1f5e6bebdaf9b5740d10217b85c71ebd"
 
 
 def test_a_state_copied_from_one_core_into_the_other_has_the_same_root() -> None:

@@ -48,9 +48,8 @@ def test_a_trade_is_final_everywhere_after_three_delays_and_then_all_is_quiet(ne
     network.run(500)
     assert network.settled() == {identifier(trade): b"\0\0\0\0"}
     [told_ms] = [at for at, _, message in network.heard if getattr(message, "ids", b"") == identifier(trade)]
-    batch_delay_ms = network.genesis.parameters.batch_delay_ms
     # One delay for the batch, three for proposal, notarise and finalise.
-    assert told_ms - began_ms <= batch_delay_ms + 4
+    assert told_ms - began_ms <= 4
     assert len(network.roots()) == 1
     assert network.is_quiet
 
@@ -157,17 +156,16 @@ def test_a_refused_trade_has_a_receipt_with_its_reason(network: SmallNetwork) ->
 def test_a_full_mempool_says_busy_and_when_to_come_back_and_keeps_its_promises(
     network: SmallNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mempool, "CAPACITY_BYTES", 150_000)
+    monkeypatch.setattr(mempool, "CAPACITY_BYTES", 100_000)
     trades = [network.transfer() for _ in range(400)]
-    network.submit(0, *trades[:200])
-    network.submit(0, *trades[200:])
+    for at in range(0, 400, 50):
+        network.submit(0, *trades[at : at + 50])
     network.run(1_000)
     answers = [message for _, _, message in network.heard if isinstance(message, Submitted)]
-    kept = {identifier(trade) for trade, code in zip(trades, network.admitted(), strict=True) if code == 0}
-    assert 0 < len(kept) < 400
+    assert 0 < network.admitted().count(Reason.OK) < 400
     assert {Reason(code) for answer in answers for code in answer.codes} == {Reason.OK, Reason.BUSY}
     assert all(answer.retry_after_ms > 0 for answer in answers if Reason.BUSY in answer.codes)
-    assert set(network.settled()) == kept
+    assert len(network.settled()) == network.admitted().count(Reason.OK)
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
