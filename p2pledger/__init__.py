@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import p2pledger.core as core
+    from p2pledger.api.client import Client
+    from p2pledger.cluster.local import Cluster
     from p2pledger.primitives.genesis import Genesis
     from p2pledger.primitives.keys import Keypair
     from p2pledger.primitives.transactions import (
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
+    "Cluster",
     "Define",
     "Genesis",
     "Issue",
@@ -48,6 +52,8 @@ __all__ = [
 _TRANSACTIONS = "p2pledger.primitives.transactions"
 # The module in which each public name lives; `core` is a module itself.
 _HOMES = {
+    "Client": "p2pledger.api.client",
+    "Cluster": "p2pledger.cluster.local",
     "Define": _TRANSACTIONS,
     "Genesis": "p2pledger.primitives.genesis",
     "Issue": _TRANSACTIONS,

@@ -13,6 +13,11 @@ __all__ = ["main"]
 
 def main() -> None:
     """Runs the command line with the arguments of the process, and exits."""
-    from p2pledger.cli.app import app
+    import sys
 
-    app()
+    try:
+        from p2pledger.cli.app import app
+
+        app()
+    except KeyboardInterrupt:  # before a command was there to say it
+        sys.exit(130)

@@ -32,6 +32,7 @@ def up(
 ) -> None:
     """Start a cluster, or go on with the one in the directory. Ctrl-C ends it in good order.
 
+    \b
     Examples: p2pledger cluster up --seed 7
               p2pledger cluster up --detach --directory trial
     """
@@ -128,18 +129,21 @@ def _detach(directory: Path, validators: int | None, seed: int | None, as_json: 
         process.terminate()
         raise
     answer = json.loads(line) if line else {}
+    if not answer.get("ok"):
+        process.wait()
     if "error" in answer:
         told = answer["error"]
         error = P2PLedgerError(told["what"], where=told["where"], why=told["why"], hint=told["hint"], code=told["code"])
         error.exit_code = int(answer["exit_code"])
         raise error
-    if not answer.get("ok"):
+    if not line:
         raise P2PLedgerError("the cluster did not start", where=str(log), hint="The log says why", code="node_failed")
-    if seed is not None:
-        _warn_of_dev_keys(seed)
-    _show(running_state(directory), directory, as_json, {})
-    # It runs on by itself: not waited for, and not a fault.
+    # It runs on by itself: nobody waits for it, and that is no fault.
     process.returncode = 0
+    state = running_state(directory)
+    if state.seed is not None:
+        _warn_of_dev_keys(state.seed)
+    _show(state, directory, as_json, {})
 
 
 def _warn_of_dev_keys(seed: int) -> None:

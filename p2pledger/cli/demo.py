@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p2pledger.cli.options import JsonOption
 from p2pledger.cli.output import command, say
+
+if TYPE_CHECKING:
+    from p2pledger.demo.report import Report
 
 __all__ = ["demo"]
 
@@ -17,7 +20,9 @@ __all__ = ["demo"]
 def demo(
     validators: Annotated[int, typer.Option("--validators", "-n", min=1, max=40, help="How many validators.")] = 4,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long trades fall due.")] = 20.0,
-    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Trades a second.")] = 200.0,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.1, help="Trades a second; 200 if not given, 500 of a tape.")
+    ] = None,
     trades: Annotated[
         Path | None, typer.Option("--trades", metavar="DIR", help="Play a real tape: Xetra one-minute bars, *.csv.gz.")
     ] = None,
@@ -33,23 +38,45 @@ def demo(
 ) -> None:
     """Run the joint bond ledger: trades settle by delivery versus payment, and all books are compared at the end.
 
+    \b
     Examples: p2pledger demo
               p2pledger demo --kill
               p2pledger demo --seconds 20 --rate 500 --json
     """
     import json
+    import signal
 
     import trio
 
     from p2pledger.demo.live import view_for
     from p2pledger.demo.run import Settings, run_demo
 
-    settings = Settings(validators, seconds, rate, trades, limit, seed, kill, directory)
+    rate_per_s = rate or (200.0 if trades is None else 500.0)
+    settings = Settings(validators, seconds, rate_per_s, trades, limit, seed, kill, directory)
     view = view_for()
+
+    async def run() -> Report | None:
+        """Ctrl-C is Trio's business. SIGTERM is ours: shells start jobs in the background with Ctrl-C ignored."""
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+
+                async def hear() -> None:
+                    await anext(signals)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(hear)
+                report = await run_demo(settings, view)
+                nursery.cancel_scope.cancel()
+                return report
+        return None
+
     try:
-        report = trio.run(run_demo, settings, view)
+        report = trio.run(run)
     finally:
         view.close()
+    if report is None:
+        say("terminated")
+        raise SystemExit(128 + signal.SIGTERM)
     for line in report.lines():
         if as_json:
             say(line)

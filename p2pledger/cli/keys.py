@@ -23,6 +23,7 @@ def new(
 ) -> None:
     """Make a key file, readable by its owner only.
 
+    \b
     Example: p2pledger keys new alice.json
     """
     import os

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from p2pledger.primitives.errors import P2PLedgerError
 
-__all__ = ["ExitCode", "command", "emit", "say", "table", "wants_json"]
+__all__ = ["ExitCode", "command", "emit", "root_cause", "say", "table"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -65,11 +65,6 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: Sequen
     return "\n".join(lines)
 
 
-def wants_json() -> bool:
-    """Whether --json is among the arguments of the process."""
-    return "--json" in sys.argv[1:]
-
-
 def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Wraps a command: errors become words and an exit code, and nobody sees a traceback without asking for it."""
 
@@ -78,7 +73,7 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            _leave(error)
+            _leave(error, as_json=bool(kwargs.get("as_json")))
 
     return run
 
@@ -102,7 +97,7 @@ def root_cause(error: BaseException) -> BaseException:
     return leaves[0]
 
 
-def _leave(error: BaseException) -> NoReturn:
+def _leave(error: BaseException, *, as_json: bool) -> NoReturn:
     cause = root_cause(error)
     if os.environ.get("P2PLEDGER_DEBUG") and not isinstance(cause, SystemExit | KeyboardInterrupt):
         raise error
@@ -110,7 +105,7 @@ def _leave(error: BaseException) -> NoReturn:
         say("interrupted")
         raise SystemExit(ExitCode.INTERRUPTED) from None
     if isinstance(cause, P2PLedgerError):
-        if wants_json():
+        if as_json:
             emit(
                 "p2pledger.error/1",
                 {

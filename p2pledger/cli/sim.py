@@ -35,6 +35,7 @@ def run(
 ) -> None:
     """Live through seeded worlds and judge them: agreement, conservation, progress. Exit code 1 on a violation.
 
+    \b
     Examples: p2pledger sim run --seed 7
               p2pledger sim run --seeds 1..300
     """

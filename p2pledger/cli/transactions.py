@@ -37,6 +37,7 @@ def transfer(
 ) -> None:
     """Transfer units of an asset. Signed with the giver's key from the cluster's directory.
 
+    \b
     Example: p2pledger tx transfer broker-1 broker-2 CNE100000007@CSDC 100
     """
     from p2pledger.cluster.remote import Remote
@@ -69,6 +70,7 @@ def trade(
 ) -> None:
     """Delivery versus payment: securities against money in one transaction, signed by both. Both happen or neither.
 
+    \b
     Example: p2pledger tx trade broker-1 broker-2 CNE100000007@CSDC 100 CNY@ICBC 1050.25
     """
     from p2pledger.cluster.remote import Remote

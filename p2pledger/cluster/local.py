@@ -20,7 +20,7 @@ from typing import Self
 
 import trio
 
-from p2pledger.api.client import Client
+from p2pledger.api.client import CannotConnect, Client
 from p2pledger.cluster.consortium import (
     BROKERS,
     Consortium,
@@ -104,15 +104,16 @@ class Cluster:
         self._nursery = await self._nursery_manager.__aenter__()
         try:
             await self._start()
-        except BaseException:
-            await self._end(failed=True)
+        except BaseException as error:
+            # The logs of a node that did not come up are worth keeping.
+            await self._end(keep=isinstance(error, P2PLedgerError))
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end(failed=False)
+        await self._end(keep=False)
 
     async def _start(self) -> None:
         refuse_foreign(self.directory)
@@ -199,7 +200,7 @@ class Cluster:
             if node.is_running:
                 node.tell_peers({key: place for key, place in places.items() if key != node.key.hex()})
 
-    async def _end(self, *, failed: bool) -> None:
+    async def _end(self, *, keep: bool) -> None:
         """Nothing interrupts this: whatever happened, no node stays behind."""
         with trio.CancelScope(shield=True):
             self._nursery.cancel_scope.cancel()
@@ -210,7 +211,7 @@ class Cluster:
                 if self._nodes:
                     self._save_state()
                 self._lock.release()
-            if self._given_directory is None and not failed:
+            if self._given_directory is None and not keep:
                 shutil.rmtree(self.directory, ignore_errors=True)
         # The body's own error goes on by itself: given to this nursery it would come back in a group.
         await self._nursery_manager.__aexit__(None, None, None)
@@ -269,9 +270,7 @@ class Cluster:
         """Where a node listens. CannotConnect if it does not."""
         node = self.node(name)
         if not node.is_running or not node.port:
-            raise InvalidInput(
-                f"node {name} is not running", hint=f"Start it again: restart {name}", code="not_running"
-            )
+            raise CannotConnect(f"node {name} is not running", hint=f"Start it again: restart {name}")
         return _HOST, node.port
 
     def connect(self, member: str = "", node: str = "") -> AbstractAsyncContextManager[Client]:

@@ -132,8 +132,12 @@ class LiveView:
         self._live.stop()
 
 
-def view_for(file: TextIO = sys.stderr) -> View:
-    """A live view where there is a terminal that can show it; NO_COLOR does not forbid it, TERM=dumb does."""
+def view_for(file: TextIO | None = None) -> View:
+    """A live view where a terminal can show it, else lines; on stderr if no file is given.
+
+    NO_COLOR does not forbid a live view, TERM=dumb does.
+    """
+    file = file or sys.stderr
     if file.isatty() and os.environ.get("TERM", "") not in ("", "dumb"):
         return LiveView(file)
     return PlainView(file)
