@@ -93,6 +93,10 @@ class Disk:
     def final_height(self) -> int:
         return len(self._finals)
 
+    def final_id(self, height: int) -> bytes:
+        """The id of the final block of a height that is there."""
+        return self._finals[height - 1]
+
     # Writing
 
     @property

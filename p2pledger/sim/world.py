@@ -50,7 +50,7 @@ from p2pledger.network.effects import (
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.records import BatchRecord, BlockRecord, FinalRecord, ReceiptsRecord
+from p2pledger.primitives.records import BatchRecord, BlockRecord
 from p2pledger.sim.chance import stream
 from p2pledger.sim.disk import Disk
 from p2pledger.sim.evidence import Evidence, FinalClaim, RootClaim, VoteSent
@@ -355,6 +355,8 @@ class Machine:
     _timer: int = 0
     _workers: list[int] = field(default_factory=lambda: [0] * _WORKERS)
     _seen_height: int = -1
+    _noted_height: int = 0
+    _roots: dict[int, bytes] = field(default_factory=dict)
     _votes_sent: set[bytes] = field(default_factory=set)
     _told: set[int] = field(default_factory=set)
     """Sessions of which the running peer was told."""
@@ -399,6 +401,7 @@ class Machine:
         if not self.is_up:
             return
         fate = self.disk.crash(self._chance)
+        self._note_finals()
         self.world.trace.record(self.world.now_us, self.name, "crash", 0, fate.encode())
         self._vanish()
 
@@ -408,6 +411,7 @@ class Machine:
 
     def _vanish(self) -> None:
         self.peer = None
+        self._seen_height = -1
         self._inbox.clear()
         self._told.clear()
         self._gate.clear()
@@ -488,11 +492,11 @@ class Machine:
         self._vanish()
 
     def _watch_state(self, peer: PeerLike) -> None:
-        """Note the state root of each final height as it is reached."""
+        """Remember the state root of each final height as it is reached."""
         height = peer.final_height
         if height != self._seen_height:
             self._seen_height = height
-            self.world.evidence.roots.append(RootClaim(self.name, height, peer.final_version.root()))
+            self._roots[height] = peer.final_version.root()
 
     # Effects
 
@@ -506,7 +510,7 @@ class Machine:
                     self._let_out(effect)
             case Persist(records):
                 if self.is_honest:
-                    self._note(effect)
+                    self._note_data(effect)
                 self.disk.write(records)
                 if records:
                     self._needed = self._group
@@ -559,6 +563,7 @@ class Machine:
                 return
             known = len(self.disk.breaches)
             count = self.disk.end_sync()
+            self._note_finals()
             for breach in self.disk.breaches[known:]:
                 if self.is_honest:
                     self.world.evidence.breaches.append(("disk", self.name, breach))
@@ -616,18 +621,27 @@ class Machine:
 
     # Evidence
 
-    def _note(self, effect: Persist) -> None:
+    def _note_data(self, effect: Persist) -> None:
         evidence = self.world.evidence
         for record in effect.records:
-            match record:
-                case FinalRecord(height, block):
-                    evidence.finals.append(FinalClaim(self.world.now_us, self.name, height, block))
-                case BlockRecord():
-                    evidence.blocks[record.id] = record.data
-                case BatchRecord():
-                    evidence.batches[record.digest] = record.data
-                case ReceiptsRecord():
-                    evidence.receipts.append((self.name, record.height, record.codes))
+            if isinstance(record, BlockRecord):
+                evidence.blocks[record.id] = record.data
+            elif isinstance(record, BatchRecord):
+                evidence.batches[record.digest] = record.data
+
+    def _note_finals(self) -> None:
+        """What became final on the disk. Before that nobody has been told, and a crash may still undo it."""
+        evidence, disk = self.world.evidence, self.disk
+        self._noted_height = min(self._noted_height, disk.final_height)
+        while self.is_honest and self._noted_height < disk.final_height:
+            self._noted_height += 1
+            height = self._noted_height
+            evidence.finals.append(FinalClaim(self.world.now_us, self.name, height, disk.final_id(height)))
+            if height in self._roots:
+                evidence.roots.append(RootClaim(self.name, height, self._roots[height]))
+            codes = disk.receipts(height)
+            if codes is not None:
+                evidence.receipts.append((self.name, height, codes))
 
     def _note_votes(self, payload: bytes) -> None:
         """Own votes that leave: those of vote messages and of proposals."""
