@@ -44,7 +44,9 @@ def demo(
               p2pledger demo --seconds 20 --rate 500 --json
     """
     import json
+    import os
     import signal
+    import sys
 
     import trio
 
@@ -55,7 +57,7 @@ def demo(
     settings = Settings(validators, seconds, rate_per_s, trades, limit, seed, kill, directory)
     view = view_for()
 
-    async def run() -> Report | None:
+    async def run() -> None:
         """Ctrl-C is Trio's business. SIGTERM is ours: shells start jobs in the background with Ctrl-C ignored."""
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
@@ -65,21 +67,24 @@ def demo(
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(hear)
-                report = await run_demo(settings, view)
+                reports.append(await run_demo(settings, view))
                 nursery.cancel_scope.cancel()
-                return report
-        return None
 
+    reports: list[Report] = []
     try:
-        report = trio.run(run)
+        trio.run(run)
     finally:
         view.close()
-    if report is None:
+    if not reports:
         say("terminated")
         raise SystemExit(128 + signal.SIGTERM)
+    [report] = reports
+    colour = typer.colors.GREEN if report.passed else typer.colors.RED
     for line in report.lines():
         if as_json:
             say(line)
+        elif line.startswith("VERDICT") and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+            print(typer.style(line, fg=colour, bold=True))
         else:
             print(line)
     if as_json:

@@ -116,6 +116,7 @@ class _Run:
         """Trades that a client was told are final, with their codes."""
         self.cross_register = 0
         self.latest: deque[str] = deque(maxlen=5)
+        self._decimals = {asset: decimals for asset, decimals, _ in source.world.moneys}
         self.height = 0
         self.not_counted: dict[str, NodeStats] = {}
         """What was used before the window, less what a process had used in all that was killed in it."""
@@ -145,14 +146,13 @@ class _Run:
         if code == 0:
             self.books.settle(order.trade)
             trade = order.trade
-            if trade.is_cross:
-                self.cross_register += 1
-            if not trade.is_cross or self.cross_register % 4 == 0:
-                moved = f" to {trade.target}" if trade.is_cross else ""
-                self.latest.append(
-                    f"{trade.seller} to {trade.buyer}: {trade.quantity:,} {trade.source}{moved} "
-                    f"against {trade.price:,} {trade.money}"
-                )
+            self.cross_register += trade.is_cross
+            moved = f", moved to {trade.target}" if trade.is_cross else ""
+            money = trade.price / 10 ** self._decimals[trade.money]
+            self.latest.append(
+                f"{trade.seller} to {trade.buyer}: {trade.quantity:,} {trade.source}{moved} "
+                f"against {money:,.2f} {trade.money}"
+            )
 
     @asynccontextmanager
     async def _connect(self, index: int) -> AsyncIterator[Session]:
