@@ -11,11 +11,14 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from p2pledger.sim.run import run_scenario, run_seed
-from p2pledger.sim.scenario import FAULTS, Scenario
+from p2pledger.sim.checkers import judge
+from p2pledger.sim.market import Market, Order
+from p2pledger.sim.run import Run, run_scenario, run_seed
+from p2pledger.sim.scenario import FAULTS, Fault, Scenario
 from p2pledger.sim.villains import VILLAINS
 from tests.sim.campaign import blackouts, calm, split
 
@@ -64,6 +67,42 @@ def test_a_quorum_one_too_small_breaks_agreement_and_the_checker_says_so() -> No
 def test_the_same_attack_fails_against_the_right_quorum() -> None:
     for seed in range(10):
         assert not run_scenario(split(seed, quorum=None)).violations
+
+
+def test_a_node_that_was_away_stores_the_blocks_that_it_is_sent() -> None:
+    """Found by seeds 8 and 39: blocks that came by sync were called final on a disk that did not hold them."""
+    for seed in range(4):
+        away = Fault("crash", 100_000, 2_500_000, ("node-3",))
+        assert not run_scenario(replace(calm(seed), faults=(away,))).violations
+
+
+def test_an_order_at_two_nodes_is_told_with_the_height_at_which_it_was_executed() -> None:
+    """Found by seed 21: a client was told the height of the batch in which its order came the second time."""
+    repeated = 0
+    for seed in range(4):
+        run = Run(replace(calm(seed), clients=3, orders=24))
+        market, before = run.market, list[Order]()
+
+        def twice(market: Market = market, before: list[Order] = before) -> Order:
+            if before:
+                return before.pop()
+            order = Market.order(market)
+            before.append(order)
+            return order
+
+        run.market.order = twice  # type: ignore[method-assign]
+        evidence = run.live()
+        assert not judge(evidence)
+        repeated += len(evidence.notices) - len({notice.transaction for notice in evidence.notices})
+    assert repeated
+
+
+def test_a_lone_validator_may_forget_what_nobody_was_told() -> None:
+    for seed in range(4):
+        times_us = range(100_000, 2_000_000, 150_000)
+        deaths = tuple(Fault("crash", time_us, time_us + 50_000, ("node-0",), 1) for time_us in times_us)
+        lone = replace(calm(seed), validators=1, skew_ms=(0,), faults=deaths, orders=24)
+        assert not run_scenario(lone).violations
 
 
 def test_a_disk_that_forgets_votes_is_noticed() -> None:
