@@ -94,6 +94,8 @@ class Cluster:
         self._ready_within_s = ready_within_s
         self._lock: DirectoryLock | None = None
         self._nodes: dict[str, NodeProcess] = {}
+        self._changing = trio.Lock()
+        """Held while a node is started or stopped: two terminals may ask at once."""
 
     # --- start and end ----------------------------------------------------------------------------------------------
 
@@ -250,19 +252,21 @@ class Cluster:
 
     async def kill(self, name: str) -> None:
         """SIGKILL: the node gets no chance to write anything."""
-        await self.node(name).kill()
-        self._save_state()
+        async with self._changing:
+            await self.node(name).kill()
+            self._save_state()
 
     async def stop(self, name: str) -> None:
         """Stops a node in good order."""
-        await self.node(name).stop()
-        self._save_state()
+        async with self._changing:
+            await self.node(name).stop()
+            self._save_state()
 
     async def restart(self, name: str) -> None:
         """Starts a node again, stopping it first if it runs; returns when it has caught up."""
-        node = self.node(name)
-        await node.stop()
-        await self._start_nodes([name])
+        async with self._changing:
+            await self.node(name).stop()
+            await self._start_nodes([name])
 
     # --- clients ----------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,18 @@
 """`p2pledger cluster` and everything that needs a running one, on one cluster that is left in the background."""
 
 import os
+import select
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from p2pledger.cluster.directory import ClusterState
 from p2pledger.storage.tables import CHAIN_FILE
-from tests.cli.commands import Command
+from tests.cli.commands import Command, environment
 
 SHARE = "CNE100000007@CSDC"
 
@@ -144,9 +150,29 @@ def test_a_crashed_cluster_is_recognised_and_goes_on(p2pledger: Command, tmp_pat
     assert p2pledger("cluster", "down", "--json", *place).values["ended"] == []
 
 
-def wait_readable(descriptor: int) -> None:
-    import select
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_in_the_foreground_it_runs_until_it_is_interrupted(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "p2pledger", "cluster", "up", "-n", "1", "-d", tmp_path / "cluster"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Running."):
+            break
+    process.send_signal(number)
+    _, talk = process.communicate(timeout=60)
+    assert (process.returncode, talk) == (code, "ended\n")
+    state = ClusterState.load(tmp_path / "cluster")
+    assert state is not None
+    assert [(node.state, node.process) for node in state.nodes] == [("stopped", None)]
 
+
+def wait_readable(descriptor: int) -> None:
     assert select.select([descriptor], [], [], 30)[0]
 
 
