@@ -29,7 +29,7 @@ def run(
     seeds: Annotated[str, typer.Option("--seeds", metavar="A..B", help="All seeds from A to B.")] = "",
     seconds: Annotated[int, typer.Option("--seconds", min=1, help="Simulated seconds with orders and faults.")] = 4,
     transcript: Annotated[
-        Path | None, typer.Option("--transcript", help="Write what happens to this file, one line an event.")
+        Path | None, typer.Option("--trace", help="Write what happens to this file, one line an event.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

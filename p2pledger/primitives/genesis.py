@@ -1,6 +1,6 @@
 """The genesis: everything that the members agree on before the first block. Its hash names the network.
 
-It is written as TOML for people and hashed as canonical MessagePack (docs/protocol.md, section 6):
+It is stored and hashed as canonical MessagePack (docs/protocol.md, section 6):
 
     genesis = [1, name, profile, engine, time_ms, [parameter, ...], [[key, weight, name], ...],
                [[name, policy, [role, ...]], ...], [[code, depository name, title], ...]]
