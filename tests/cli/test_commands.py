@@ -94,7 +94,7 @@ def test_wrong_usage_has_its_own_exit_code(p2pledger: Command, arguments: tuple[
 
 def test_an_unexpected_error_is_one_line_and_a_way_to_learn_more(p2pledger_process: Command, tmp_path: Path) -> None:
     """A directory where a file should be read is nothing that this command foresees."""
-    arguments = ("sim", "run", "--transcript", tmp_path)
+    arguments = ("sim", "run", "--trace", tmp_path)
     done = p2pledger_process(*arguments)
     assert done.code == 70
     assert done.talk.startswith("internal error: IsADirectoryError")

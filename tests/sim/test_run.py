@@ -2,7 +2,7 @@
 
 A seed that fails is lived through again, with a transcript, by
 
-    p2pledger sim run --seed SEED --transcript FILE
+    p2pledger sim run --seed SEED --trace FILE
 """
 
 from __future__ import annotations
