@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -203,20 +203,29 @@ class Cluster:
                 node.tell_peers({key: place for key, place in places.items() if key != node.key.hex()})
 
     async def _end(self, *, keep: bool) -> None:
-        """Nothing interrupts this: whatever happened, no node stays behind."""
-        with trio.CancelScope(shield=True):
-            self._nursery.cancel_scope.cancel()
-            async with trio.open_nursery() as nursery:
-                for node in self._nodes.values():
-                    nursery.start_soon(node.stop)
+        """Whatever happened, no node stays behind. Ctrl-C reaches even through the shield, and kills them at once."""
+        try:
+            with trio.CancelScope(shield=True):
+                self._nursery.cancel_scope.cancel()
+                try:
+                    await self._with_all_nodes(NodeProcess.stop)
+                except BaseException:
+                    await self._with_all_nodes(NodeProcess.kill)
+                    raise
+        finally:
             if self._lock is not None:
                 if self._nodes:
                     self._save_state()
                 self._lock.release()
             if self._given_directory is None and not keep:
                 shutil.rmtree(self.directory, ignore_errors=True)
-        # The body's own error goes on by itself: given to this nursery it would come back in a group.
-        await self._nursery_manager.__aexit__(None, None, None)
+            # The body's own error goes on by itself: given to this nursery it would come back in a group.
+            await self._nursery_manager.__aexit__(None, None, None)
+
+    async def _with_all_nodes(self, do: Callable[[NodeProcess], Awaitable[None]]) -> None:
+        async with trio.open_nursery() as nursery:
+            for node in self._nodes.values():
+                nursery.start_soon(do, node)
 
     def _save_state(self) -> None:
         this = ProcessIdentity.of(os.getpid())

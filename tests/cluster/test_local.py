@@ -13,10 +13,12 @@ import trio
 from p2pledger.api.client import CannotConnect, Client
 from p2pledger.cluster.directory import ClusterState, ProcessIdentity
 from p2pledger.cluster.local import Cluster
+from p2pledger.cluster.processes import NodeProcess
 from p2pledger.cluster.settle import settle
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput
 from p2pledger.primitives.names import asset_id
 from p2pledger.primitives.transactions import Transaction, delivery_versus_payment
+from p2pledger.storage.lock import DirectoryLock
 
 SHARE, MONEY = "CNE100000007@CSDC", "CNY@ICBC"
 
@@ -162,6 +164,25 @@ def test_no_node_survives_its_parent(tmp_path: Path) -> None:
     wait_ended([node.pid for node in nodes])
     assert not state.supervisor.is_alive
     assert state.leftovers == ()
+
+
+async def test_a_second_interruption_kills_what_was_asked_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trio raises Ctrl-C wherever its main task waits, shielded or not: here while the nodes are being stopped."""
+
+    async def interrupted(node: NodeProcess) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NodeProcess, "stop", interrupted)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with Cluster(1, seed=7, directory=tmp_path, opening=False):
+            pass
+    assert caught.group_contains(KeyboardInterrupt)
+    state = ClusterState.load(tmp_path)
+    assert state is not None
+    assert [(node.state, node.process) for node in state.nodes] == [("killed", None)]
+    DirectoryLock(tmp_path, "the next one").release()
 
 
 async def test_a_leftover_node_is_named(tmp_path: Path) -> None:
