@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,13 +100,14 @@ def units_of(text: str, decimals: int, asset: str) -> int:
     from p2pledger.primitives.codec import U64_MAX
     from p2pledger.primitives.errors import InvalidInput
 
-    whole, point, fraction = text.replace(",", "").partition(".")
-    if not (whole + fraction).isdecimal() or not (whole + fraction).isascii() or (point and not fraction):
+    # A comma only where it parts thousands: elsewhere it may be meant as the decimal point.
+    if not re.fullmatch(r"(\d+|\d{1,3}(,\d{3})+)(\.\d+)?|\.\d+", text, re.ASCII):
         raise InvalidInput(f"{text!r} is not an amount", hint="For example 100 or 1050.25", code="bad_amount")
+    whole, _, fraction = text.replace(",", "").partition(".")
     if len(fraction) > decimals:
         raise InvalidInput(f"{asset} has {decimals} decimals, {text} has {len(fraction)}", code="bad_amount")
-    units = int(whole + fraction.ljust(decimals, "0"))
-    if units > U64_MAX:
+    digits = (whole + fraction.ljust(decimals, "0")).lstrip("0") or "0"
+    if len(digits) > len(str(U64_MAX)) or (units := int(digits)) > U64_MAX:
         raise InvalidInput(f"{text} is more than 64 bits can hold", code="bad_amount")
     return units
 

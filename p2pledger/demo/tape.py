@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def read_bars(folder: Path) -> Iterator[Bar]:
                     if not 0 < bar.lowest <= bar.highest or bar.volume < 0 or bar.trades < 0:
                         raise ValueError("prices must be positive and in order, counts not negative")
                     yield bar
-        except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, csv.Error, zlib.error) as error:
             why = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
             raise InvalidInput(
                 "this is not a bar of the tape", where=f"{path}:{line}", why=why, code="bad_tape"

@@ -37,7 +37,7 @@ def asset_id(text: str) -> bytes:
     if not at or not _INSTRUMENT.fullmatch(instrument):
         raise InvalidInput(
             f"{text!r} is not an asset",
-            why="an asset is INSTRUMENT@REGISTER",
+            why="an asset is INSTRUMENT@REGISTER, in capital letters and digits",
             hint="For example DE0005140008@CSDC or CNY@ICBC",
             code="bad_asset_name",
         )

@@ -101,6 +101,20 @@ def test_a_cut_file_is_named(tmp_path: Path) -> None:
         list(read_bars(tmp_path))
 
 
+def test_a_file_whose_bytes_were_changed_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, ROW * 50) / "a.csv.gz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = bytes(byte ^ 0x5A for byte in data[len(data) // 2 :])
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match=r"a\.csv\.gz"):
+        list(read_bars(tmp_path))
+
+
+def test_a_field_without_end_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="field larger than field limit"):
+        list(read_bars(write(tmp_path, "x" * 200_000)))
+
+
 def test_a_folder_without_a_tape_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no tape"):
         list(read_bars(tmp_path))
