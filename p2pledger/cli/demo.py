@@ -19,9 +19,9 @@ __all__ = ["demo"]
 @command
 def demo(
     validators: Annotated[int, typer.Option("--validators", "-n", min=1, max=40, help="How many validators.")] = 4,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long trades fall due.")] = 20.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=1e6, help="How long trades fall due.")] = 20.0,
     rate: Annotated[
-        float | None, typer.Option("--rate", min=0.1, help="Trades a second; 200 if not given, 500 of a tape.")
+        float | None, typer.Option("--rate", min=0.1, max=1e6, help="Trades a second; 200 if not given, 500 of a tape.")
     ] = None,
     trades: Annotated[
         Path | None, typer.Option("--trades", metavar="DIR", help="Play a real tape: Xetra one-minute bars, *.csv.gz.")
@@ -58,12 +58,15 @@ def demo(
     view = view_for()
 
     async def run() -> None:
-        """Ctrl-C is Trio's business. SIGTERM is ours: shells start jobs in the background with Ctrl-C ignored."""
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        """Ctrl-C is Trio's business. SIGTERM is ours: shells start jobs in the background with Ctrl-C ignored.
+
+        SIGHUP is, too: a terminal that is closed must not leave the temporary folder behind.
+        """
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
 
                 async def hear() -> None:
-                    await anext(signals)
+                    heard.append(await anext(signals))
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(hear)
@@ -71,13 +74,14 @@ def demo(
                 nursery.cancel_scope.cancel()
 
     reports: list[Report] = []
+    heard: list[int] = []
     try:
         trio.run(run)
     finally:
         view.close()
     if not reports:
         say("terminated")
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(128 + heard[0])
     [report] = reports
     colour = typer.colors.GREEN if report.passed else typer.colors.RED
     for line in report.lines():

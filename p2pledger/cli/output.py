@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
@@ -99,23 +100,19 @@ def root_cause(error: BaseException) -> BaseException:
 
 def _leave(error: BaseException, *, as_json: bool) -> NoReturn:
     cause = root_cause(error)
+    if isinstance(cause, KeyboardInterrupt):
+        # It has been heard. Whoever presses it again must not break what is left to say.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.environ.get("P2PLEDGER_DEBUG") and not isinstance(cause, SystemExit | KeyboardInterrupt):
         raise error
     if isinstance(cause, KeyboardInterrupt):
+        if as_json:
+            _emit_error("interrupted", "interrupted by Ctrl-C")
         say("interrupted")
         raise SystemExit(ExitCode.INTERRUPTED) from None
     if isinstance(cause, P2PLedgerError):
         if as_json:
-            emit(
-                "p2pledger.error/1",
-                {
-                    "code": cause.code,
-                    "what": cause.what,
-                    "where": cause.where,
-                    "why": cause.why,
-                    "hint": cause.hint,
-                },
-            )
+            _emit_error(cause.code, cause.what, cause.where, cause.why, cause.hint)
         say(f"error: {cause.what}")
         for label, text in (("where", cause.where), ("why", cause.why), ("next", cause.hint)):
             if text:
@@ -126,7 +123,13 @@ def _leave(error: BaseException, *, as_json: bool) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(ExitCode.FAILED) from None
     if isinstance(cause, Exception):
+        if as_json:
+            _emit_error("internal_error", f"{type(cause).__name__}: {cause}")
         say(f"internal error: {type(cause).__name__}: {cause}")
         say("  next:  run it again with P2PLEDGER_DEBUG=1 for the traceback, and report it")
         raise SystemExit(ExitCode.INTERNAL) from None
     raise cause  # SystemExit and typer's own ways of ending
+
+
+def _emit_error(code: str, what: str, where: str = "", why: str = "", hint: str = "") -> None:
+    emit("p2pledger.error/1", {"code": code, "what": what, "where": where, "why": why, "hint": hint})

@@ -78,6 +78,8 @@ def test_an_error_says_what_where_why_and_what_next(p2pledger: Command, tmp_path
     [
         ("bogus",),
         ("demo", "--rate", "0"),
+        ("demo", "--rate", "inf"),
+        ("demo", "--seconds", "nan"),
         ("demo", "--validators", "99"),
         ("demo", "--kill", "--validators", "3"),
         ("demo", "--trades", "no/such/folder"),
@@ -99,6 +101,8 @@ def test_an_unexpected_error_is_one_line_and_a_way_to_learn_more(p2pledger_proce
     assert done.code == 70
     assert done.talk.startswith("internal error: IsADirectoryError")
     assert "P2PLEDGER_DEBUG=1" in done.talk
+    told = p2pledger_process(*arguments, "--json")
+    assert (told.code, told.values["code"]) == (70, "internal_error")
     assert "Traceback" in p2pledger_process(*arguments, P2PLEDGER_DEBUG="1").talk
 
 
@@ -116,7 +120,25 @@ def test_amounts_are_exact(text: str, decimals: int, units: int) -> None:
     assert units_of(text, decimals, "X@Y") == units
 
 
-@pytest.mark.parametrize("text", ["", ".", "-1", "1e3", "1.", "1.234", "١", "18446744073709551616", "0x10", "1_000"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "-1",
+        "1e3",
+        "1.",
+        "1.234",
+        "١",
+        "18446744073709551616",
+        "0x10",
+        "1_000",
+        "1,50",
+        "1,0000",
+        ",500",
+        "9" * 5_000,
+    ],
+)
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         units_of(text, 2, "X@Y")
