@@ -76,6 +76,10 @@ class Chain:
         """Whether the entry or an ancestor above the root orders this batch."""
         return any(digest in ancestor.digests for ancestor in self.ancestry(entry))
 
+    def names(self, digest: bytes) -> bool:
+        """Whether any block up here, on whatever branch, orders this batch."""
+        return any(digest in entry.digests for entry in self._entries.values() if entry is not self.root)
+
     def ready(self) -> list[Entry]:
         """Certified entries that wait for execution and whose parent is executed, from the root up."""
         waiting = []

@@ -93,6 +93,7 @@ class Node:
         self._job_count = 0
         self._checks: dict[bytes, Block] = {}
         self._build: consensus.Build | None = None
+        self._build_asked_ms = 0
         self._tip = self.chain.root
         self._has_work = False
         self._engine_inputs: deque[consensus.Input] = deque()
@@ -196,11 +197,8 @@ class Node:
     def engine_input(self, event: consensus.Input, now_ms: int) -> list[NodeEffect]:
         """Something for the engine from a peer: a proposal, vote, certificate, block, or a wish for certificates."""
         self._now_ms = now_ms
-        match event:
-            case consensus.ProposalArrived(_, proposal):
-                self.chain.add(proposal.block)
-            case consensus.BlockArrived(block):
-                self.chain.add(block)
+        if isinstance(event, consensus.BlockArrived):
+            self.chain.add(event.block)  # It was asked for. A proposal comes in when the engine has judged it.
         self._tell_engine(event)
         return self._settle()
 
@@ -468,7 +466,8 @@ class Node:
         parent = self.chain.get(build.parent.id)
         if parent is None or parent.outcome is None:
             return False
-        due_ms = parent.block.header.time_ms + self.parameters.block_interval_ms
+        # Never longer than the interval: the parent's proposer may have a clock that is ahead.
+        due_ms = min(parent.block.header.time_ms, self._build_asked_ms) + self.parameters.block_interval_ms
         if self._now_ms < due_ms:
             self._build_timer_ms = due_ms
             return False
@@ -634,7 +633,10 @@ class Node:
 
     def _forget(self) -> None:
         """Drop batches that nobody ordered for long, in memory and on disk, and old blocks and certificates there."""
-        stale = tuple(self.pool.stale(self.final_height, self._now_ms))
+        # A block above the final one may order a batch at last: then it is needed.
+        stale = tuple(
+            digest for digest in self.pool.stale(self.final_height, self._now_ms) if not self.chain.names(digest)
+        )
         self._own_open.difference_update(stale)
         for digest in stale:
             held = self.pool.drop(digest)
@@ -660,6 +662,7 @@ class Node:
         for effect in effects:
             match effect:
                 case consensus.Persist(records):
+                    self._know_blocks(records)
                     self._out.append(Persist(records))
                 case consensus.SetTimer(at_ms):
                     self._engine_timer_ms = at_ms
@@ -667,7 +670,7 @@ class Node:
                     self.chain.add(block)
                     self._checks[block.id] = block
                 case consensus.Build():
-                    self._build = effect
+                    self._build, self._build_asked_ms = effect, self._now_ms
                 case consensus.Notarised(ref, _):
                     self._certify(ref, final=False)
                 case consensus.Finalised(ref, certificate):
@@ -683,6 +686,12 @@ class Node:
                     self._out.append(Halt("finality_violated", f"{_said(first)} and {_said(second)} cannot both be"))
                 case _:
                     self._out.append(effect)
+
+    def _know_blocks(self, records: Sequence[Record]) -> None:
+        """What the engine stores it has voted for or is about to hand over."""
+        for record in records:
+            if isinstance(record, BlockRecord) and self.chain.get(record.id) is None:
+                self.chain.add(Block.decode(record.data))
 
     def _certify(self, ref: consensus.BlockRef, *, final: bool) -> None:
         entry = self.chain.get(ref.id)

@@ -42,6 +42,7 @@ from p2pledger.primitives.records import (
     BlockRecord,
     CertificateRecord,
     FinalRecord,
+    ForgetRecord,
     ReceiptsRecord,
     Record,
     VoteRecord,
@@ -95,6 +96,9 @@ class MemoryDisk:
                     self.finals[height] = block
                 case ReceiptsRecord(height, _, codes):
                     self.outcomes[height] = codes
+                case ForgetRecord(batches, _):
+                    for digest in batches:
+                        del self.batches[digest]
 
     def batch(self, digest: bytes) -> bytes | None:
         return self.batches.get(digest)

@@ -1,0 +1,103 @@
+"""What one hostile or broken validator may cost the others: nothing that lasts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from p2pledger import core
+from p2pledger.network.effects import Effect, Event, SetTimer
+from p2pledger.network.peer import Peer
+from p2pledger.node import node as node_module
+from p2pledger.primitives.blocks import Block
+from p2pledger.primitives.hashing import ZERO_HASH
+from p2pledger.primitives.messages import BatchMessage, ProposalMessage, Status
+from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.votes import Vote, VoteKind
+from tests.network.small_network import NODE_KEYS, SmallNetwork, genesis_of
+
+
+@pytest.fixture
+def network() -> SmallNetwork:
+    network = SmallNetwork()
+    network.found()
+    return network
+
+
+def test_proposals_that_nobody_can_vote_for_take_no_place_in_the_chain(network: SmallNetwork) -> None:
+    """Blocks of past and of far views, each another one: no offence by itself, but nothing to remember either."""
+    node = network.peers[0].node
+    network.submit(0, network.transfer())
+    network.run(500)
+    known = len(node.chain)
+    digests = tuple(number.to_bytes(32, "big") for number in range(100))
+    for number in range(200):
+        view = 1 if number % 2 else node.view + 1_000_000
+        header = replace(
+            node.final_block.header,
+            view=view,
+            height=node.final_height + 1 + number,
+            parent=number.to_bytes(32, "big"),
+            batches_root=core.merkle_root(digests),
+        )
+        signer = node.validators.signer_of(NODE_KEYS[3].public_key)
+        assert signer is not None
+        vote = Vote.make(node.network_id, 0, view, VoteKind.NOTARISE, header.id, signer, NODE_KEYS[3])
+        network.receive(0, 3, ProposalMessage(Block(header, digests).encode(), vote.encode()).encode())
+    assert len(node.chain) == known
+    trade = network.transfer()
+    network.submit(0, trade)
+    network.run(500)
+    assert len(network.settled()) == 2
+    assert ZERO_HASH not in network.roots()
+
+
+class AheadOfTime:
+    """A peer whose clock is ahead."""
+
+    def __init__(self, peer: Peer, ahead_ms: int) -> None:
+        self.peer, self.ahead_ms = peer, ahead_ms
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.peer, name)
+
+    def step(self, event: Event, now_ms: int) -> list[Effect]:
+        return [
+            SetTimer(effect.at_ms - self.ahead_ms) if isinstance(effect, SetTimer) and effect.at_ms else effect
+            for effect in self.peer.step(event, now_ms + self.ahead_ms)
+        ]
+
+
+def test_a_clock_that_is_ahead_within_the_drift_slows_nobody_down(network: SmallNetwork) -> None:
+    network.peers[2] = AheadOfTime(network.peers[2], 1_900)  # type: ignore[call-overload]
+    for _ in range(12):
+        trade = network.transfer()
+        network.submit(0, trade)
+        network.run(150)
+        network.settled()
+        assert len(network.settled()) == 1, "a trade waited for somebody's clock"
+        network.heard.clear()
+
+
+def test_a_stale_batch_that_a_block_above_orders_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that was away holds batches of blocks that it has yet to catch up with."""
+    monkeypatch.setattr(node_module, "_FORGET_EVERY", 1)
+    network = SmallNetwork(genesis_of(parameters=Parameters(drop_after_heights=1, drop_after_ms=1)))
+    network.found()
+    network.crash(3)
+    for _ in range(8):
+        network.submit(0, network.transfer())
+        network.run(200)
+    network.cut = {frozenset((other, 3)) for other in range(3)}
+    network.restart(3)
+    behind = network.peers[3].final_height
+    for data in network.disks[0].batches.values():
+        network.receive(3, 0, BatchMessage(data).encode())
+    network.run(10)
+    network.cut.clear()
+    final = network.peers[0].node.final_block
+    network.receive(3, 0, Status(final.height, final.id, final.header.view).encode())
+    network.run(2_000)
+    assert network.peers[3].final_height == final.height >= behind + 8
+    assert len(network.roots()) == 1
