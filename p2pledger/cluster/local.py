@@ -202,8 +202,12 @@ class Cluster:
             if node.is_running:
                 node.tell_peers({key: place for key, place in places.items() if key != node.key.hex()})
 
+    @trio.lowlevel.enable_ki_protection
     async def _end(self, *, keep: bool) -> None:
-        """Whatever happened, no node stays behind. Ctrl-C reaches even through the shield, and kills them at once."""
+        """Whatever happened, no node stays behind.
+
+        Ctrl-C is raised only where this waits, but there also through the shield; it kills the nodes at once.
+        """
         try:
             with trio.CancelScope(shield=True):
                 self._nursery.cancel_scope.cancel()
