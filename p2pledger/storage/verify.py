@@ -15,7 +15,19 @@ from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.storage.database import Connection
 from p2pledger.storage.errors import DamagedStore, StorageFailed
-from p2pledger.storage.tables import BLOCKS, CHAIN_FILE, FINALS, META, Column, Table, damage, from_u64, row_name, to_u64
+from p2pledger.storage.tables import (
+    BATCHES,
+    BLOCKS,
+    CHAIN_FILE,
+    FINALS,
+    META,
+    Column,
+    Table,
+    damage,
+    from_u64,
+    row_name,
+    to_u64,
+)
 
 __all__ = ["Finding", "block_of", "findings_of"]
 
@@ -87,13 +99,28 @@ def _table_findings(connection: Connection, table: Table) -> Iterator[Finding]:
 
 
 def _described(connection: Connection, table: Table, row: Sequence[Column]) -> str:
-    """The name of a row; a block's height as well, because that is what people look for."""
+    """The name of a row; a block's height as well, and the block of a batch, because that is what people look for."""
     text = table.row_name(row)
+    if table is BATCHES and (orderer := _orderer(connection, row[0])) is not None:
+        text += f", ordered by block {orderer.id.hex()} at height {orderer.height}"
     if table is BLOCKS:
         final = connection.row("SELECT height FROM finals WHERE block = ?", (row[0],))
         height = row_name(row[1:2]) if final is None else final[0]
         text += f" at height {height}"
     return text
+
+
+def _orderer(connection: Connection, digest: Column) -> Block | None:
+    """The block that orders a batch, found by reading all blocks: only damaged batches are looked up."""
+    for rows in connection.walk(BLOCKS, _CHUNK_ROWS):
+        for numbered in rows:
+            try:
+                block = block_of(numbered[1:])
+            except DamagedStore:
+                continue  # said with its table
+            if digest in block.digests:
+                return block
+    return None
 
 
 def _chain_findings(connection: Connection) -> Iterator[Finding]:

@@ -111,13 +111,15 @@ def test_a_broken_chain_of_final_blocks_is_refused_at_start(tmp_path: Path, sql:
 
 def test_a_changed_or_missing_batch_is_named(tmp_path: Path) -> None:
     chain = filled(tmp_path)
-    old = next(block.digests[0] for block in chain.blocks[:20] if block.digests)
+    orderer = next(block for block in chain.blocks[:20] if block.digests)
+    old = orderer.digests[0]
     new = next(block.digests[0] for block in reversed(chain.blocks) if block.digests)
     change(tmp_path, "chain.db", "UPDATE batches SET data = zeroblob(length(data)) WHERE digest = ?", old)
     with open_store(tmp_path) as store:
         with pytest.raises(DamagedStore, match=f"batch {old.hex()} is damaged"):
             store.batch(old)
-        assert [finding.row for finding in store.verify()] == [f"batch {old.hex()}"]
+        named = f"batch {old.hex()}, ordered by block {orderer.id.hex()} at height {orderer.height}"
+        assert [finding.row for finding in store.verify()] == [named]
     change(tmp_path, "chain.db", "DELETE FROM batches WHERE digest = ?", new)
     with pytest.raises(DamagedStore, match=f"batch {new.hex()} of final block"):
         open_store(tmp_path)
