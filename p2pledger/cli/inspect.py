@@ -80,7 +80,7 @@ def holdings(
 @block_app.command()
 @command
 def show(
-    height: Annotated[int, typer.Argument(min=0, help="The block's height.")],
+    height: Annotated[int, typer.Argument(min=0, max=2**63 - 1, help="The block's height.")],
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     node: NodeOption = "",
     as_json: JsonOption = False,

@@ -40,6 +40,8 @@ def verify(
         try:
             audits.append(audit_store(genesis, store, node_key=seats[name].key, name=name))
         except P2PLedgerError as error:
+            if error.code == "directory_in_use":
+                error.hint = f"Stop the nodes first: p2pledger cluster down --directory {directory}"
             if error.code not in ("damaged_store", "wrong_store", "unknown_format", "storage_failed"):
                 raise
             audits.append(Audit(name, 0, 0, "", (str(error),)))

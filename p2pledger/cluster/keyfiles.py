@@ -62,9 +62,12 @@ class KeyFile:
         except FileNotFoundError:
             raise BadConfiguration("there is no such key file", where=str(path), code="no_key") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadConfiguration(
-                "this is not a key file", where=str(path), why=str(error), code="bad_key_file"
-            ) from None
+            why = str(error)
+            if isinstance(error, KeyError):
+                why = f"{error} is missing"
+            elif isinstance(error, TypeError):
+                why = "it is not made of texts by name"
+            raise BadConfiguration("this is not a key file", where=str(path), why=why, code="bad_key_file") from None
         if keypair.public_key != public_key:
             raise BadConfiguration("the public key does not belong to the secret one", where=str(path))
         return cls(name, keypair)

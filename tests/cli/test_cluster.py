@@ -97,6 +97,7 @@ def test_a_cluster_in_the_background_from_its_start_to_its_verification(p2pledge
         busy = p2pledger("verify", *place)
         assert busy.code == 2
         assert "in use by" in busy.talk
+        assert "p2pledger cluster down" in busy.talk
     finally:
         down = p2pledger("cluster", "down", *place)
     assert down.code == 0

@@ -127,6 +127,15 @@ def test_a_bad_key_file_is_refused(tmp_path: Path, change: dict[str, str]) -> No
         KeyFile.load(path)
 
 
+@pytest.mark.parametrize(("text", "why"), [("{}", "'schema' is missing"), ("[]", "not made of texts"), ("x", "line 1")])
+def test_what_is_no_key_file_says_why(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "alice.json"
+    path.write_text(text)
+    with pytest.raises(BadConfiguration) as caught:
+        KeyFile.load(path)
+    assert why in caught.value.why
+
+
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration) as caught:
         KeyFile.load(tmp_path / "bob.json")
