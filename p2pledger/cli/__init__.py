@@ -13,8 +13,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Runs the command line with the arguments of the process, and exits."""
+    import os
     import sys
 
+    # Whoever closed one of them (2>&-) does not want it; and print would write to stdout what was for stderr.
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         from p2pledger.cli.app import app
 

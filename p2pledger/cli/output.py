@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -40,6 +41,9 @@ _CODES = {
     "timed_out": ExitCode.TIMEOUT,
 }
 """Exit codes of errors that are told apart by their stable code rather than by their class."""
+
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def say(sentence: str = "") -> None:
@@ -110,6 +114,12 @@ def _leave(error: BaseException, *, as_json: bool) -> NoReturn:
             _emit_error("interrupted", "interrupted by Ctrl-C")
         say("interrupted")
         raise SystemExit(ExitCode.INTERRUPTED) from None
+    if isinstance(cause, OSError) and (cause.filename is not None or cause.errno in _DISK_ERRORS):
+        # The machine refused, and the user can do something about it.
+        why = cause.strerror or str(cause)
+        cause = P2PLedgerError(
+            "a file or directory cannot be used", where=str(cause.filename or ""), why=why, code="file_system"
+        )
     if isinstance(cause, P2PLedgerError):
         if as_json:
             _emit_error(cause.code, cause.what, cause.where, cause.why, cause.hint)

@@ -47,6 +47,8 @@ from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.messages import (
+    MAX_MESSAGE_BYTES,
+    Answer,
     BatchMessage,
     BlockMessage,
     CertificateMessage,
@@ -257,7 +259,11 @@ class Peer:
             case Submit(request, transactions):
                 self._do(self.node.submit(session.number, request, transactions, self._now_ms))
             case Query():
-                self._send(session, answer(message, self.node, self.status()))
+                reply = answer(message, self.node, self.status())
+                if len(reply.encode()) > MAX_MESSAGE_BYTES:
+                    sentence = f"the answer exceeds {MAX_MESSAGE_BYTES} bytes; ask for less"
+                    reply = Answer(message.request, "too_large", (sentence,))
+                self._send(session, reply)
 
     def _from_validator(self, session: _Session, message: Message) -> None:
         node, sender, now_ms = self.node, session.identity.node_key, self._now_ms
@@ -316,6 +322,7 @@ class Peer:
     def _serve_chain(self, session: _Session, from_height: int, limit: int) -> None:
         """Final blocks from a height on, up to the last one of the piece that has a finalisation of its own."""
         archive, node = self.node.archive, self.node
+        limit = min(limit, _SYNC_BLOCKS)
         blocks: list[bytes] = []
         proved, certificate, size_bytes = 0, b"", 0
         for height in range(max(1, from_height), node.final_height + 1):

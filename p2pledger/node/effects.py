@@ -22,7 +22,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Persist(Effect):
-    """These records must be durable before any later send leaves."""
+    """These records are to be kept, in order; with an own vote among them, durable before any later send leaves."""
 
     records: tuple[Record, ...]
 

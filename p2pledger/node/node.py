@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from itertools import islice
 from typing import Any, Final
 
@@ -54,6 +55,8 @@ _STALL_MS: Final = 1_000
 """Nothing got final for so long although batches are held: perhaps the others do not hold them."""
 _STALL_CAP_MS: Final = 30_000
 _STREAMED_AGAIN: Final = 16
+_SUBMISSION_BYTES: Final = 32
+"""What a submission, and each transaction of it, counts beside its bytes while it waits to be checked."""
 _FORGET_EVERY: Final = 256
 """Heights between two cleanings of the disk."""
 
@@ -106,6 +109,7 @@ class Node:
         self._own_pending: set[bytes] = set()
         self._watchers: dict[bytes, list[int]] = {}
         self._submissions: list[tuple[int, int, tuple[bytes, ...]]] = []
+        self._submitted_bytes = 0
         self._submitting = False
         self._checking: dict[bytes, int] = {}
         self._checking_bytes: dict[bytes, int] = {}
@@ -226,12 +230,13 @@ class Node:
     def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
         """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
         self._now_ms = now_ms
-        size_bytes = sum(map(len, transactions))
-        waiting = sum(sum(map(len, queued)) for _, _, queued in self._submissions)
-        if not self.mempool.has_room(client, size_bytes + waiting):
+        # Also what is empty has to be kept and judged.
+        size_bytes = _SUBMISSION_BYTES * (1 + len(transactions)) + sum(map(len, transactions))
+        if not self.mempool.has_room(client, size_bytes + self._submitted_bytes):
             codes = (int(Reason.BUSY),) * len(transactions)
             self._out.append(Admitted(client, request, codes, self._retry_after_ms()))
         else:
+            self._submitted_bytes += size_bytes
             self._submissions.append((client, request, transactions))
         return self._settle()
 
@@ -255,7 +260,7 @@ class Node:
     def close_client(self, client: int) -> None:
         """A client's session has ended; nobody is left to be told."""
         for watchers in self._watchers.values():
-            while client in watchers:
+            if client in watchers:
                 watchers.remove(client)
 
     # --- 1, 2: from clients into batches --------------------------------------------------------------------------
@@ -265,6 +270,7 @@ class Node:
         if self._submitting or not self._submissions:
             return
         submissions, self._submissions = self._submissions, []
+        self._submitted_bytes = 0
         self._submitting = True
         joined = tuple(data for _, _, transactions in submissions for data in transactions)
         network_id, parameters = self.network_id, self.parameters
@@ -290,7 +296,7 @@ class Node:
             if reason is Reason.OK:
                 assert isinstance(result, Candidate)
                 self.mempool.add(client, result, self._now_ms)
-                self._own_pending.add(result.id)
+                self._own_pending.add(_name_of(result.data))
             elif reason is Reason.BUSY:
                 retry_after_ms = self._retry_after_ms()
             codes.append(int(reason))
@@ -300,8 +306,11 @@ class Node:
 
     def _judge(self, client: int, candidate: Candidate, known: list[tuple[Candidate, ReplayRow]]) -> Reason:
         """What can be said of a checked transaction before it is ordered."""
-        if candidate.id in self._own_pending:
-            self._watchers.setdefault(candidate.id, []).append(client)
+        name = _name_of(candidate.data)
+        if name in self._own_pending:
+            watchers = self._watchers.setdefault(name, [])
+            if client not in watchers:
+                watchers.append(client)
             return Reason.ALREADY_PENDING
         if candidate.valid_until <= self.final_height:
             return Reason.EXPIRED
@@ -579,7 +588,7 @@ class Node:
         self._own_open -= entry.digests
         for held in self.pool.finalise(block.height, block.digests):
             count = held.columns.count
-            if held.segments or self._watchers:
+            if held.segments:
                 self._tell_clients(block, held, outcome.codes[4 * at : 4 * (at + count)])
             at += count
         if block.height % _FORGET_EVERY == 0:
@@ -601,12 +610,12 @@ class Node:
                 outcome = codes[4 * segment.start : 4 * segment.end]
             if outcome:
                 self._out.append(Settle(segment.client, block.height, time_ms, cut_ids, outcome))
-        if held.segments:
-            self._own_pending.difference_update(ids[at : at + 32] for at in range(0, len(ids), 32))
+        names = _names_in(held.columns)
+        self._own_pending.difference_update(names)
         if self._watchers:
-            for index in range(held.columns.count):
+            for index, name in enumerate(names):
                 identifier = ids[32 * index : 32 * index + 32]
-                for client in self._watchers.pop(identifier, ()):
+                for client in self._watchers.pop(name, ()):
                     if index in earlier:
                         self._tell_executed(client, identifier, earlier[index])
                     else:
@@ -641,8 +650,9 @@ class Node:
         for digest in stale:
             held = self.pool.drop(digest)
             if held.segments:
-                ids = held.columns.ids
-                self._own_pending.difference_update(ids[at : at + 32] for at in range(0, len(ids), 32))
+                for name in _names_in(held.columns):
+                    self._own_pending.discard(name)
+                    self._watchers.pop(name, None)
         if stale:
             self._out.append(Log("warning", "batches_dropped", (("count", len(stale)),)))
         self._out.append(Persist((ForgetRecord(stale, self.final_block.header.view),)))
@@ -776,6 +786,19 @@ class Node:
             may_vote=recovery.may_vote,
             quorum=quorum,
         )
+
+
+def _name_of(signed: bytes) -> bytes:
+    """What a submission is told apart by: the whole of it, signatures included.
+
+    Its id is not enough. Whoever knows a transaction could submit it with too few signatures, and those who then bring
+    all of them would be told that it is already on its way.
+    """
+    return sha256(signed).digest()
+
+
+def _names_in(columns: core.Columns) -> list[bytes]:
+    return [_name_of(columns.transaction(index)) for index in range(columns.count)]
 
 
 def _outcome_bytes(row: ReplayRow) -> bytes:

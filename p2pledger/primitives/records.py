@@ -1,10 +1,19 @@
-"""What a node asks its disk to keep. Records go down as effects, durable before the effects that follow them."""
+"""What a node asks its disk to keep.
+
+Records are written in the order in which they were asked for, and a disk never holds one without all those before it.
+Only an own vote must be durable before what follows it leaves the node (``must_be_durable``): then everything that the
+vote promises, its block and batches, is durable too, for it came before. All other records may be written a little
+later, with the next vote or after ``LAZY_MS``: what they say can be had again, from the votes and from the peers.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = [
+    "LAZY_MS",
     "BatchRecord",
     "BlockRecord",
     "CertificateRecord",
@@ -13,7 +22,11 @@ __all__ = [
     "ReceiptsRecord",
     "Record",
     "VoteRecord",
+    "must_be_durable",
 ]
+
+LAZY_MS: Final = 50
+"""How long records that nothing waits for may be kept back from the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +100,8 @@ class ForgetRecord(Record):
 
     batches: tuple[bytes, ...]
     below_view: int
+
+
+def must_be_durable(records: Iterable[Record]) -> bool:
+    """Whether what follows these records must wait until they are durable."""
+    return any(isinstance(record, VoteRecord) for record in records)

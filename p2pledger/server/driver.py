@@ -1,14 +1,15 @@
 """Drives one ``Peer``: events in, one at a time; effects out, in order.
 
 One task steps. A commit runs in a thread, and the stepping goes on meanwhile; what it asks to be stored next gathers in
-a group that is committed as a whole when the disk is free again (group commit). A send that follows records waits for
-*their* commit and for no later one:
+a group that is committed as a whole when the disk is free again (group commit). A group with an own vote in it is
+committed as soon as possible, and what is sent after the vote waits for it; any other group is in no hurry: it is
+committed with the next vote, or after 50 ms, and nothing waits for it. What a send waits for:
 
-    nothing to store, nothing being stored      a send leaves at once
-    records wait for the disk                   it waits with them
-    none wait, but a commit is running          it leaves when that one has returned
+    a vote waits for the disk                       its group
+    none waits, but one is just being committed     that group
+    otherwise                                       nothing
 
-So the order of the effects is kept, and under load a commit carries the records of many steps.
+So no vote leaves before it is durable with all that came before it, and under load a commit carries many steps.
 
 Readers wait while more than 8 MiB of frames have not been stepped through, stepping waits while more than 64 MiB of
 records have not been stored: a slow disk slows the peers down, it does not fill the memory.
@@ -39,7 +40,7 @@ from p2pledger.network.effects import (
     TimerFired,
 )
 from p2pledger.primitives.errors import NodeStopped
-from p2pledger.primitives.records import Record
+from p2pledger.primitives.records import LAZY_MS, Record, must_be_durable
 from p2pledger.server.clock import Clock
 
 __all__ = ["Driver", "Steps"]
@@ -51,6 +52,7 @@ _INBOX_LIMIT_BYTES: Final = 8 * 1_048_576
 _EVENT_BYTES: Final = 64
 """What an event counts beside its payload."""
 _UNSTORED_LIMIT_BYTES: Final = 64 * 1_048_576
+_HURRY_BYTES: Final = 4 * 1_048_576
 _TURN_S: Final = 0.005
 """After this much stepping the sockets get their turn."""
 
@@ -68,6 +70,8 @@ class _Group:
     records: list[Record] = field(default_factory=list)
     effects: list[Send | Disconnect] = field(default_factory=list)
     size_bytes: int = 0
+    is_urgent: bool = False
+    """An own vote is among the records."""
 
 
 def _size_bytes(record: Record) -> int:
@@ -114,6 +118,7 @@ class Driver:
         self._waiting = _Group()
         self._running: _Group | None = None
         self._to_store = trio.Event()
+        self._hurry = trio.Event()
         self._commit_done = trio.Event()
         self._disk = trio.CapacityLimiter(1)
         self._workers = trio.CapacityLimiter(_WORKERS)
@@ -150,6 +155,7 @@ class Driver:
                 if not await self._wait_for_events():
                     self._step(TimerFired())
                 await self._turn()
+            self._hurry.set()
             while self._waiting.records or self._running is not None:
                 await self._commit_done.wait()
             nursery.cancel_scope.cancel()
@@ -221,11 +227,14 @@ class Driver:
             self._waiting.records.extend(records)
             self._waiting.size_bytes += sum(map(_size_bytes, records))
             self._to_store.set()
+            if must_be_durable(records):
+                self._waiting.is_urgent = True
+                self._hurry.set()
 
     def _leave(self, effect: Send | Disconnect) -> None:
-        if self._waiting.records:
+        if self._waiting.is_urgent:
             self._waiting.effects.append(effect)
-        elif self._running is not None:
+        elif self._running is not None and self._running.is_urgent:
             self._running.effects.append(effect)
         else:
             self._release(effect)
@@ -239,7 +248,10 @@ class Driver:
     async def _store(self) -> None:
         while True:
             await self._to_store.wait()
-            self._to_store = trio.Event()
+            if not self._waiting.is_urgent and self._waiting.size_bytes < _HURRY_BYTES:
+                with trio.move_on_after(LAZY_MS / 1_000):
+                    await self._hurry.wait()
+            self._to_store, self._hurry = trio.Event(), trio.Event()
             group = self._running = self._waiting
             self._waiting = _Group()
             await trio.to_thread.run_sync(self._commit, group.records, limiter=self._disk)

@@ -6,7 +6,8 @@ function of its scenario: no thread, no clock, no ``hash()``.
 
 A machine does for its peer what the server does, with everything that may go wrong in between:
 
-* ``Persist`` goes to the disk's next group; whatever is sent after it waits until that group is durable;
+* ``Persist`` goes to the disk's next group; with an own vote in it, whatever is sent after it waits until that group is
+  durable, and the disk hurries; without one the group may wait for a while;
 * ``Compute`` takes a worker and modelled time. Its work is done at the beginning or at the end of that time, as chance
   will have it: a server's thread reads its inputs at some moment in between;
 * ``SetTimer`` is obeyed at its time, now and then twice;
@@ -50,7 +51,7 @@ from p2pledger.network.effects import (
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.records import BatchRecord, BlockRecord
+from p2pledger.primitives.records import LAZY_MS, BatchRecord, BlockRecord, must_be_durable
 from p2pledger.sim.chance import stream
 from p2pledger.sim.disk import Disk
 from p2pledger.sim.evidence import Evidence, FinalClaim, RootClaim, VoteSent
@@ -352,6 +353,8 @@ class Machine:
     _group: int = 1
     _needed: int = 0
     _synced: int = 0
+    _lazy_group: int = 0
+    """The group for which a late sync is planned."""
     _timer: int = 0
     _workers: list[int] = field(default_factory=lambda: [0] * _WORKERS)
     _seen_height: int = -1
@@ -415,7 +418,7 @@ class Machine:
         self._inbox.clear()
         self._told.clear()
         self._gate.clear()
-        self._needed = self._synced = 0
+        self._needed = self._synced = self._lazy_group = 0
         self._group = 1
         self._timer += 1
         self._paused_until_us = 0
@@ -476,8 +479,7 @@ class Machine:
             self._obey(effect)
             if self.peer is not peer:
                 return
-        if self.disk.has_waiting and not self.disk.is_syncing:
-            self._begin_sync()
+        self._sync_if_due()
         if self.is_honest:
             self._watch_state(peer)
 
@@ -512,7 +514,7 @@ class Machine:
                 if self.is_honest:
                     self._note_data(effect)
                 self.disk.write(records)
-                if records:
+                if must_be_durable(records):
                     self._needed = self._group
             case Compute():
                 self._compute(effect)
@@ -549,6 +551,23 @@ class Machine:
                     )
                 self.world.close(connection)
 
+    def _sync_if_due(self) -> None:
+        """At once if a vote waits for it; else after a while, once for each group."""
+        if not self.disk.has_waiting or self.disk.is_syncing:
+            return
+        if self._needed >= self._group:
+            self._begin_sync()
+        elif self._lazy_group != self._group:
+            group = self._lazy_group = self._group
+            incarnation = self.incarnation
+
+            def lazily() -> None:
+                still = self._group == group and self.incarnation == incarnation
+                if still and self.is_up and self.disk.has_waiting and not self.disk.is_syncing:
+                    self._begin_sync()
+
+            self.world.after(self._chance.randrange(1_000 * LAZY_MS), lazily)
+
     def _begin_sync(self) -> None:
         self.disk.begin_sync()
         group, self._group = self._group, self._group + 1
@@ -569,8 +588,7 @@ class Machine:
                     self.world.evidence.breaches.append(("disk", self.name, breach))
             self.world.trace.record(self.world.now_us, self.name, "synced", count)
             self._synced = group
-            if self.disk.has_waiting:
-                self._begin_sync()
+            self._sync_if_due()
             while self._gate and self._gate[0][0] <= self._synced:
                 self._let_out(self._gate.popleft()[1])
 

@@ -2,15 +2,17 @@
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from p2pledger import __version__
-from p2pledger.cli.output import root_cause, table
+from p2pledger.cli.output import command, root_cause, table
 from p2pledger.cli.transactions import amount_text, units_of
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
-from tests.cli.commands import Command
+from tests.cli.commands import Command, environment
 
 COMMANDS = [
     (), ("demo",), ("cluster",), ("cluster", "up"), ("cluster", "ps"), ("cluster", "logs"), ("cluster", "kill"),
@@ -26,9 +28,9 @@ def test_every_command_explains_itself() -> None:
 
     from p2pledger.cli.app import app
 
-    for command in COMMANDS:
-        result = CliRunner().invoke(app, [*command, "--help"])
-        assert result.exit_code == 0, command
+    for words in COMMANDS:
+        result = CliRunner().invoke(app, [*words, "--help"])
+        assert result.exit_code == 0, words
         assert "Usage:" in result.output
         assert "\x1b" not in result.output
 
@@ -94,16 +96,37 @@ def test_wrong_usage_has_its_own_exit_code(p2pledger: Command, arguments: tuple[
     assert done.talk
 
 
-def test_an_unexpected_error_is_one_line_and_a_way_to_learn_more(p2pledger_process: Command, tmp_path: Path) -> None:
-    """A directory where a file should be read is nothing that this command foresees."""
-    arguments = ("sim", "run", "--trace", tmp_path)
-    done = p2pledger_process(*arguments)
-    assert done.code == 70
-    assert done.talk.startswith("internal error: IsADirectoryError")
-    assert "P2PLEDGER_DEBUG=1" in done.talk
-    told = p2pledger_process(*arguments, "--json")
-    assert (told.code, told.values["code"]) == (70, "internal_error")
-    assert "Traceback" in p2pledger_process(*arguments, P2PLEDGER_DEBUG="1").talk
+def test_an_unexpected_error_is_one_line_and_a_way_to_learn_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @command
+    def divide(*, as_json: bool) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.delenv("P2PLEDGER_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as left:
+        divide(as_json=True)
+    data, talk = capsys.readouterr()
+    assert left.value.code == 70
+    assert talk.startswith("internal error: ZeroDivisionError: by zero\n")
+    assert "P2PLEDGER_DEBUG=1" in talk
+    assert json.loads(data)["code"] == "internal_error"
+    monkeypatch.setenv("P2PLEDGER_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        divide(as_json=True)
+
+
+def test_a_file_that_the_machine_refuses_is_named(p2pledger: Command, tmp_path: Path) -> None:
+    done = p2pledger("sim", "run", "--seed", "1", "--seconds", "1", "--trace", tmp_path, "--json")
+    assert (done.code, done.values["code"], done.values["where"]) == (1, "file_system", str(tmp_path))
+    assert "Is a directory" in done.talk
+
+
+def test_a_closed_stderr_does_not_talk_into_the_data() -> None:
+    command_line = f"{sys.executable} -m p2pledger holdings broker-1 --directory nowhere --json 2>&-"
+    done = subprocess.run(["sh", "-c", command_line], capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["code"] == "no_cluster"
 
 
 def test_the_simulator_is_reached(p2pledger: Command) -> None:

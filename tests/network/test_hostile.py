@@ -1,4 +1,4 @@
-"""What one hostile or broken validator may cost the others: nothing that lasts."""
+"""What one hostile or broken validator or client may cost the others: nothing that lasts."""
 
 from __future__ import annotations
 
@@ -7,15 +7,29 @@ from dataclasses import replace
 import pytest
 
 from p2pledger import core
-from p2pledger.network.effects import Effect, Event, SetTimer
+from p2pledger.network import peer as peer_module
+from p2pledger.network.effects import Effect, Event, Received, Send, SetTimer
 from p2pledger.network.peer import Peer
 from p2pledger.node import node as node_module
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.hashing import ZERO_HASH
-from p2pledger.primitives.messages import BatchMessage, ProposalMessage, Status
+from p2pledger.primitives.keys import Keypair
+from p2pledger.primitives.messages import (
+    BatchMessage,
+    Chain,
+    ProposalMessage,
+    Settled,
+    Status,
+    Submit,
+    Submitted,
+    WantChain,
+    decode_message,
+)
 from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.reasons import Reason
+from p2pledger.primitives.transactions import SignedTransaction
 from p2pledger.primitives.votes import Vote, VoteKind
-from tests.network.small_network import NODE_KEYS, SmallNetwork, genesis_of
+from tests.network.small_network import CLIENT_SESSION, NODE_KEYS, SmallNetwork, genesis_of
 
 
 @pytest.fixture
@@ -101,3 +115,54 @@ def test_a_stale_batch_that_a_block_above_orders_is_not_dropped(monkeypatch: pyt
     network.run(2_000)
     assert network.peers[3].final_height == final.height >= behind + 8
     assert len(network.roots()) == 1
+
+
+# --- clients --------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_kept_out_by_the_same_transaction_with_too_few_signatures(network: SmallNetwork) -> None:
+    """Its id does not cover the signatures: whoever knows a trade could come first, without those that it needs."""
+    good = network.transfer()
+    bad = SignedTransaction.decode(good).transaction.sign([Keypair.from_seed(b"m" * 32)])
+    network.submit(0, bad)
+    network.submit(0, good)
+    network.submit(0, good)
+    network.run(500)
+    assert network.admitted() == [Reason.OK, Reason.OK, Reason.ALREADY_PENDING]
+    told = [message.codes[:2] for _, _, message in network.heard if isinstance(message, Settled)]
+    assert told.count(int(Reason.UNAUTHORISED).to_bytes(2, "big")) == 1
+    assert told.count(b"\0\0") == 2
+    assert not network.peers[0].node._own_pending
+    assert not network.peers[0].node._watchers
+
+
+def test_submissions_without_content_are_bounded_as_well(network: SmallNetwork) -> None:
+    """They wait for the check that is under way; each costs memory and time though it has no bytes."""
+    peer = network.peers[0]
+    peer.step(Received(CLIENT_SESSION, Submit(1, (network.transfer(),)).encode()), network.now_ms)
+    empty = Received(CLIENT_SESSION, Submit(2, (b"",) * 4_096).encode())
+    effects = [effect for _ in range(100) for effect in peer.step(empty, network.now_ms)]
+    refusals = [decode_message(effect.payload) for effect in effects if isinstance(effect, Send)]
+    assert refusals
+    assert all(isinstance(refusal, Submitted) and set(refusal.codes) == {Reason.BUSY} for refusal in refusals)
+
+
+def test_an_answer_that_fits_no_frame_is_refused_and_not_sent(
+    network: SmallNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_module, "MAX_MESSAGE_BYTES", 100)
+    answer = network.query(0, "supply")
+    assert (answer.code, len(answer.result)) == ("too_large", 1)
+
+
+def test_a_piece_of_the_chain_is_bounded_whatever_is_asked_for(
+    network: SmallNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_module, "_SYNC_BLOCKS", 2)
+    effects = network.peers[0].step(Received(1, WantChain(1, 2**64 - 1).encode()), network.now_ms)
+    [piece] = [
+        message
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(message := decode_message(effect.payload), Chain)
+    ]
+    assert len(piece.blocks) == 2

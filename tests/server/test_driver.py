@@ -28,11 +28,12 @@ from p2pledger.network.effects import (
     TimerFired,
 )
 from p2pledger.primitives.errors import NodeStopped
-from p2pledger.primitives.records import FinalRecord, Record
+from p2pledger.primitives.records import LAZY_MS, FinalRecord, Record, VoteRecord
 from p2pledger.server.clock import Clock
 from p2pledger.server.driver import Driver
 
-A, B, C = (FinalRecord(height, bytes([height]) * 32) for height in (1, 2, 3))
+A, B, C = (VoteRecord(0, view, 1, bytes([view]) * 32, b"") for view in (1, 2, 3))
+LAZY = FinalRecord(1, bytes(32))
 NOON_MS = 1_700_000_000_000
 
 
@@ -126,6 +127,25 @@ async def test_a_send_waits_for_the_records_before_it_and_not_for_those_after_it
         assert bench.did == [b"before"]
         bench.disk.permissions.release()
         await bench.did_become([b"before", [A], b"vote a", "bye"])
+
+
+async def test_records_without_a_vote_are_in_no_hurry_and_nothing_waits_for_them(mock_clock: MockClock) -> None:
+    async with driving({b"final": [Persist((LAZY,)), Send(1, b"settled")]}, Disk(is_open=True)) as bench:
+        await bench.tell(b"final")
+        assert bench.did == [b"settled"]
+        mock_clock.jump(LAZY_MS / 1_000)
+        await bench.did_become([b"settled", [LAZY]])
+
+
+async def test_a_vote_takes_everything_before_it_to_the_disk_at_once(mock_clock: MockClock) -> None:
+    effects: dict[bytes, list[Effect]] = {
+        b"final": [Persist((LAZY,)), Send(1, b"settled")],
+        b"vote": [Persist((A,)), Send(1, b"vote a")],
+    }
+    async with driving(effects, Disk(is_open=True)) as bench:
+        await bench.tell(b"final")
+        await bench.tell(b"vote")
+        await bench.did_become([b"settled", [LAZY, A], b"vote a"])
 
 
 async def test_what_gathers_during_a_commit_becomes_one_group(mock_clock: MockClock) -> None:

@@ -19,7 +19,7 @@ from p2pledger.network.effects import (
     Started,
     TimerFired,
 )
-from p2pledger.primitives.records import BatchRecord
+from p2pledger.primitives.records import LAZY_MS, BatchRecord, VoteRecord
 from p2pledger.sim.evidence import QueuePeak
 from tests.sim.small_world import Puppet, SmallWorld
 
@@ -36,6 +36,10 @@ def payloads(puppet: Puppet) -> list[bytes]:
 
 def record(number: int) -> BatchRecord:
     return BatchRecord(number.to_bytes(32, "big"), bytes(32), number, b"batch")
+
+
+def vote(number: int) -> VoteRecord:
+    return VoteRecord(0, number, 1, bytes(32), b"vote")
 
 
 def test_peers_are_started_and_introduced() -> None:
@@ -108,7 +112,7 @@ def test_what_is_sent_after_a_record_waits_until_it_is_durable() -> None:
     small = SmallWorld()
     machine, session = small.machines[0], session_of(small.puppet(0))
     machine.sync_us = 100_000
-    small.make(0, Send(session, b"before"), Persist((record(1),)), Send(session, b"behind"))
+    small.make(0, Send(session, b"before"), Persist((record(1), vote(1))), Send(session, b"behind"))
     small.make(0, Send(session, b"also behind"))
     small.run_for(20_000)
     assert payloads(small.puppet(1)) == [b"before"]
@@ -118,13 +122,23 @@ def test_what_is_sent_after_a_record_waits_until_it_is_durable() -> None:
     assert machine.disk.batch(record(1).digest) == b"batch"
 
 
+def test_records_without_a_vote_are_written_soon_and_nothing_waits_for_them() -> None:
+    small = SmallWorld()
+    machine, session = small.machines[0], session_of(small.puppet(0))
+    small.make(0, Persist((record(1),)), Send(session, b"at once"))
+    small.run_for(3_000)
+    assert payloads(small.puppet(1)) == [b"at once"]
+    small.run_for(1_000 * LAZY_MS + 100_000)
+    assert machine.disk.batch(record(1).digest) == b"batch"
+
+
 def test_records_that_come_during_a_sync_share_the_next_one() -> None:
     small = SmallWorld()
     machine, session = small.machines[0], session_of(small.puppet(0))
     machine.sync_us = 100_000
-    small.make(0, Persist((record(1),)), Send(session, b"first"))
-    small.make(0, Persist((record(2),)), Send(session, b"second"))
-    small.make(0, Persist((record(3),)), Send(session, b"third"))
+    small.make(0, Persist((record(1), vote(1))), Send(session, b"first"))
+    small.make(0, Persist((record(2), vote(2))), Send(session, b"second"))
+    small.make(0, Persist((record(3), vote(3))), Send(session, b"third"))
     small.run_for(1_000_000)
     assert payloads(small.puppet(1)) == [b"first", b"second", b"third"]
     arrived = [now_ms for now_ms, event in small.puppet(1).heard if isinstance(event, Received)]
@@ -134,11 +148,11 @@ def test_records_that_come_during_a_sync_share_the_next_one() -> None:
 def test_a_crash_forgets_memory_and_what_was_not_durable() -> None:
     small = SmallWorld()
     machine, session = small.machines[0], session_of(small.puppet(0))
-    small.make(0, Persist((record(1),)), Send(session, b"durable"))
+    small.make(0, Persist((record(1), vote(1))), Send(session, b"durable"))
     small.run_for(50_000)
     machine.sync_us = 1_000_000
-    small.make(0, SetTimer(0), Persist((record(2),)), Send(session, b"never sent"))
-    small.make(0, Persist((record(3),)))
+    small.make(0, SetTimer(0), Persist((record(2), vote(2))), Send(session, b"never sent"))
+    small.make(0, Persist((record(3), vote(3))))
     machine.crash()
     assert not machine.is_up
     small.run_for(3_000_000)
