@@ -137,6 +137,7 @@ def _send(
 
     from p2pledger.cluster.remote import decimals_of
     from p2pledger.cluster.settle import settle
+    from p2pledger.primitives.errors import P2PLedgerError
     from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
     from p2pledger.primitives.transactions import Transaction
 
@@ -156,7 +157,12 @@ def _send(
             if simulate:
                 receipt = await client.simulate(data)
                 return transaction.id, receipt.height, receipt.code, receipt.operation, 0.0
-            [outcome] = await settle(client, [data], timeout_s=timeout_s)
+            try:
+                [outcome] = await settle(client, [data], timeout_s=timeout_s)
+            except P2PLedgerError as error:
+                # Whoever does not know how it ended must at least know what to look for.
+                error.where = ", ".join(filter(None, (f"transaction {transaction.id.hex()}", error.where)))
+                raise
             return transaction.id, outcome.height, outcome.code, outcome.operation, time.monotonic() - begun
 
     identifier, height, code, operation, elapsed_s = trio.run(run)

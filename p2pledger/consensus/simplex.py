@@ -178,6 +178,7 @@ class Simplex(Engine):
         self._base_ms = view_timeout_ms
         self._cap_ms = view_timeout_cap_ms
         self._interval_ms = max(1, view_timeout_ms // 2)
+        self._share_ms = max(1, view_timeout_ms // 20)
 
         self._now_ms = 0
         self._out: list[Effect] = []
@@ -211,6 +212,8 @@ class Simplex(Engine):
         self._work_since_ms: int | None = None
         self._node_has_work = False
         self._nullified_streak = 0
+        self._unshared: list[tuple[int, Certificate]] = []
+        """Certificates to pass on, and when, in the order of time."""
         self._silent: set[int] = set()
         self._resends = 0
         self._resend_at_ms: int | None = None
@@ -527,6 +530,7 @@ class Simplex(Engine):
 
     def _on_timer(self) -> None:
         self._timer_at_ms = None
+        self._share()
         deadline_ms = self._view_deadline_ms()
         if deadline_ms is not None and self._now_ms >= deadline_ms:
             self._nullify()
@@ -563,7 +567,7 @@ class Simplex(Engine):
         )
         if kind is VoteKind.FINALISE:
             # [P5] All before it is superseded. Back to the base timeout.
-            self._out.append(Broadcast(certificate))
+            self._unshared.append((self._now_ms + self._share_ms, certificate))
             self._final_certificate = certificate
             self._final_view = view
             self._top_notarised = max(self._top_notarised, view)
@@ -574,9 +578,10 @@ class Simplex(Engine):
                 del self._unlinked[old]
         else:
             self._round(view).certificates[kind] = certificate
-            if view >= self._view:
+            if view >= self._view and kind is VoteKind.NULLIFY:
                 self._out.append(Broadcast(certificate))
             if kind is VoteKind.NOTARISE:
+                self._unshared.append((self._now_ms + self._share_ms, certificate))
                 self._unlinked[view] = certificate
                 self._to_finalise.append(view)
                 self._top_notarised = max(self._top_notarised, view)
@@ -589,6 +594,16 @@ class Simplex(Engine):
                     self._silent.add(leader)
         if view >= self._view:
             self._enter(view + 1)
+
+    def _share(self) -> None:
+        """[D] Passes certificates on that nothing newer has made needless in the meantime.
+
+        The paper passes every one on at once. But everybody sees the votes themselves, so nearly always everybody has
+        the same certificate already; who has not is helped a moment later, and the messages of a view are halved.
+        """
+        due = [certificate for at_ms, certificate in self._unshared if at_ms <= self._now_ms]
+        self._unshared = [entry for entry in self._unshared if entry[0] > self._now_ms]
+        self._out.extend(Broadcast(certificate) for certificate in due if certificate in self.newest_certificates())
 
     def _enter(self, view: int) -> None:
         self._view = view
@@ -924,7 +939,7 @@ class Simplex(Engine):
         return self._view_began_ms() + grace_ms
 
     def _set_timer(self) -> None:
-        """One timer for the nearest of three times: leaving the view, resending, building an empty block."""
+        """One timer for the nearest time: leaving the view, resending, sharing a certificate, an empty block."""
         work = self._has_work()
         if not work:
             self._work_since_ms = None
@@ -937,6 +952,8 @@ class Simplex(Engine):
             delay_ms = min(self._interval_ms << min(self._resends, 32), max(self._interval_ms, self._cap_ms // 4))
             self._resend_at_ms = self._now_ms + delay_ms
         times = [self._resend_at_ms, self._view_deadline_ms()]
+        if self._unshared:
+            times.append(self._unshared[0][0])
         if work and self._signer is not None and self.leader == self._signer:
             build_at_ms = self._build_at_ms()
             if build_at_ms > self._now_ms:

@@ -13,7 +13,7 @@ from typing import Final
 
 from p2pledger import core
 from p2pledger.node.batches import Segment, limits_of
-from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.parameters import BATCH_OVERHEAD_BYTES, Parameters
 from p2pledger.primitives.reasons import Reason
 
 __all__ = ["CAPACITY_BYTES", "Candidate", "Mempool", "check_transactions"]
@@ -21,7 +21,6 @@ __all__ = ["CAPACITY_BYTES", "Candidate", "Mempool", "check_transactions"]
 CAPACITY_BYTES: Final = 16 * 1024 * 1024
 CLIENT_SHARE: Final = 2
 """One client may fill at most this part (a half) of the mempool."""
-_BATCH_OVERHEAD_BYTES: Final = 160
 
 _CODES: Final = {"wrong_network": Reason.WRONG_NETWORK, "too_large": Reason.TOO_LARGE, "too_many": Reason.TOO_LARGE}
 
@@ -88,11 +87,11 @@ class Mempool:
     @property
     def fills_batch(self) -> bool:
         """Whether a whole batch is waiting."""
-        return self.size_bytes + _BATCH_OVERHEAD_BYTES >= self.parameters.max_batch_bytes
+        return self.size_bytes + BATCH_OVERHEAD_BYTES >= self.parameters.max_batch_bytes
 
     def take_batch(self, now_ms: int) -> tuple[list[bytes], tuple[Segment, ...]]:
         """The transactions of the next batch, within its limits, and which client each came from."""
-        room = self.parameters.max_batch_bytes - _BATCH_OVERHEAD_BYTES
+        room = self.parameters.max_batch_bytes - BATCH_OVERHEAD_BYTES
         signatures = self.parameters.max_batch_signatures
         transactions: list[bytes] = []
         segments: list[Segment] = []

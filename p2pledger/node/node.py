@@ -95,6 +95,8 @@ class Node:
         self._jobs: dict[int, Callable[[Any], None]] = {}
         self._job_count = 0
         self._checks: dict[bytes, Block] = {}
+        self._absent: set[bytes] = set()
+        """Batches that the blocks in ``_checks`` name and that were not on the disk when it was asked."""
         self._build: consensus.Build | None = None
         self._build_asked_ms = 0
         self._tip = self.chain.root
@@ -425,6 +427,8 @@ class Node:
                 self._out.append(Log("warning", "block_refused", fields))
             self._tell_engine(consensus.Checked(block.header.view, block_id, not verdict))
             answered = True
+        if not self._checks:
+            self._absent.clear()
         return answered
 
     def _verdict(self, block: Block) -> str | None:
@@ -448,8 +452,13 @@ class Node:
         for digest in block.digests:
             held = self.pool.open.get(digest)
             if held is None:
-                if digest in self.pool.recent or self.archive.batch(digest) is not None:
+                if digest in self.pool.recent:
                     return "batch_already_ordered"
+                if digest not in self._absent:
+                    # The disk is asked once: what gets there later comes through the pool.
+                    if self.archive.batch(digest) is not None:
+                        return "batch_already_ordered"
+                    self._absent.add(digest)
                 missing.append(digest)
             else:
                 size_bytes += held.size_bytes

@@ -6,10 +6,16 @@ Each has an identifier in table PARAMETERS. The limits nest: a transaction fits 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from p2pledger.primitives.errors import BadConfiguration
 
-__all__ = ["Parameters"]
+__all__ = ["BATCH_OVERHEAD_BYTES", "Parameters"]
+
+BATCH_OVERHEAD_BYTES: Final = 160
+"""What a signed batch holds at most beside its transactions."""
+_MOST_BLOCK_BATCHES: Final = 1_900
+"""A block of more digests cannot be decoded (``primitives/blocks.py``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +59,14 @@ class Parameters:
             value = getattr(self, item.name)
             if type(value) is not int or not 0 < value < 2**63:
                 raise BadConfiguration(f"parameter {item.name} must be a positive integer, not {value!r}")
-        if not self.max_transaction_bytes < self.max_batch_bytes <= self.block_bytes:
+        if not self.max_transaction_bytes + BATCH_OVERHEAD_BYTES <= self.max_batch_bytes <= self.block_bytes:
             raise BadConfiguration(
                 "the limits do not nest",
-                why="max_transaction_bytes < max_batch_bytes <= block_bytes must hold",
+                why=f"max_transaction_bytes + {BATCH_OVERHEAD_BYTES} <= max_batch_bytes <= block_bytes must hold",
+            )
+        if self.max_block_batches > _MOST_BLOCK_BATCHES:
+            raise BadConfiguration(
+                f"max_block_batches exceeds {_MOST_BLOCK_BATCHES}", why="a block must fit its 64 KiB"
             )
         if self.max_batch_bytes > 1_000_000:
             raise BadConfiguration("max_batch_bytes exceeds 1,000,000", why="a batch must fit one frame of 1 MiB")

@@ -135,6 +135,11 @@ class Desk:
         self.now_ms, self.timer_ms = max(self.now_ms, self.timer_ms), None
         return self.tell(TimerFired())
 
+    def share(self) -> None:
+        """Until certificates that nothing newer made needless are passed on."""
+        assert self.timer_ms == self.now_ms + TIMEOUT_MS // 20
+        self.wait()
+
     def wait_until(self, at_ms: int) -> list[tuple[int, VoteKind, int]]:
         """Fires all timers up to ``at_ms``; (time, kind, view) of votes that were new."""
         found = []
@@ -278,6 +283,7 @@ def test_without_work_a_block_is_built_for_finality_only_after_a_grace() -> None
     desk.certify(NOTARISE, 1, FIRST.id)
     assert desk.engine.view == 2
     assert desk.all(Build) == [], "the finalise votes for view 1 may be on their way"
+    desk.share()
     assert desk.timer_ms == TIMEOUT_MS // 4
     desk.wait()
     assert desk.all(Build) == [Build(2, FIRST_REF, needed=True)]
@@ -532,9 +538,22 @@ def test_a_notarisation_is_kept_passed_on_leads_on_and_gets_a_finalise_vote() ->
     desk.vote(2, NOTARISE, 1, FIRST.id)
     certificate = make_certificate(KEYPAIRS, (0, 1, 2), NOTARISE, 1, FIRST.id)
     assert desk.engine.view == 2
-    assert desk.said() == [certificate, make_vote(KEYPAIRS, 0, FINALISE, 1, FIRST.id)]
+    assert desk.said() == [make_vote(KEYPAIRS, 0, FINALISE, 1, FIRST.id)]
     assert desk.all(Notarised) == [Notarised(FIRST_REF, certificate)]
     assert desk.voted() == [(FINALISE, 1)]
+    desk.share()
+    assert desk.said() == [certificate]
+
+
+def test_a_certificate_that_something_newer_made_needless_is_not_passed_on() -> None:
+    desk = Desk()
+    desk.propose(FIRST)
+    desk.tell(Checked(1, FIRST.id, True))
+    desk.certify(NOTARISE, 1, FIRST.id)
+    desk.certify(NOTARISE, 2, SECOND.id)
+    newest = desk.certify(NOTARISE, 3, THIRD.id)
+    desk.share()
+    assert desk.said() == [newest]
 
 
 def test_neither_the_next_view_nor_the_finalise_vote_waits_for_the_block() -> None:
@@ -577,6 +596,8 @@ def test_a_quorum_of_finalise_votes_makes_a_block_final() -> None:
     certificate = make_certificate(KEYPAIRS, (0, 1, 2), FINALISE, 1, FIRST.id)
     assert desk.all(Finalised) == [Finalised(FIRST_REF, certificate)]
     assert desk.engine.final == FIRST_REF
+    desk.share()
+    assert desk.said() == [certificate]
     assert desk.timer_ms is None, "and then rests"
     assert desk.engine.newest_certificates() == (certificate,)
 
@@ -593,12 +614,14 @@ def test_a_final_block_with_unknown_ancestors_is_handed_over_when_the_chain_is_c
     desk.tell(BlockArrived(FIRST))
     assert [effect.block for effect in desk.all(Notarised)] == [FIRST_REF, SECOND_REF, BlockRef.of(THIRD.header)]
     assert desk.all(Finalised) == [Finalised(BlockRef.of(THIRD.header), certificate)]
+    desk.share()
     assert desk.timer_ms is None
 
 
 def test_a_missing_block_is_asked_for_again() -> None:
     desk = Desk()
     desk.certify(FINALISE, 1, FIRST.id)
+    desk.share()
     desk.wait()
     assert [want.block for want in desk.all(WantBlock)] == [FIRST.id]
     assert desk.voted() == [], "an incomplete chain is no reason to leave the view"
@@ -735,6 +758,7 @@ def test_an_observer_follows_and_says_nothing_of_its_own(desk_options: dict[str,
     assert desk.voted() == []
     desk.certify(FINALISE, 1, FIRST.id)
     assert [effect.block for effect in desk.all(Finalised)] == [FIRST_REF]
+    desk.share()
     desk.wait()
     assert desk.all(WantCertificates) == [WantCertificates(2, 2)], "it cannot vote, but it can ask"
 

@@ -67,6 +67,47 @@ def test_proposals_that_nobody_can_vote_for_take_no_place_in_the_chain(network: 
     assert ZERO_HASH not in network.roots()
 
 
+def test_the_disk_is_asked_once_for_batches_that_do_not_exist(
+    network: SmallNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader may name a thousand digests of nothing; every message while its view lasts looks at its block again."""
+    node = network.peers[0].node
+    header, at = node.final_block.header, node.view
+    leader = next(key for key in NODE_KEYS if key.public_key == node.validators.members[at % 4].key)
+    sender = NODE_KEYS.index(leader)
+    victim = network.peers[(sender + 1) % 4]
+    asked: list[bytes] = []
+    monkeypatch.setattr(victim.node.archive, "batch", asked.append)
+    digests = tuple(number.to_bytes(32, "big") for number in range(1_000))
+    state_root, receipts_root = node.final_outcome.state_root, node.final_outcome.receipts_root
+    block = Block(
+        replace(
+            header,
+            view=at,
+            height=header.height + 1,
+            parent=header.id,
+            time_ms=network.now_ms,
+            proposer=leader.public_key,
+            batches_root=core.merkle_root(digests),
+            parent_state_root=state_root,
+            parent_receipts_root=receipts_root,
+        ),
+        digests,
+    )
+    vote = Vote.make(node.network_id, 0, at, VoteKind.NOTARISE, block.id, at % 4, leader)
+    network.receive((sender + 1) % 4, sender, ProposalMessage(block.encode(), vote.encode()).encode())
+    assert len(asked) == 1_000
+    for _ in range(10):
+        network.receive((sender + 1) % 4, sender, Status(1, header.id, 1).encode())
+        victim.node.tick(network.now_ms)
+    assert len(asked) == 1_000
+    monkeypatch.undo()
+    network.submit((sender + 2) % 4, network.transfer())
+    network.run(5_000)
+    assert len(network.settled()) == 1
+    assert not victim.node._absent
+
+
 class AheadOfTime:
     """A peer whose clock is ahead."""
 

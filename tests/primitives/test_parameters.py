@@ -25,6 +25,8 @@ def test_every_parameter_is_a_positive_integer(name: str) -> None:
     "changes",
     [
         {"max_transaction_bytes": 262_144},
+        {"max_transaction_bytes": 262_144 - 159},
+        {"max_block_batches": 1_901},
         {"max_batch_bytes": 5_000_000},
         {"max_batch_bytes": 1_000_001, "block_bytes": 2_000_000},
         {"block_bytes": 262_143},
