@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from p2pledger.api.client import CannotConnect, Client
+from p2pledger.api.client import CannotConnect, Client, NodeRefused
 from p2pledger.cluster.consortium import Consortium, suggestion
 from p2pledger.cluster.directory import ClusterState
 from p2pledger.cluster.supervisor import running_state
@@ -43,6 +43,7 @@ class Remote:
                 where=str(self.directory),
                 hint=f"Start it again with: p2pledger cluster restart {node or names[0]}",
             )
+        connected = False
         for number, candidate in enumerate(candidates):
             try:
                 async with Client.connect(
@@ -53,10 +54,11 @@ class Remote:
                     name=owner,
                     node_key=bytes.fromhex(candidate.key),
                 ) as client:
+                    connected = True
                     yield client
                     return
-            except CannotConnect:
-                if number == len(candidates) - 1:
+            except (CannotConnect, NodeRefused):  # a node that hangs is refused by us, for taking too long
+                if connected or number == len(candidates) - 1:
                     raise
 
 
