@@ -170,7 +170,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Persist(Effect):
-    """These records must be durable before any later effect is carried out."""
+    """Records to keep, in order; an own vote, with all before it, durable before any later effect leaves the node."""
 
     records: tuple[Record, ...]
 
