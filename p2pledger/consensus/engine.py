@@ -46,6 +46,7 @@ __all__ = [
     "Effect",
     "Engine",
     "Evidence",
+    "FinalReached",
     "Finalised",
     "Input",
     "Notarised",
@@ -148,6 +149,13 @@ class Built(Input):
 
     view: int
     block: Block | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalReached(Input):
+    """The node has got to this final block, perhaps by another way than the engine: what lies below is not needed."""
+
+    block: BlockRef
 
 
 @dataclass(frozen=True, slots=True)

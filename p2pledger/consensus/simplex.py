@@ -61,6 +61,7 @@ from p2pledger.consensus.engine import (
     Effect,
     Engine,
     Finalised,
+    FinalReached,
     Input,
     Notarised,
     Offence,
@@ -287,6 +288,8 @@ class Simplex(Engine):
             self._on_checked(event)
         elif isinstance(event, Built):
             self._on_built(event)
+        elif isinstance(event, FinalReached):
+            self._on_final_reached(event.block)
         elif isinstance(event, WorkChanged):
             self._on_work(event.has_work)
         elif isinstance(event, TimerFired):
@@ -521,6 +524,26 @@ class Simplex(Engine):
         held.verdict = True
         self._out.append(Broadcast(held.proposal))
         self._count(self._view, VoteKind.NOTARISE, built.block.id)
+
+    def _on_final_reached(self, ref: BlockRef) -> None:
+        """[D] A node that catches up gets final blocks in pieces. What lies below is neither fetched nor kept."""
+        if ref.view <= self._final.view:
+            return
+        self._final, self._final_proof = ref, None
+        self._linked = {name: other for name, other in self._linked.items() if other.view > ref.view}
+        self._linked[ref.id] = ref
+        self._blocks = {name: block for name, block in self._blocks.items() if block.header.view > ref.view}
+        self._stored.intersection_update(self._blocks)
+        self._deepest.clear()
+        if ref.view > self._final_view:
+            self._final_view = ref.view
+            self._top_notarised = max(self._top_notarised, ref.view)
+            for old in [old for old in self._rounds if old <= ref.view]:
+                del self._rounds[old]
+        for old in [old for old in self._unlinked if old <= ref.view]:
+            del self._unlinked[old]
+        if self._view <= ref.view:
+            self._enter(ref.view + 1)
 
     def _on_work(self, has_work: bool) -> None:
         self._node_has_work = has_work

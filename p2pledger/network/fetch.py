@@ -41,8 +41,8 @@ class Fetcher:
 
     def __init__(self) -> None:
         self._wanted: dict[bytes, _Wanted] = {}
-        self.refused = 0
-        """Items that were not even noted because too many are wanted already."""
+        self.given_up = 0
+        """Items that were forgotten because too many are wanted."""
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -60,8 +60,9 @@ class Fetcher:
             if item in self._wanted:
                 continue
             if len(self._wanted) >= _MOST_WANTED:
-                self.refused += 1
-                continue
+                # The oldest may be a villain's invention; if it is not, it will be wanted again.
+                del self._wanted[next(iter(self._wanted))]
+                self.given_up += 1
             self._wanted[item] = _Wanted(hints)
 
     def got(self, item: bytes) -> bool:

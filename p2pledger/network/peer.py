@@ -37,7 +37,7 @@ from p2pledger.network.effects import (
     TimerFired,
 )
 from p2pledger.network.fetch import Fetcher
-from p2pledger.network.queries import NodeStatus, answer
+from p2pledger.network.queries import HEAVY, NodeStatus, answer, heavy_answer
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import likely_digest
 from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, Settle, StreamBatch, WantBatches
@@ -70,12 +70,14 @@ from p2pledger.primitives.messages import (
 from p2pledger.primitives.messages import (
     WantBatches as WantBatchesMessage,
 )
+from p2pledger.primitives.validators import faulty_of
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 
 __all__ = ["Peer"]
 
 _SYNC_PATIENCE_MS: Final = 2_000
 _SYNC_BLOCKS: Final = 256
+_FAR_BEHIND: Final = 64
 _SYNC_BYTES: Final = 768 * 1024
 _SETTLED_PER_MESSAGE: Final = 4_096
 _CLIENT_MESSAGES: Final = (Submit, Query)
@@ -122,6 +124,7 @@ class Peer:
         self._now_ms = 0
         self._timer_ms: int | None = None
         self._out: list[Effect] = []
+        self._asking: set[int] = set()
         self._client_keys = _client_keys(genesis)
 
     # --- what the shell reads -------------------------------------------------------------------------------------
@@ -137,8 +140,8 @@ class Peer:
 
     @property
     def catching_up(self) -> bool:
-        """Whether some connected validator has told of a greater final height."""
-        return self.node.final_height < self._best_height()
+        """Whether connected validators that cannot all be lying have told of a greater final height."""
+        return self.node.final_height < self._believed_height()
 
     def admit(self, identity: Identity) -> tuple[str, str] | None:
         """None if this identity is welcome, else a code and a sentence for *refuse*."""
@@ -258,12 +261,31 @@ class Peer:
         match message:
             case Submit(request, transactions):
                 self._do(self.node.submit(session.number, request, transactions, self._now_ms))
+            case Query() if message.kind in HEAVY:
+                self._work_out_answer(session, message)
             case Query():
-                reply = answer(message, self.node, self.status())
-                if len(reply.encode()) > MAX_MESSAGE_BYTES:
-                    sentence = f"the answer exceeds {MAX_MESSAGE_BYTES} bytes; ask for less"
-                    reply = Answer(message.request, "too_large", (sentence,))
-                self._send(session, reply)
+                self._answer(session, answer(message, self.node, self.status()))
+
+    def _answer(self, session: _Session, reply: Answer) -> None:
+        if len(reply.encode()) > MAX_MESSAGE_BYTES:
+            sentence = "the answer does not fit a message; ask for less at a time"
+            reply = Answer(reply.request, "too_large", (sentence,))
+        self._send(session, reply)
+
+    def _work_out_answer(self, session: _Session, query: Query) -> None:
+        """A question over the whole state is answered in a ``Compute``, one at a time for each client."""
+        if session.number in self._asking:
+            self._answer(session, Answer(query.request, "busy", ("your last question of this kind is being answered",)))
+            return
+        self._asking.add(session.number)
+        run, cost_us = heavy_answer(query, self.node)
+
+        def done(result: Answer) -> None:
+            self._asking.discard(session.number)
+            if session.number in self._sessions:
+                self._answer(session, result)
+
+        self._do(self.node.work_out(run, done, cost_us=cost_us))
 
     def _from_validator(self, session: _Session, message: Message) -> None:
         node, sender, now_ms = self.node, session.identity.node_key, self._now_ms
@@ -319,6 +341,18 @@ class Peer:
     def _best_height(self) -> int:
         return max((session.final_height for session in self._validators.values()), default=0)
 
+    def _believed_height(self) -> int:
+        """The greatest height that more than f of the weight claims to have reached."""
+        validators, weight = self.node.validators, 0
+        claims = sorted(((other.final_height, key) for key, other in self._validators.items()), reverse=True)
+        for height, key in claims:
+            signer = validators.signer_of(key)
+            assert signer is not None
+            weight += validators.members[signer].weight
+            if weight > faulty_of(validators.total_weight):
+                return height
+        return 0
+
     def _serve_chain(self, session: _Session, from_height: int, limit: int) -> None:
         """Final blocks from a height on, up to the last one of the piece that has a finalisation of its own."""
         archive, node = self.node.archive, self.node
@@ -357,7 +391,7 @@ class Peer:
     def _synchronise(self) -> None:
         """Ask for the next piece of the chain while some peer is ahead and nothing that was received is unfinished."""
         sync, node = self._sync, self.node
-        if not self.catching_up or node.has_unexecuted_finals:
+        if node.final_height >= self._best_height() or node.has_unexecuted_finals:
             return
         if sync.peer is not None and self._now_ms < sync.due_ms:
             return
@@ -396,7 +430,9 @@ class Peer:
                 case WantBatches(digests, hints):
                     self._batches.want(digests, hints)
                 case consensus.WantBlock(block_id, signers):
-                    self._blocks.want((block_id,), signers)
+                    # Far behind, the chain comes in pieces from below; fetching it one by one from above is no help.
+                    if self._believed_height() - self.node.final_height <= _FAR_BEHIND:
+                        self._blocks.want((block_id,), signers)
                 case consensus.WantCertificates(from_view, to_view):
                     self._send_all(WantCertificates(from_view, to_view))
                 case Admitted(client, request, codes, retry_after_ms):
@@ -426,7 +462,7 @@ class Peer:
 
     def _set_timer(self) -> None:
         times = [self.node.next_timer_ms, self._batches.next_due_ms, self._blocks.next_due_ms]
-        if self._sync.peer is not None and self.catching_up:
+        if self._sync.peer is not None and self.node.final_height < self._best_height():
             times.append(self._sync.due_ms)
         at_ms = min((time for time in times if time is not None), default=None)
         if at_ms != self._timer_ms:

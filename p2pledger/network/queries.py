@@ -20,10 +20,13 @@ from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.messages import Answer, Query
 from p2pledger.primitives.names import asset_text
 
-__all__ = ["NodeStatus", "answer"]
+__all__ = ["HEAVY", "NodeStatus", "answer", "heavy_answer"]
 
 _PAGE: Final = 1_000
 _MAX_LOOKUPS: Final = 4_096
+_ROW_US: Final = 15
+HEAVY: Final = ("supply",)
+"""Questions whose answers read the whole state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +177,18 @@ def _row(node: Node, fields: Fields) -> tuple[Value, ...]:
     return height, value, prove(outcome.version, table, key), node.final_block.encode(), finalisation.encode()
 
 
-def _supply(node: Node, fields: Fields) -> tuple[Value, ...]:
+def heavy_answer(query: Query, node: Node) -> tuple[Callable[[], Answer], int]:
+    """The work that answers a query of ``HEAVY``, pure over the pinned final state, and its cost in microseconds."""
+    height, version, root = node.final_height, node.final_version, node.final_outcome.state_root
+    if query.arguments:
+        wrong = Answer(query.request, "bad_arguments", (f"query {query.kind} has no arguments",))
+        return (lambda: wrong), 1
+    rows = version.count(Table.HOLDINGS) + version.count(Table.LOCKS) + version.count(Table.ASSETS)
+    return (lambda: Answer(query.request, "", _supply(height, version, root))), _ROW_US * rows
+
+
+def _supply(height: int, version: core.Version, root: bytes) -> tuple[Value, ...]:
     """For each asset what was issued and redeemed, and what the holdings and locks add up to; and what is wrong."""
-    version = node.final_version
     holdings = ((key, Holding.decode(row)) for key, row in ledger.rows(version, Table.HOLDINGS))
     held = _sums((key, holding.free, holding.locked) for key, holding in holdings)
     locks = _sums((key, Lock.decode(row).amount, 0) for key, row in ledger.rows(version, Table.LOCKS))
@@ -188,7 +200,7 @@ def _supply(node: Node, fields: Fields) -> tuple[Value, ...]:
         f"{asset_text(finding.asset)}: {finding.what} (expected {finding.expected}, found {finding.found})"
         for finding in ledger.check_conservation(version)
     )
-    return node.final_height, node.final_outcome.state_root, tuple(lines), findings
+    return height, root, tuple(lines), findings
 
 
 def _sums(rows: Iterator[tuple[bytes, int, int]]) -> dict[bytes, tuple[int, int]]:
@@ -210,8 +222,7 @@ _KINDS: Final[dict[str, tuple[int, Callable[[Node, Fields], tuple[Value, ...]]]]
     "lookup": (1, _lookup),
     "simulate": (1, _simulate),
     "row": (2, _row),
-    "supply": (0, _supply),
 }
 """kind -> (number of arguments, the function)."""
 
-_ALL: Final = ("status", *_KINDS)
+_ALL: Final = ("status", *_KINDS, *HEAVY)

@@ -21,6 +21,7 @@ from p2pledger.primitives.validators import Validators
 __all__ = ["BadBatch", "BatchPool", "HeldBatch", "Segment", "check_batch", "likely_digest", "limits_of"]
 
 _RECENT_HEIGHTS: Final = 64
+_RECENT_BYTES: Final = 64 * 1024 * 1024
 _TAIL_BYTES: Final = 66
 """A signed batch ends with its signature: 2 bytes of MessagePack head and 64 of signature."""
 
@@ -114,6 +115,7 @@ class BatchPool:
     open: dict[bytes, HeldBatch] = field(default_factory=dict)
     recent: dict[bytes, bytes] = field(default_factory=dict)
     open_bytes: int = 0
+    _recent_bytes: int = 0
     _lanes: dict[bytes, int] = field(default_factory=dict)
     _recent_by_height: deque[tuple[int, tuple[bytes, ...]]] = field(default_factory=deque)
 
@@ -121,8 +123,9 @@ class BatchPool:
         """Bytes of this maker's batches that are held and not final."""
         return self._lanes.get(maker, 0)
 
-    def has_room(self, maker: bytes, size_bytes: int) -> bool:
-        return self.lane_bytes(maker) + size_bytes <= self.parameters.lane_bytes
+    def has_room(self, maker: bytes, size_bytes: int, *, beyond_bytes: int = 0) -> bool:
+        """Whether a maker's lane has room for a batch; ``beyond_bytes`` more than usual where it is needed."""
+        return self.lane_bytes(maker) + size_bytes <= self.parameters.lane_bytes + beyond_bytes
 
     def add(self, batch: HeldBatch) -> None:
         assert batch.digest not in self.open
@@ -140,10 +143,13 @@ class BatchPool:
         batches = [self._remove(digest) for digest in digests]
         for batch in batches:
             self.recent[batch.digest] = batch.data
+            self._recent_bytes += batch.size_bytes
         self._recent_by_height.append((height, digests))
-        while self._recent_by_height and self._recent_by_height[0][0] + _RECENT_HEIGHTS < height:
+        while self._recent_by_height[0][0] + _RECENT_HEIGHTS < height or self._recent_bytes > _RECENT_BYTES:
             for digest in self._recent_by_height.popleft()[1]:
-                self.recent.pop(digest, None)
+                self._recent_bytes -= len(self.recent.pop(digest))
+            if not self._recent_by_height:
+                break
         return batches
 
     def stale(self, height: int, now_ms: int) -> Iterator[bytes]:

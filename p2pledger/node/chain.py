@@ -80,6 +80,10 @@ class Chain:
         """Whether any block up here, on whatever branch, orders this batch."""
         return any(digest in entry.digests for entry in self._entries.values() if entry is not self.root)
 
+    def certifies(self, digest: bytes) -> bool:
+        """Whether a certified block above the root orders this batch."""
+        return any(entry.certified and digest in entry.digests for entry in self._entries.values())
+
     def ready(self) -> list[Entry]:
         """Certified entries that wait for execution and whose parent is executed, from the root up."""
         waiting = []

@@ -43,7 +43,7 @@ from p2pledger.primitives.errors import NodeStopped
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.reasons import Reason
+from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason
 from p2pledger.primitives.records import BatchRecord, BlockRecord, FinalRecord, ForgetRecord, ReceiptsRecord, Record
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 
@@ -259,6 +259,11 @@ class Node:
         self._jobs.pop(job)(result)
         return self._settle()
 
+    def work_out(self, run: Callable[[], Any], done: Callable[[Any], None], *, cost_us: int) -> list[NodeEffect]:
+        """Let something heavy and pure be computed for the peer; ``done`` gets its value."""
+        self._compute(run, done, cost_us=cost_us)
+        return self._settle()
+
     def close_client(self, client: int) -> None:
         """A client's session has ended; nobody is left to be told."""
         for watchers in self._watchers.values():
@@ -363,7 +368,11 @@ class Node:
     # --- 3: batches from peers ------------------------------------------------------------------------------------
 
     def _check_batch(self, digest: bytes, data: bytes, sender: bytes, *, wanted: bool) -> None:
-        """The lane is charged to whoever sent it until the check has said who made it."""
+        """The lane is charged to whoever sent it until the check has said who made it.
+
+        What a certified block names is kept whatever the lane. What only a proposal names may exceed it by as much as
+        one block may hold: a leader could name batches that it made for nothing else.
+        """
         in_check = self._checking_bytes.get(sender, 0)
         if not wanted and not self.pool.has_room(sender, in_check + len(data)):
             self._drop_batch(sender)
@@ -381,13 +390,19 @@ class Node:
             if isinstance(result, BadBatch):
                 self.refused_batches += 1
                 self._offend(sender, result.code, result.sentence)
-            elif not wanted and not self.pool.has_room(result.maker, len(data)):
+            elif not self._may_hold(result, len(data), wanted=wanted):
                 self._drop_batch(result.maker)
             elif result.digest not in self.pool.open and result.digest not in self.pool.recent:
                 self._hold(HeldBatch(data, result, self._now_ms, self.final_height))
 
         # A transaction of two signatures takes some 500 bytes.
         self._compute(run, done, cost_us=len(data) // 250 * _SIGNATURE_US)
+
+    def _may_hold(self, columns: core.Columns, size_bytes: int, *, wanted: bool) -> bool:
+        if self.chain.certifies(columns.digest):
+            return True
+        beyond_bytes = self.parameters.block_bytes if wanted else 0
+        return self.pool.has_room(columns.maker, size_bytes, beyond_bytes=beyond_bytes)
 
     def _stream_again(self) -> None:
         """Stream the oldest batches, whoever made them: their maker may be gone, and the leader may not hold them."""
@@ -586,8 +601,11 @@ class Node:
         assert outcome is not None
         self.certified = (self.final_outcome, self.final_height)
         self.chain.advance(entry)
-        if self._tip.block.height <= block.height:
+        if self.chain.get(self._tip.block.id) is not self._tip:
             self._tip = entry
+        ref = consensus.BlockRef.of(block.header)
+        if ref.height > self._engine.final.height:
+            self._tell_engine(consensus.FinalReached(ref))
         records = (FinalRecord(block.height, block.id), ReceiptsRecord(block.height, block.id, outcome.codes))
         self._out.append(Persist(records))
         self.transactions_final += len(outcome)
@@ -653,18 +671,25 @@ class Node:
         """Drop batches that nobody ordered for long, in memory and on disk, and old blocks and certificates there."""
         # A block above the final one may order a batch at last: then it is needed.
         stale = tuple(
-            digest for digest in self.pool.stale(self.final_height, self._now_ms) if not self.chain.names(digest)
+            digest
+            for digest in self.pool.stale(self.final_height, self._now_ms)
+            if not self.chain.names(digest) and not self._is_promised(digest)
         )
         self._own_open.difference_update(stale)
         for digest in stale:
             held = self.pool.drop(digest)
             if held.segments:
-                for name in _names_in(held.columns):
-                    self._own_pending.discard(name)
-                    self._watchers.pop(name, None)
+                expired = Reason.EXPIRED.to_bytes(2, "big") + WHOLE_TRANSACTION.to_bytes(2, "big")
+                self._tell_clients(self.final_block, held, expired * held.columns.count)
         if stale:
             self._out.append(Log("warning", "batches_dropped", (("count", len(stale)),)))
         self._out.append(Persist((ForgetRecord(stale, self.final_block.header.view),)))
+
+    def _is_promised(self, digest: bytes) -> bool:
+        """Whether clients wait for a batch of this node that holds a transaction which is still valid."""
+        held = self.pool.open[digest]
+        valid_until = (held.columns.valid_until(index) for index in range(held.columns.count))
+        return bool(held.segments) and any(height > self.final_height for height in valid_until)
 
     # --- the engine -----------------------------------------------------------------------------------------------
 

@@ -265,6 +265,7 @@ class SmallNetwork:
 
     def query(self, number: int, kind: str, *arguments: object) -> Answer:
         self.step(number, Received(CLIENT_SESSION, Query(9, kind, arguments).encode()))
+        self.run(0)
         answer = self.heard.pop()[2]
         assert isinstance(answer, Answer)
         return answer

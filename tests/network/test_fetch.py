@@ -55,7 +55,9 @@ def test_many_items_are_asked_for_in_pieces_and_the_list_is_bounded() -> None:
     fetcher = Fetcher()
     items = [number.to_bytes(32, "big") for number in range(9_000)]
     fetcher.want(items, ())
-    assert (len(fetcher), fetcher.refused) == (8_192, 808)
+    assert (len(fetcher), fetcher.given_up) == (8_192, 808)
+    assert items[-1] in fetcher
+    assert items[0] not in fetcher
     requests = fetcher.requests([A], 0)
     assert max(len(request.items) for request in requests) == 32
     assert sum(len(request.items) for request in requests) == 8_192

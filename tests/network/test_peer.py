@@ -11,7 +11,16 @@ from p2pledger.network.effects import CLIENT, OBSERVER, VALIDATOR, Identity, Ses
 from p2pledger.node import mempool
 from p2pledger.primitives.blocks import Block, sign_batch
 from p2pledger.primitives.codec import encode
-from p2pledger.primitives.messages import BatchMessage, Chain, Submit, Submitted, VoteMessage, WantBatches, WantChain
+from p2pledger.primitives.messages import (
+    BatchMessage,
+    Chain,
+    Status,
+    Submit,
+    Submitted,
+    VoteMessage,
+    WantBatches,
+    WantChain,
+)
 from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import SignedTransaction, Transfer
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
@@ -223,6 +232,30 @@ def test_a_batch_that_only_one_node_holds_is_ordered_all_the_same(network: Small
     network.cut = set()
     network.run(20_000)
     assert network.settled() == {identifier(trade): b"\0\0\0\0"}
+
+
+def test_one_liar_about_its_height_makes_nobody_wait(network: SmallNetwork) -> None:
+    """More than f of the weight has to claim a height before it is believed."""
+    network.receive(0, 1, Status(10**6, bytes(32), 10**6).encode())
+    assert not network.peers[0].catching_up
+    network.receive(0, 2, Status(10**6, bytes(32), 10**6).encode())
+    assert network.peers[0].catching_up
+
+
+def test_a_node_that_was_away_for_long_catches_up_from_below_and_keeps_no_old_blocks(network: SmallNetwork) -> None:
+    network.crash(3)
+    for _ in range(150):
+        network.submit(0, network.transfer())
+        network.run(60)
+    network.run(3_000)
+    network.restart(3)
+    network.run(100)
+    network.submit(1, network.transfer())
+    network.run(10_000)
+    assert len(set(network.heights())) == 1
+    assert len(network.roots()) == 1
+    assert network.peers[3].node._engine.final.height == network.heights()[3]
+    assert len(network.peers[3].node.chain) == 1
 
 
 def test_a_client_that_leaves_is_not_told_and_nothing_breaks(network: SmallNetwork) -> None:
