@@ -57,6 +57,11 @@ class Outcome:
         """The number of transactions."""
         return len(self.ids) // 32
 
+    @property
+    def roots(self) -> tuple[bytes, bytes]:
+        """State root and receipts root, as they must stand in a child's header."""
+        return self.state_root, self.receipts_root
+
     def receipt(self, index: int) -> Receipt:
         if not 0 <= index < len(self):
             raise IndexError(index)

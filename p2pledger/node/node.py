@@ -30,16 +30,15 @@ from typing import Any, Final
 from p2pledger import core
 from p2pledger.consensus import engine as consensus
 from p2pledger.consensus.simplex import Recovered, Simplex
-from p2pledger.ledger.genesis_state import genesis_state
 from p2pledger.ledger.tables import ReplayRow, Table, replay_key
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of
-from p2pledger.node.chain import Chain, Entry
+from p2pledger.node.chain import Entry
 from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, Settle, StreamBatch, WantBatches
 from p2pledger.node.mempool import Candidate, Mempool, check_transactions
+from p2pledger.node.replay import replay
 from p2pledger.primitives.blocks import Block, Header, sign_batch
-from p2pledger.primitives.errors import NodeStopped
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
@@ -83,7 +82,7 @@ class Node:
         self.network_id = genesis.network_id
         self.archive = archive
         recovery = recovery or Recovery()
-        self.chain, self.certified = _replay(genesis, archive, recovery)
+        self.chain, self.certified = replay(genesis, archive, recovery)
         """``certified``: the newest outcome whose roots a final header carries, and its height."""
         self.pool = BatchPool(self.parameters)
         self.mempool = Mempool(self.parameters)
@@ -460,7 +459,7 @@ class Node:
             return None
         if header.time_ms <= parent.block.header.time_ms:
             return "time_not_after_parent"
-        if (header.parent_state_root, header.parent_receipts_root) != _roots(parent.outcome):
+        if (header.parent_state_root, header.parent_receipts_root) != parent.outcome.roots:
             return "foreign_state_root"
         missing = []
         size_bytes = 0
@@ -510,7 +509,7 @@ class Node:
         if not digests and not parent.digests and not build.needed:
             self._tell_engine(consensus.Built(build.view, None))
             return True
-        state_root, receipts_root = _roots(parent.outcome)
+        state_root, receipts_root = parent.outcome.roots
         header = Header(
             network_id=self.network_id,
             epoch=self.validators.epoch,
@@ -560,7 +559,7 @@ class Node:
         parent = self.chain.parent(entry)
         assert parent is not None
         assert parent.outcome is not None
-        if (header.parent_state_root, header.parent_receipts_root) != _roots(parent.outcome):
+        if (header.parent_state_root, header.parent_receipts_root) != parent.outcome.roots:
             here, there = parent.outcome.state_root.hex(), header.parent_state_root.hex()
             sentence = (
                 f"the state after height {parent.block.height} has root {here} here and {there} in a certified block"
@@ -844,69 +843,3 @@ def _said(certificate: Certificate | None) -> str:
         return "the final block"
     what = f"block {certificate.block.hex()[:16]}" if certificate.block != ZERO_HASH else "no block"
     return f"view {certificate.view} {certificate.kind.name.lower()}d {what}"
-
-
-def _roots(outcome: Outcome) -> tuple[bytes, bytes]:
-    return outcome.state_root, outcome.receipts_root
-
-
-def _replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> tuple[Chain, tuple[Outcome, int] | None]:
-    """The chain's root as the disk remembers it: a snapshot or the genesis, and the final blocks after it executed.
-
-    With the outcome before the root and its height, if it was computed on the way.
-    """
-    limits = limits_of(genesis.parameters)
-    version, height = genesis_state(genesis), 0
-    block = genesis.block
-    receipts_root = core.merkle_root([])
-    if recovery.state is not None:
-        version, height = recovery.state, recovery.state_height
-        block = _final_block(archive, height)
-        codes = archive.receipts(height) or b""
-        ids = b"".join(
-            core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits).ids for digest in block.digests
-        )
-        receipts_root = core.receipts_root(ids, codes)
-    outcome = Outcome(version, b"", b"", version.root(), receipts_root)
-    certified = None
-    for next_height in range(height + 1, recovery.final_height + 1):
-        following = _final_block(archive, next_height)
-        _compare(block, outcome, following)
-        columns = [
-            core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits) for digest in following.digests
-        ]
-        certified = (outcome, next_height - 1)
-        outcome = execute_block(
-            outcome.version,
-            columns,
-            height=next_height,
-            time_ms=following.header.time_ms,
-            parameters=genesis.parameters,
-        )
-        block = following
-    return Chain(block, outcome), certified
-
-
-def _compare(block: Block, outcome: Outcome, following: Block) -> None:
-    header = following.header
-    if header.parent != block.id or (header.parent_state_root, header.parent_receipts_root) != _roots(outcome):
-        raise NodeStopped(
-            f"executing the stored blocks again gives another state after height {block.height}",
-            why=f"root {outcome.state_root.hex()} here, {header.parent_state_root.hex()} in the next header",
-            hint="Delete chain.db and snapshots of this node and let it sync again from its peers",
-            code="foreign_state_root",
-        )
-
-
-def _final_block(archive: Archive, height: int) -> Block:
-    data = archive.final_block(height)
-    if data is None:
-        raise NodeStopped(f"final block {height} is missing in the block log", code="missing_block")
-    return Block.decode(data)
-
-
-def _final_batch(archive: Archive, digest: bytes) -> bytes:
-    data = archive.batch(digest)
-    if data is None:
-        raise NodeStopped(f"batch {digest.hex()} of a final block is missing in the block log", code="missing_batch")
-    return data
