@@ -23,26 +23,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from itertools import islice
 from typing import Any, Final
 
 from p2pledger import core
 from p2pledger.consensus import engine as consensus
 from p2pledger.consensus.simplex import Recovered, Simplex
-from p2pledger.ledger.tables import ReplayRow, Table, replay_key
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of
 from p2pledger.node.chain import Entry
-from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, Settle, StreamBatch, WantBatches
+from p2pledger.node.desk import Desk
+from p2pledger.node.effects import Compute, Effect, Halt, Log, Persist, StreamBatch, WantBatches
 from p2pledger.node.mempool import Candidate, Mempool, check_transactions
 from p2pledger.node.replay import replay
 from p2pledger.primitives.blocks import Block, Header, sign_batch
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason
+from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.records import BatchRecord, BlockRecord, FinalRecord, ForgetRecord, ReceiptsRecord, Record
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 
@@ -85,7 +84,7 @@ class Node:
         self.chain, self.certified = replay(genesis, archive, recovery)
         """``certified``: the newest outcome whose roots a final header carries, and its height."""
         self.pool = BatchPool(self.parameters)
-        self.mempool = Mempool(self.parameters)
+        self._desk = Desk(self.parameters, archive)
         self.newest_finalisation = self._recover_finalisation(recovery)
         self.refused_batches = 0
         self.transactions_final = 0
@@ -107,11 +106,6 @@ class Node:
         self._moved_ms = 0
         self._stall_ms = _STALL_MS
         self._own_open: set[bytes] = set()
-        self._own_pending: set[bytes] = set()
-        self._watchers: dict[bytes, list[int]] = {}
-        self._submissions: list[tuple[int, int, tuple[bytes, ...]]] = []
-        self._submitted_bytes = 0
-        self._submitting = False
         self._checking: dict[bytes, int] = {}
         self._checking_bytes: dict[bytes, int] = {}
         self._dropped_lane = 0
@@ -177,6 +171,11 @@ class Node:
         """The bytes of a batch that is held or final, for peers."""
         return self.pool.data(digest) or self.archive.batch(digest)
 
+    @property
+    def mempool(self) -> Mempool:
+        """What clients handed in and is in no batch yet."""
+        return self._desk.mempool
+
     # --- inputs ---------------------------------------------------------------------------------------------------
 
     def start(self, now_ms: int) -> list[NodeEffect]:
@@ -231,14 +230,7 @@ class Node:
     def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
         """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
         self._now_ms = now_ms
-        # Also what is empty has to be kept and judged.
-        size_bytes = _SUBMISSION_BYTES * (1 + len(transactions)) + sum(map(len, transactions))
-        if not self.mempool.has_room(client, size_bytes + self._submitted_bytes):
-            codes = (int(Reason.BUSY),) * len(transactions)
-            self._out.append(Admitted(client, request, codes, self._retry_after_ms()))
-        else:
-            self._submitted_bytes += size_bytes
-            self._submissions.append((client, request, transactions))
+        self._out.extend(self._desk.hand_in(client, request, transactions))
         return self._settle()
 
     def receive_batch(self, data: bytes, sender: bytes, *, wanted: bool, now_ms: int) -> list[NodeEffect]:
@@ -265,72 +257,24 @@ class Node:
 
     def close_client(self, client: int) -> None:
         """A client's session has ended; nobody is left to be told."""
-        for watchers in self._watchers.values():
-            if client in watchers:
-                watchers.remove(client)
+        self._desk.close(client)
 
     # --- 1, 2: from clients into batches --------------------------------------------------------------------------
 
     def _check_submissions(self) -> None:
         """One job at a time over everything that waits: under load the jobs grow and their overhead does not."""
-        if self._submitting or not self._submissions:
+        handed_in = self._desk.take()
+        if handed_in is None:
             return
-        submissions, self._submissions = self._submissions, []
-        self._submitted_bytes = 0
-        self._submitting = True
-        joined = tuple(data for _, _, transactions in submissions for data in transactions)
-        network_id, parameters = self.network_id, self.parameters
+        network_id, parameters, transactions = self.network_id, self.parameters, handed_in.transactions
 
         def run() -> list[Candidate | Reason]:
-            return check_transactions(joined, network_id, parameters)
+            return check_transactions(transactions, network_id, parameters)
 
         def done(results: list[Candidate | Reason]) -> None:
-            self._submitting = False
-            at = 0
-            for client, request, transactions in submissions:
-                self._admit(client, request, results[at : at + len(transactions)])
-                at += len(transactions)
+            self._out.extend(self._desk.admit(handed_in, results, self.chain.root, self._now_ms))
 
-        self._compute(run, done, cost_us=2 * _SIGNATURE_US * len(joined))
-
-    def _admit(self, client: int, request: int, results: list[Candidate | Reason]) -> None:
-        codes: list[int] = []
-        known: list[tuple[Candidate, ReplayRow]] = []
-        retry_after_ms = 0
-        for result in results:
-            reason = result if isinstance(result, Reason) else self._judge(client, result, known)
-            if reason is Reason.OK:
-                assert isinstance(result, Candidate)
-                self.mempool.add(client, result, self._now_ms)
-                self._own_pending.add(_name_of(result.data))
-            elif reason is Reason.BUSY:
-                retry_after_ms = self._retry_after_ms()
-            codes.append(int(reason))
-        self._out.append(Admitted(client, request, tuple(codes), retry_after_ms))
-        for candidate, row in known:
-            self._tell_executed(client, candidate.id, row)
-
-    def _judge(self, client: int, candidate: Candidate, known: list[tuple[Candidate, ReplayRow]]) -> Reason:
-        """What can be said of a checked transaction before it is ordered."""
-        name = _name_of(candidate.data)
-        if name in self._own_pending:
-            watchers = self._watchers.setdefault(name, [])
-            if client not in watchers:
-                watchers.append(client)
-            return Reason.ALREADY_PENDING
-        if candidate.valid_until <= self.final_height:
-            return Reason.EXPIRED
-        # A height of slack: the node may be a little behind those that will execute it.
-        if candidate.valid_until > self.final_height + 1 + self.parameters.replay_window:
-            return Reason.TOO_FAR_AHEAD
-        row = self.final_version.get(Table.REPLAY, replay_key(candidate.valid_until, candidate.id))
-        if row is not None:
-            known.append((candidate, ReplayRow.decode(row)))
-            return Reason.DUPLICATE
-        return Reason.OK if self.mempool.has_room(client, len(candidate.data)) else Reason.BUSY
-
-    def _retry_after_ms(self) -> int:
-        return max(100, 4 * self.parameters.block_interval_ms)
+        self._compute(run, done, cost_us=2 * _SIGNATURE_US * len(transactions))
 
     def _lane_has_room(self) -> bool:
         return self.pool.has_room(self.keypair.public_key, self.parameters.max_batch_bytes)
@@ -615,56 +559,10 @@ class Node:
         for held in self.pool.finalise(block.height, block.digests):
             count = held.columns.count
             if held.segments:
-                self._tell_clients(block, held, outcome.codes[4 * at : 4 * (at + count)])
+                self._out.extend(self._desk.settle(held, outcome.codes[4 * at : 4 * (at + count)], entry))
             at += count
         if block.height % _FORGET_EVERY == 0:
             self._forget()
-
-    def _tell_clients(self, block: Block, held: HeldBatch, codes: bytes) -> None:
-        ids, earlier = held.columns.ids, self._executed_earlier(held.columns, codes)
-        time_ms = block.header.time_ms
-        for segment in held.segments:
-            cut = range(segment.start, segment.end)
-            if any(index in earlier for index in cut):
-                for index in cut:
-                    if index in earlier:
-                        self._tell_executed(segment.client, ids[32 * index : 32 * index + 32], earlier[index])
-                cut_ids = b"".join(ids[32 * index : 32 * index + 32] for index in cut if index not in earlier)
-                outcome = b"".join(codes[4 * index : 4 * index + 4] for index in cut if index not in earlier)
-            else:
-                cut_ids = ids[32 * segment.start : 32 * segment.end]
-                outcome = codes[4 * segment.start : 4 * segment.end]
-            if outcome:
-                self._out.append(Settle(segment.client, block.height, time_ms, cut_ids, outcome))
-        names = _names_in(held.columns)
-        self._own_pending.difference_update(names)
-        if self._watchers:
-            for index, name in enumerate(names):
-                identifier = ids[32 * index : 32 * index + 32]
-                for client in self._watchers.pop(name, ()):
-                    if index in earlier:
-                        self._tell_executed(client, identifier, earlier[index])
-                    else:
-                        code = codes[4 * index : 4 * index + 4]
-                        self._out.append(Settle(client, block.height, time_ms, identifier, code))
-
-    def _executed_earlier(self, columns: core.Columns, codes: bytes) -> dict[int, ReplayRow]:
-        """A transaction that came in twice has one outcome, the first; its clients are told that one. By index."""
-        rows: dict[int, ReplayRow] = {}
-        if Reason.DUPLICATE in codes[1::4]:
-            for index in range(columns.count):
-                if codes[4 * index : 4 * index + 2] == b"\x00\x03":
-                    key = replay_key(columns.valid_until(index), columns.ids[32 * index : 32 * index + 32])
-                    row = self.final_version.get(Table.REPLAY, key)
-                    if row is not None:
-                        rows[index] = ReplayRow.decode(row)
-        return rows
-
-    def _tell_executed(self, client: int, identifier: bytes, row: ReplayRow) -> None:
-        """What became of a transaction, and where: in a block that may be long past."""
-        data = self.archive.final_block(row.height)
-        header = self.final_block.header if data is None else Block.decode(data).header
-        self._out.append(Settle(client, row.height, header.time_ms, identifier, _outcome_bytes(row)))
 
     def _forget(self) -> None:
         """Drop batches that nobody ordered for long, in memory and on disk, and old blocks and certificates there."""
@@ -678,8 +576,7 @@ class Node:
         for digest in stale:
             held = self.pool.drop(digest)
             if held.segments:
-                expired = Reason.EXPIRED.to_bytes(2, "big") + WHOLE_TRANSACTION.to_bytes(2, "big")
-                self._tell_clients(self.final_block, held, expired * held.columns.count)
+                self._out.extend(self._desk.expire(held, self.chain.root))
         if stale:
             self._out.append(Log("warning", "batches_dropped", (("count", len(stale)),)))
         self._out.append(Persist((ForgetRecord(stale, self.final_block.header.view),)))
@@ -819,23 +716,6 @@ class Node:
             may_vote=recovery.may_vote,
             quorum=quorum,
         )
-
-
-def _name_of(signed: bytes) -> bytes:
-    """What a submission is told apart by: the whole of it, signatures included.
-
-    Its id is not enough. Whoever knows a transaction could submit it with too few signatures, and those who then bring
-    all of them would be told that it is already on its way.
-    """
-    return sha256(signed).digest()
-
-
-def _names_in(columns: core.Columns) -> list[bytes]:
-    return [_name_of(columns.transaction(index)) for index in range(columns.count)]
-
-
-def _outcome_bytes(row: ReplayRow) -> bytes:
-    return row.code.to_bytes(2, "big") + row.operation.to_bytes(2, "big")
 
 
 def _said(certificate: Certificate | None) -> str:

@@ -173,8 +173,8 @@ def test_nobody_is_kept_out_by_the_same_transaction_with_too_few_signatures(netw
     told = [message.codes[:2] for _, _, message in network.heard if isinstance(message, Settled)]
     assert told.count(int(Reason.UNAUTHORISED).to_bytes(2, "big")) == 1
     assert told.count(b"\0\0") == 2
-    assert not network.peers[0].node._own_pending
-    assert not network.peers[0].node._watchers
+    assert not network.peers[0].node._desk._pending
+    assert not network.peers[0].node._desk._watchers
 
 
 def test_submissions_without_content_are_bounded_as_well(network: SmallNetwork) -> None:
