@@ -53,8 +53,6 @@ _STALL_MS: Final = 1_000
 """Nothing got final for so long although batches are held: perhaps the others do not hold them."""
 _STALL_CAP_MS: Final = 30_000
 _STREAMED_AGAIN: Final = 16
-_SUBMISSION_BYTES: Final = 32
-"""What a submission, and each transaction of it, counts beside its bytes while it waits to be checked."""
 _FORGET_EVERY: Final = 256
 """Heights between two cleanings of the disk."""
 
