@@ -61,7 +61,10 @@ class KeyFile:
             name, public_key = str(values["name"]), bytes.fromhex(values["public_key"])
         except FileNotFoundError:
             raise BadConfiguration("there is no such key file", where=str(path), code="no_key") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise BadConfiguration("the key file cannot be read", where=str(path), why=why, code="unreadable") from None
+        except (ValueError, KeyError, TypeError) as error:
             why = str(error)
             if isinstance(error, KeyError):
                 why = f"{error} is missing"

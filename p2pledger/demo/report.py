@@ -99,7 +99,7 @@ class Report:
         text.append(f"Rejected   {rejected}")
         text.append(
             f"Rate       {self.offered_per_s:,.1f}/s offered, {self.committed_per_s:,.1f}/s committed, "
-            f"{self.blocks:,} blocks in {self.seconds:.1f} s"
+            f"{self.blocks:,} block{'' if self.blocks == 1 else 's'} in {self.seconds:.1f} s"
         )
         text.append(
             f"Finality   p50 {latency.p50:,.0f} ms, p90 {latency.p90:,.0f} ms, p99 {latency.p99:,.0f} ms, "

@@ -94,7 +94,7 @@ async def run_demo(settings: Settings, view: View) -> Report:
     brokers = tuple(f"broker-{i + 1}" for i in range(_BROKERS))
     view.say(f"seed {settings.seed}, {core.description()}")
     source = source_of(settings, brokers)
-    view.say(f"starting {settings.validators} validators")
+    view.say(f"starting {settings.validators} validator{'' if settings.validators == 1 else 's'}")
     async with Cluster(
         settings.validators, seed=settings.seed, directory=settings.directory, brokers=_BROKERS, opening=False
     ) as cluster:

@@ -88,11 +88,14 @@ def read_bars(folder: Path) -> Iterator[Bar]:
                     if not 0 < bar.lowest <= bar.highest or bar.volume < 0 or bar.trades < 0:
                         raise ValueError("prices must be positive and in order, counts not negative")
                     yield bar
-        except (OSError, EOFError, KeyError, TypeError, ValueError, csv.Error, zlib.error) as error:
+        except (gzip.BadGzipFile, EOFError, KeyError, TypeError, ValueError, csv.Error, zlib.error) as error:
             why = f"column {error} is missing" if isinstance(error, KeyError) else str(error)
             raise InvalidInput(
                 "this is not a bar of the tape", where=f"{path}:{line}", why=why, code="bad_tape"
             ) from None
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise InvalidInput("the tape cannot be read", where=str(path), why=why, code="unreadable") from None
 
 
 def expand(bar: Bar, dice: random.Random) -> list[tuple[int, int]]:

@@ -115,6 +115,13 @@ def test_a_field_without_end_is_named(tmp_path: Path) -> None:
         list(read_bars(write(tmp_path, "x" * 200_000)))
 
 
+def test_a_file_that_cannot_be_read_is_not_called_a_bad_bar(tmp_path: Path) -> None:
+    (tmp_path / "tape.csv").mkdir()
+    with pytest.raises(InvalidInput, match="the tape cannot be read") as caught:
+        list(read_bars(tmp_path))
+    assert (caught.value.code, caught.value.why) == ("unreadable", "Is a directory")
+
+
 def test_a_folder_without_a_tape_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no tape"):
         list(read_bars(tmp_path))
