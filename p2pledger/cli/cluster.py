@@ -32,6 +32,8 @@ def up(
 ) -> None:
     """Start a cluster, or go on with the one in the directory. Ctrl-C ends it in good order.
 
+    A node that cannot be started is named and left out, as long as the others are a quorum.
+
     \b
     Examples: p2pledger cluster up --seed 7
               p2pledger cluster up --detach --directory trial
@@ -153,7 +155,7 @@ def _warn_of_dev_keys(seed: int) -> None:
 def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str, int]) -> None:
     from p2pledger.cluster.directory import usage_of
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for node in state.nodes:
         alive = node.is_alive
         shown = node.state if alive or node.state in ("killed", "stopped", "failed") else "dead"
@@ -162,6 +164,7 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
             {
                 "name": node.name,
                 "state": shown,
+                "votes": node.votes if alive else None,
                 "pid": node.process.pid if alive and node.process is not None else None,
                 "port": node.port if alive else None,
                 "height": heights.get(node.name),
@@ -169,9 +172,11 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
                 "rss_mib": None if usage is None else round(usage.rss_mib, 1),
                 "key": node.key,
                 "log": node.log,
+                "failure": node.failure or None,
             }
         )
     running = state.supervisor.is_alive
+    _warn(state, len(rows))
     if as_json:
         emit(
             "p2pledger.cluster.ps/1",
@@ -185,17 +190,43 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
             },
         )
         return
-    titles = ("name", "state", "pid", "port", "height", "cpu_s", "rss_mib")
-    cells = [["-" if row[title] is None else row[title] for title in titles] for row in rows]
-    print(table(titles, cells, right=titles[2:]))
+    titles = ("name", "state", "votes", "pid", "port", "height", "cpu_s", "rss_mib")
+    cells = [[_word(row[title]) for title in titles] for row in rows]
+    print(table(titles, cells, right=titles[3:]))
     who = f"run by process {state.supervisor.pid}" if running else "nobody runs it"
     say(f"network {state.network} in {directory}, {who}")
+
+
+def _word(value: object) -> object:
+    return "-" if value is None else value if not isinstance(value, bool) else "yes" if value else "NO"
+
+
+def _warn(state: ClusterState, validators: int) -> None:
+    """Which nodes failed and which do not vote, as long as somebody runs the cluster."""
+    from p2pledger.primitives.validators import quorum_of
+
+    if not state.supervisor.is_alive:
+        return
+    for node in state.nodes:
+        if node.state == "failed":
+            say(f"warning: {node.name} failed: {node.failure or 'its log says why'}")
+            say(f"  next:  when that is repaired, p2pledger cluster restart {node.name}")
+        elif node.is_alive and node.votes is False:
+            say(
+                f"warning: {node.name} does not vote: its vote log (votes.db) was lost, so it may have voted before "
+                "and cannot know what. It only observes until the validators give it a new key"
+            )
+    voting = sum(node.is_alive and node.votes is True for node in state.nodes)
+    if voting < validators and any(node.state == "running" for node in state.nodes):
+        enough = voting >= quorum_of(validators)
+        told = "a quorum, so the ledger goes on" if enough else "fewer than a quorum, so nothing becomes final"
+        say(f"{voting} of {validators} nodes are ready and vote: {told}")
 
 
 @app.command()
 @command
 def ps(directory: DirectoryOption = DEFAULT_DIRECTORY, as_json: JsonOption = False) -> None:
-    """Show the nodes: state, process, port, height, use of the machine."""
+    """Show the nodes: state, whether they vote, process, port, height, use of the machine."""
     import trio
 
     from p2pledger.cluster.consortium import load_genesis

@@ -34,6 +34,7 @@ __all__ = [
     "Consortium",
     "MemberPlan",
     "load_genesis",
+    "load_node_key",
     "node_directory",
     "suggestion",
     "validator_names",
@@ -127,8 +128,15 @@ class Consortium:
 
     @property
     def validators(self) -> tuple[str, ...]:
-        """Names of the validators, in the order in which they were given."""
-        return tuple(self.node_keys)
+        """Names of the validators: the depositories first, then by name."""
+        seats = sorted(self.genesis.validators, key=lambda seat: (seat.name not in DEPOSITORIES, seat.name))
+        return tuple(seat.name for seat in seats)
+
+    @property
+    def node_keys_by_genesis(self) -> dict[str, bytes]:
+        """The public node key of each validator, in the order of ``validators``."""
+        keys = {seat.name: seat.key for seat in self.genesis.validators}
+        return {name: keys[name] for name in self.validators}
 
     def keypair(self, member: str) -> Keypair:
         """The business key of a member. InvalidInput, with a suggestion, for a name that nobody has."""
@@ -169,15 +177,17 @@ class Consortium:
 
     @classmethod
     def load(cls, directory: Path, *, seed: int | None = None) -> Consortium:
-        """What ``save`` wrote. BadConfiguration where something is missing or does not fit."""
+        """What ``save`` wrote. BadConfiguration where something is missing or does not fit.
+
+        ``node_keys`` lacks those that cannot be had: a damaged node must not keep the others from running.
+        """
         genesis = load_genesis(directory)
         node_keys = {}
-        # The depositories first, as they were made.
-        for seat in sorted(genesis.validators, key=lambda seat: (seat.name not in DEPOSITORIES, seat.name)):
-            folder = node_directory(directory, seat.name)
-            node_keys[seat.name] = load_keypair(folder)
-            if node_keys[seat.name].public_key != seat.key:
-                raise BadConfiguration(f"the node key of {seat.name} is not the one in the genesis", where=str(folder))
+        for seat in genesis.validators:
+            try:
+                node_keys[seat.name] = load_node_key(directory, seat)
+            except BadConfiguration:
+                continue  # whoever starts that node is told
         keys = (KeyFile.load(path) for path in sorted((directory / "keys").glob("*.json")))
         return cls(genesis, node_keys, {key.name: key.keypair for key in keys}, seed)
 
@@ -185,6 +195,15 @@ class Consortium:
 def node_directory(directory: Path, name: str) -> Path:
     """Where the node of that name keeps everything, in a cluster's directory."""
     return directory / "nodes" / name
+
+
+def load_node_key(directory: Path, seat: Validator) -> Keypair:
+    """The secret key of a validator in a cluster's directory. BadConfiguration unless it is the genesis' one."""
+    folder = node_directory(directory, seat.name)
+    keypair = load_keypair(folder)
+    if keypair.public_key != seat.key:
+        raise BadConfiguration(f"the node key of {seat.name} is not the one in the genesis", where=str(folder))
+    return keypair
 
 
 def load_genesis(directory: Path) -> Genesis:
@@ -199,5 +218,8 @@ def load_genesis(directory: Path) -> Genesis:
             hint="Make one with: p2pledger cluster up --directory DIRECTORY",
             code="no_cluster",
         ) from None
-    except (OSError, PeerFault) as error:
-        raise BadConfiguration("the genesis cannot be read", where=str(path), why=str(error)) from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadConfiguration("the genesis cannot be read", where=str(path), why=why, code="unreadable") from None
+    except PeerFault as fault:
+        raise BadConfiguration("the genesis is damaged", where=str(path), why=str(fault)) from None

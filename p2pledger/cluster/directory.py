@@ -99,7 +99,10 @@ def usage_of(pid: int) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One node as it was last known. ``state``: starting, running, stopped, killed or failed."""
+    """One node as it was last known. ``state``: starting, running, stopped, killed or failed.
+
+    ``votes`` is None until the node has told whether it votes; ``failure`` says why it failed.
+    """
 
     name: str
     key: str
@@ -107,6 +110,8 @@ class NodeState:
     port: int
     process: ProcessIdentity | None
     log: str
+    votes: bool | None = None
+    failure: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -140,7 +145,10 @@ class ClusterState:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise BadConfiguration("the state of the cluster cannot be read", where=str(path), why=why) from None
+        except ValueError as error:
             raise BadConfiguration("this is not the state of a cluster", where=str(path), why=str(error)) from None
         try:
             if values["schema"] != STATE_SCHEMA:
@@ -153,6 +161,8 @@ class ClusterState:
                     int(node["port"]),
                     None if node["process"] is None else ProcessIdentity(**node["process"]),
                     str(node["log"]),
+                    node.get("votes"),
+                    str(node.get("failure", "")),
                 )
                 for node in values["nodes"]
             )

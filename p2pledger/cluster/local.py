@@ -2,8 +2,9 @@
 
 Starting: the directory is locked, the genesis and the keys are made (or read again), the node processes start on free
 ports and say which, each is told where the others are, and all are waited for until they say that they are ready.
-Stopping: every node is asked by closing its pipe, all at once. A node that dies meanwhile stays down, and is shown as
-failed, until somebody restarts it: a consortium must see its failures.
+A node that cannot be started is left out as long as the others are a quorum. Stopping: every node is asked by closing
+its pipe, all at once. A node that fails, at the start or later, stays down and is shown as failed until somebody
+restarts it: a consortium must see its failures.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import trio
 
-from p2pledger.api.client import CannotConnect, Client
+from p2pledger.api.client import CannotConnect, Client, ConnectionLost
 from p2pledger.cluster.consortium import (
     BROKERS,
     Consortium,
     MemberPlan,
+    load_node_key,
     node_directory,
     suggestion,
     validator_names,
@@ -43,7 +46,7 @@ from p2pledger.cluster.opening import (
     sample_assets,
     sample_holdings,
 )
-from p2pledger.cluster.processes import NodeProcess
+from p2pledger.cluster.processes import NodeFailed, NodeProcess
 from p2pledger.cluster.settle import settle
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput, P2PLedgerError
 from p2pledger.primitives.genesis import Genesis
@@ -55,6 +58,8 @@ from p2pledger.storage.lock import DirectoryLock
 __all__ = ["Cluster"]
 
 _HOST = "127.0.0.1"
+_LAST_WORDS_S = 5.0
+"""How long a node that has hung up may take to end and to say why."""
 
 
 class Cluster:
@@ -69,7 +74,8 @@ class Cluster:
     is used and removed at the end.
     ``opening``: whether a new ledger gets sample assets that the brokers hold: money, a bond, a share.
 
-    InvalidInput (``directory_in_use``) if another process has the directory; NodeFailed if a node does not come up.
+    InvalidInput (``directory_in_use``) if another process has the directory; NodeFailed if fewer nodes
+    than a quorum come up.
     """
 
     def __init__(
@@ -144,14 +150,47 @@ class Cluster:
         else:
             self.consortium = Consortium.load(self.directory, seed=None if before is None else before.seed)
             self._refuse_conflict()
-        for name, keypair in self.consortium.node_keys.items():
-            directory = node_directory(self.directory, name)
-            # Ports are new at every start; those of the last one may belong to somebody else by now.
-            write_config(replace(load_config(directory), peers=()))
-            self._nodes[name] = NodeProcess(name, keypair.public_key, directory)
+        for name, key in self.consortium.node_keys_by_genesis.items():
+            self._nodes[name] = NodeProcess(name, key, node_directory(self.directory, name))
         await self._start_nodes(list(self._nodes))
         if fresh and self._opening:
-            await self.open_ledger(sample_assets(), sample_holdings(self.consortium))
+            await self._open_new()
+
+    async def _open_new(self) -> None:
+        """Gives a new ledger its sample assets. If nodes end meanwhile, the last error of one of them says why.
+
+        It says more than the end of our session with it; and with too few nodes we would wait in vain.
+        """
+        failure: P2PLedgerError | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def watch(node: NodeProcess) -> None:
+                await node.wait_ended()
+                if failure is not None or not self._can_be_a_quorum():
+                    nursery.cancel_scope.cancel()
+
+            for node in self._nodes.values():
+                if node.is_running:
+                    nursery.start_soon(watch, node)
+            try:
+                await self.open_ledger(sample_assets(), sample_holdings(self.consortium))
+            except P2PLedgerError as error:
+                failure = error
+                if isinstance(error, ConnectionLost):
+                    await trio.sleep(_LAST_WORDS_S)  # cut short by the node that hung up, when it has ended
+            else:
+                nursery.cancel_scope.cancel()
+                return
+            nursery.cancel_scope.cancel()
+        for node in self._nodes.values():
+            if node.state == "running" and not node.is_running:
+                failure = await node.last_words()
+                break
+        assert failure is not None, "only a node that has ended cuts the opening short"
+        if self._given_directory is not None:
+            begin = f"p2pledger cluster down --purge --directory {self.directory}"
+            failure.hint = f"The ledger was not opened. When the cause is gone, begin anew after: {begin}"
+        raise failure
 
     def _refuse_conflict(self) -> None:
         """What is asked for must be what is there: silently going on with something else helps nobody."""
@@ -174,20 +213,49 @@ class Cluster:
             )
 
     async def _start_nodes(self, names: Sequence[str]) -> None:
-        """Starts these nodes side by side, tells everybody where everybody is, and waits until these are ready."""
+        """Starts these nodes side by side, tells everybody where everybody is, and waits until these are ready.
+
+        A node that fails is left out, as long as the others can be a quorum; ``ps`` shows it. Else, or if none is left
+        of those that were to be started, the error says why.
+        """
         nodes = [self._nodes[name] for name in names]
+        failures: dict[str, P2PLedgerError] = {}
+
+        async def attempt(node: NodeProcess, do: Callable[[], Awaitable[object]], together: trio.CancelScope) -> None:
+            if node.name in failures:
+                return
+            try:
+                await do()
+                return
+            except P2PLedgerError as error:
+                failure = error
+            except OSError as error:
+                why, where = error.strerror or str(error), str(error.filename or node.directory)
+                failure = NodeFailed(f"node {node.name} cannot be started", where=where, why=why)
+            failures[node.name] = failure
+            await node.fail(failure)
+            if too_many():
+                together.cancel()
+
+        async def side_by_side(do: Callable[[NodeProcess], Awaitable[object]]) -> bool:
+            async with trio.open_nursery() as nursery:
+                for node in nodes:
+                    nursery.start_soon(attempt, node, partial(do, node), nursery.cancel_scope)
+            return not too_many()
+
+        def too_many() -> bool:
+            return bool(failures) and (len(failures) == len(nodes) or not self._can_be_a_quorum())
+
         with trio.move_on_after(self._ready_within_s) as patience:
-            for node in nodes:
-                await node.spawn()
-            for node in nodes:
-                await node.wait_listening()
-            self._save_state()
-            self._tell_peers()
-            for node in nodes:
-                await node.wait_ready()
+            if await side_by_side(self._spawn) and await side_by_side(NodeProcess.wait_listening):
+                self._save_state()
+                self._tell_peers()
+                await side_by_side(NodeProcess.wait_ready)
         self._save_state()
+        if too_many():
+            raise self._too_many(failures)
         if patience.cancelled_caught:
-            late = [node.name for node in nodes if node.state != "running"]
+            late = [node.name for node in nodes if node.state == "starting"]
             raise P2PLedgerError(
                 f"{', '.join(late)} did not get ready within {self._ready_within_s:g} s",
                 where=str(self.directory),
@@ -195,6 +263,32 @@ class Cluster:
                 hint="The logs are in nodes/NAME/node.log",
                 code="timeout",
             )
+
+    async def _spawn(self, node: NodeProcess) -> None:
+        """BadConfiguration if the node's key or its configuration is not what it should be."""
+        load_node_key(self.directory, next(seat for seat in self.genesis.validators if seat.name == node.name))
+        # Ports are new at every start; those of the last one may belong to somebody else by now.
+        write_config(replace(load_config(node.directory), peers=()))
+        await node.spawn()
+
+    def _can_be_a_quorum(self) -> bool:
+        """Whether the nodes that run or are being started are one."""
+        nodes = self._nodes
+        left = [
+            seat.weight
+            for seat in self.genesis.validators
+            if nodes[seat.name].state in ("starting", "running") and not nodes[seat.name].has_ended
+        ]
+        return sum(left) >= self.genesis.validator_set.quorum
+
+    def _too_many(self, failures: Mapping[str, P2PLedgerError]) -> P2PLedgerError:
+        if len(failures) == 1:
+            return next(iter(failures.values()))
+        return NodeFailed(
+            f"{', '.join(sorted(failures))} failed: fewer than a quorum are left",
+            where=str(self.directory),
+            why=" | ".join(str(failures[name]) for name in sorted(failures)),
+        )
 
     def _tell_peers(self) -> None:
         places = {node.key.hex(): (_HOST, node.port) for node in self._nodes.values() if node.port and node.is_running}

@@ -58,6 +58,10 @@ class NodeProcess:
         self.port = 0
         self.height = 0
         self.state = "starting"
+        self.votes: bool | None = None
+        """Whether it votes; known when it is ready."""
+        self.failure = ""
+        """Why it failed."""
         self.identity: ProcessIdentity | None = None
         self._process: trio.Process | None = None
         self._control = -1
@@ -78,6 +82,11 @@ class NodeProcess:
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def has_ended(self) -> bool:
+        """There was a process, and it is gone."""
+        return self._process is not None and not self.is_running
 
     async def spawn(self) -> None:
         """Starts the process; its configuration must be in ``directory``. It listens after ``wait_listening``."""
@@ -113,7 +122,7 @@ class NodeProcess:
             os.close(control_read)
         self._ready = trio.lowlevel.FdStream(ready_read)
         self._unread.clear()
-        self.state, self.port = "starting", 0
+        self.state, self.port, self.votes, self.failure = "starting", 0, None, ""
         self.identity = ProcessIdentity.of(self._process.pid)
 
     async def wait_listening(self) -> int:
@@ -128,7 +137,8 @@ class NodeProcess:
         while self.state != "running":
             report = await self._next_report()
             if report.get("ready"):
-                self.height, self.state = int(report.get("height", 0)), "running"
+                self.height, self.votes = int(report.get("height", 0)), bool(report.get("votes"))
+                self.state = "running"
         return self.height
 
     async def _next_report(self) -> Mapping[str, Any]:
@@ -150,6 +160,24 @@ class NodeProcess:
             self.state = "failed"
             raise NodeFailed(f"node {self.name} stopped", why=str(report["error"]), where=str(self.log))
         return report
+
+    async def fail(self, error: P2PLedgerError) -> None:
+        """It cannot be used; what may be left of it is stopped."""
+        self.state, self.failure = "failed", str(error)
+        await self.stop()
+
+    async def wait_ended(self) -> None:
+        """Until the process has ended, for whatever reason; at once if there is none."""
+        if self._process is not None:
+            await self._process.wait()
+
+    async def last_words(self) -> NodeFailed:
+        """Why the process ended by itself, as it told us, else as its log says."""
+        try:
+            while True:
+                await self._next_report()
+        except NodeFailed as error:
+            return error
 
     async def _wait_process(self) -> None:
         assert self._process is not None
@@ -178,9 +206,32 @@ class NodeProcess:
         with trio.move_on_after(2):
             await self._process.wait()
         status = self._process.poll()
-        self.state = "failed"
         how = "closed its report" if status is None else f"ended with status {status}"
-        return NodeFailed(f"node {self.name} {how} before it was ready", why=self.log_tail(), where=str(self.log))
+        when = "" if self.state == "running" else " before it was ready"
+        self.state = "failed"
+        why = self.last_error() or self.log_tail()
+        return NodeFailed(f"node {self.name} {how}{when}", why=why, where=str(self.log))
+
+    def last_error(self) -> str:
+        """The last critical line of the log since the node was started, as a sentence; empty if there is none."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 65_536))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        found = ""
+        for line in lines:
+            try:
+                values = json.loads(line)
+                level, event = values["level"], values["event"]
+            except (ValueError, KeyError, TypeError):
+                continue  # cut at the beginning of the tail, or by a full disk
+            if event == "starting":
+                found = ""
+            elif level == "critical":
+                found = str(values.get("sentence") or values.get("traceback", event)).strip().splitlines()[-1]
+        return found
 
     def log_tail(self, lines: int = 4) -> str:
         """The last lines of what the process said, in one."""
@@ -238,5 +289,9 @@ class NodeProcess:
         """As it is now; a process that ended by itself is seen here."""
         if self.state in ("starting", "running") and self._process is not None and not self.is_running:
             self.state = "failed"
+        if self.state == "failed" and not self.failure:
+            self.failure = self.last_error() or self.log_tail()
         identity = self.identity if self.is_running else None
-        return NodeState(self.name, self.key.hex(), self.state, self.port, identity, str(self.log))
+        votes = self.votes if self.is_running else None
+        failure = self.failure if self.state == "failed" else ""
+        return NodeState(self.name, self.key.hex(), self.state, self.port, identity, str(self.log), votes, failure)

@@ -3,7 +3,7 @@
 What it tells, one JSON object a line, on the ready descriptor:
 
     {"port": 40123, "pid": 4711}            it listens
-    {"ready": true, "height": 17}           it is connected to a quorum and has caught up
+    {"ready": true, "height": 17, "votes": true}    it is connected to a quorum and has caught up; whether it votes
     {"error": "...", "code": "..."}         it could not start, or had to stop
     {"stats": {"height": 17, ...}}          the answer to "stats"
 
@@ -87,7 +87,7 @@ async def _run(config: ServerConfig, reporter: _Reporter, control: int | None) -
 
 async def _tell_ready(server: RunningServer, reporter: _Reporter) -> None:
     height = await server.wait_ready()
-    reporter.tell(ready=True, height=height)
+    reporter.tell(ready=True, height=height, votes=server.votes)
 
 
 async def _hear_signals(stop: trio.Event, has_parent: bool, *, task_status: trio.TaskStatus[None]) -> None:

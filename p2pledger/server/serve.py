@@ -30,7 +30,7 @@ from p2pledger.network.handshake import LocalEnd
 from p2pledger.network.peer import Peer
 from p2pledger.network.transport import Address, Counters, Sessions
 from p2pledger.node.archive import Archive, Recovery
-from p2pledger.primitives.errors import P2PLedgerError, PeerFault
+from p2pledger.primitives.errors import BadConfiguration, P2PLedgerError, PeerFault
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
 from p2pledger.server.archive import StoreArchive, recovery_of
@@ -97,13 +97,20 @@ class Stats:
     dropped_bytes: int
     steps: int
     commits: int
+    votes: bool
 
 
 class RunningServer:
-    """A node that listens. ``port`` is the real one; ``wait_ready`` returns when it is connected and caught up."""
+    """A node that listens. ``port`` is the real one; ``wait_ready`` returns when it is connected and caught up.
 
-    def __init__(self, port: int, peer: PeerFace, sessions: Sessions, driver: Driver, ready: trio.Event) -> None:
+    ``votes``: it is a validator, and knows what it voted. A node that lost its vote log only observes.
+    """
+
+    def __init__(
+        self, port: int, votes: bool, peer: PeerFace, sessions: Sessions, driver: Driver, ready: trio.Event
+    ) -> None:
         self.port = port
+        self.votes = votes
         self._peer = peer
         self._sessions = sessions
         self._driver = driver
@@ -138,6 +145,7 @@ class RunningServer:
             dropped_bytes=counters.dropped_bytes,
             steps=self._driver.steps,
             commits=self._driver.commits,
+            votes=self.votes,
         )
 
 
@@ -249,7 +257,12 @@ async def serve(
     NodeStopped when it cannot keep its promises any more; BadConfiguration, DirectoryInUse and other errors of the
     store when it cannot start. They are written to the log of the node as well.
     """
-    journal = Journal(config.directory / LOG_FILE, level=config.log_level)
+    log = config.directory / LOG_FILE
+    try:
+        journal = Journal(log, level=config.log_level)
+    except OSError as refused:
+        why = refused.strerror or str(refused)
+        raise BadConfiguration("the log cannot be written", where=str(log), why=why) from None
     try:
         await _serve(config, journal, make_peer, Clock() if unix_time is None else Clock(unix_time), task_status)
     except BaseExceptionGroup as group:
@@ -390,7 +403,8 @@ async def _run(
             await nursery.start(sessions.run)
             sessions.set_peers(config.peer_addresses)
             journal.write("info", "listening", (("host", config.listen_host), ("port", port)))
-            task_status.started(RunningServer(port, peer, sessions, driver, ready))
+            votes = is_validator and store.may_vote
+            task_status.started(RunningServer(port, votes, peer, sessions, driver, ready))
             await driver.run()
         finally:
             # Hang up politely also when the node has to stop: the last words of others may depend on it.

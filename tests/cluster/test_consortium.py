@@ -10,6 +10,7 @@ from p2pledger.cluster.consortium import (
     Consortium,
     MemberPlan,
     load_genesis,
+    load_node_key,
     suggestion,
     validator_names,
 )
@@ -85,8 +86,12 @@ def test_a_node_key_that_is_not_in_the_genesis_is_refused(tmp_path: Path) -> Non
     path = tmp_path / "nodes" / "CSDC" / "node.key"
     other = development_keypair(9, "node", "CSDC")
     path.write_text(json.dumps({"public_key": other.public_key.hex(), "seed": other.seed.hex()}))
+    read = Consortium.load(tmp_path)
+    assert set(read.node_keys) == {"CCDC", "VENUE-A", "VENUE-B"}
+    assert set(read.validators) == {"CCDC", "CSDC", "VENUE-A", "VENUE-B"}
+    csdc = next(seat for seat in read.genesis.validators if seat.name == "CSDC")
     with pytest.raises(BadConfiguration, match="node key of CSDC"):
-        Consortium.load(tmp_path)
+        load_node_key(tmp_path, csdc)
 
 
 def test_a_damaged_genesis_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import trio
 from p2pledger.api.client import CannotConnect, Client
 from p2pledger.cluster.directory import ClusterState, ProcessIdentity
 from p2pledger.cluster.local import Cluster
-from p2pledger.cluster.processes import NodeProcess
+from p2pledger.cluster.processes import NodeFailed, NodeProcess
 from p2pledger.cluster.settle import settle
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput
 from p2pledger.primitives.names import asset_id
@@ -214,6 +214,62 @@ async def test_a_node_that_cannot_start_says_why(tmp_path: Path) -> None:
         async with Cluster(directory=tmp_path):
             pass
     assert getattr(caught.value, "code", "") == "node_failed"
+
+
+async def test_one_damaged_node_does_not_keep_the_others_from_running(tmp_path: Path) -> None:
+    async with Cluster(seed=7, directory=tmp_path):
+        pass
+    nodes = tmp_path / "nodes"
+    key = (nodes / "CSDC" / "node.key").read_bytes()
+    (nodes / "CSDC" / "node.key").unlink()
+    async with Cluster(directory=tmp_path) as cluster:
+        csdc = cluster.ps()[1]
+        assert (csdc.name, csdc.state, csdc.process) == ("CSDC", "failed", None)
+        assert "node key cannot be read" in csdc.failure
+        assert [node.votes for node in cluster.ps()] == [True, None, True, True]
+        state = ClusterState.load(tmp_path)
+        assert state is not None
+        assert state.nodes == cluster.ps()
+        async with cluster.connect("broker-1") as client:
+            await trade(cluster, client, 1)
+        with pytest.raises(BadConfiguration, match="node key cannot be read"):
+            await cluster.restart("CSDC")
+        (nodes / "CSDC" / "node.key").write_bytes(key)
+        (nodes / "CSDC" / "node.key").chmod(0o600)
+        await cluster.restart("CSDC")
+        assert (cluster.ps()[1].state, cluster.ps()[1].failure) == ("running", "")
+
+    # One has lost its votes, one its blocks; the third that is damaged is one too many.
+    for file in nodes.glob("VENUE-A/votes.db*"):
+        file.unlink()
+    (nodes / "VENUE-B" / "chain.db").write_bytes(b"this is no database" * 1_000)
+    async with Cluster(directory=tmp_path) as cluster:
+        assert [(node.state, node.votes) for node in cluster.ps()[2:]] == [("running", False), ("failed", None)]
+        assert "chain.db" in cluster.ps()[3].failure
+    (nodes / "CSDC" / "node.key").unlink()
+    with pytest.raises(NodeFailed, match="CSDC, VENUE-B failed: fewer than a quorum"):
+        async with Cluster(directory=tmp_path):
+            pass
+
+
+async def test_a_node_that_dies_while_the_ledger_is_opened_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is what does it; here the node is killed, and its log told before what a full disk makes it tell."""
+
+    async def dies(cluster: Cluster, *arguments: object) -> None:
+        node = cluster.node("CCDC")
+        with node.log.open("a") as log:
+            log.write('{"level": "critical", "event": "stopped", "sentence": "the disk is full"}\n')
+        assert node.identity is not None
+        node.identity.kill()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Cluster, "open_ledger", dies)
+    with pytest.raises(NodeFailed, match="the disk is full") as caught:
+        async with Cluster(1, seed=7, directory=tmp_path):
+            pass
+    assert "cluster down --purge" in caught.value.hint
 
 
 def test_signals_reach_the_right_process() -> None:

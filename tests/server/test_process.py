@@ -94,7 +94,7 @@ def test_a_validator_that_is_killed_comes_back_at_another_port_and_loses_nothing
         assert node.report() == {"port": node.port, "pid": node.process.pid}
     introduce(nodes)
     for node in nodes:
-        assert node.report() == {"ready": True, "height": 0}
+        assert node.report() == {"ready": True, "height": 0, "votes": True}
 
     async def trade() -> int:
         async with Client.connect("127.0.0.1", nodes[0].port, genesis, BANK_KEY) as client:
@@ -135,12 +135,25 @@ def test_a_signal_ends_a_node_in_good_order(tmp_path: Path, number: signal.Signa
     node = Process(config.directory)
     try:
         node.report()
-        assert node.report() == {"ready": True, "height": 0}
+        assert node.report() == {"ready": True, "height": 0, "votes": True}
         node.process.send_signal(number)
         assert node.wait() == 0
         assert node.process.stderr is not None
         assert node.process.stderr.read() == b""
         assert log_of(config)[-1]["event"] == "ended"
+    finally:
+        node.close()
+
+
+def test_a_node_that_lost_its_vote_log_says_that_it_does_not_vote(tmp_path: Path) -> None:
+    directory = make_directory(tmp_path, genesis_of(1), 0).directory
+    (directory / "never_voted").unlink()
+    node = Process(directory)
+    try:
+        node.report()
+        assert node.report() == {"ready": True, "height": 0, "votes": False}
+        node.order(stats=True)
+        assert node.report()["stats"]["votes"] is False
     finally:
         node.close()
 
