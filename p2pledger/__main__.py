@@ -1,6 +1,9 @@
 """Lets `python -m p2pledger` do what the command `p2pledger` does."""
 
-from p2pledger.cli import main
-
 if __name__ == "__main__":
-    main()
+    try:
+        from p2pledger.cli import main
+
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

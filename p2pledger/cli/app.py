@@ -10,11 +10,13 @@ from p2pledger import __version__
 from p2pledger.cli import cluster, demo, inspect, keys, sim, transactions, verify
 from p2pledger.cli.options import JsonOption
 from p2pledger.cli.output import command, emit
+from p2pledger.cli.usage import Commands
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="p2pledger",
+    cls=Commands,
     help="A peer-to-peer ledger for securities markets.",
     epilog=(
         "Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 bad configuration, 4 cannot connect, 5 timed out, "

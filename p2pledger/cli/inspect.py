@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, NodeOption
-from p2pledger.cli.output import command, emit, say, table
+from p2pledger.cli.output import command, counted, emit, say, table
 
 if TYPE_CHECKING:
     from p2pledger.api.client import BlockAnswer, HoldingsAnswer
@@ -143,7 +143,7 @@ def show(
     print(f"parent     {found.height - 1 if found.height else 'genesis'}  {header.parent.hex()}")
     print(f"proposer   {seat}, view {header.view}")
     print(f"time span  after {_moment(before_ms)} to {_moment(header.time_ms)}" if found.height else "time span  none")
-    print(f"content    {len(found.digests)} batches, {len(transactions)} transactions")
+    print(f"content    {counted(len(found.digests), 'batch', 'batches')}, {counted(len(transactions), 'transaction')}")
     if rows:
         print()
         titles = ("transaction", "what", "from", "to", "asset", "amount", "outcome")

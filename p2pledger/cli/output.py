@@ -13,7 +13,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from p2pledger.primitives.errors import P2PLedgerError
 
-__all__ = ["ExitCode", "command", "emit", "root_cause", "say", "table"]
+__all__ = ["ExitCode", "command", "counted", "emit", "emit_error", "root_cause", "say", "table"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -54,6 +54,16 @@ def say(sentence: str = "") -> None:
 def emit(schema: str, values: dict[str, Any]) -> None:
     """Data: one JSON object in one line on stdout."""
     print(json.dumps({"schema": schema, **values}, ensure_ascii=False), flush=True)
+
+
+def emit_error(code: str, what: str, where: str = "", why: str = "", hint: str = "") -> None:
+    """An error as data."""
+    emit("p2pledger.error/1", {"code": code, "what": what, "where": where, "why": why, "hint": hint})
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 batch``, ``2 batches``; the plural has an s more if it is not given."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> str:
@@ -111,7 +121,7 @@ def _leave(error: BaseException, *, as_json: bool) -> NoReturn:
         raise error
     if isinstance(cause, KeyboardInterrupt):
         if as_json:
-            _emit_error("interrupted", "interrupted by Ctrl-C")
+            emit_error("interrupted", "interrupted by Ctrl-C")
         say("interrupted")
         raise SystemExit(ExitCode.INTERRUPTED) from None
     if isinstance(cause, OSError) and (cause.filename is not None or cause.errno in _DISK_ERRORS):
@@ -122,7 +132,7 @@ def _leave(error: BaseException, *, as_json: bool) -> NoReturn:
         )
     if isinstance(cause, P2PLedgerError):
         if as_json:
-            _emit_error(cause.code, cause.what, cause.where, cause.why, cause.hint)
+            emit_error(cause.code, cause.what, cause.where, cause.why, cause.hint)
         say(f"error: {cause.what}")
         for label, text in (("where", cause.where), ("why", cause.why), ("next", cause.hint)):
             if text:
@@ -134,12 +144,8 @@ def _leave(error: BaseException, *, as_json: bool) -> NoReturn:
         raise SystemExit(ExitCode.FAILED) from None
     if isinstance(cause, Exception):
         if as_json:
-            _emit_error("internal_error", f"{type(cause).__name__}: {cause}")
+            emit_error("internal_error", f"{type(cause).__name__}: {cause}")
         say(f"internal error: {type(cause).__name__}: {cause}")
         say("  next:  run it again with P2PLEDGER_DEBUG=1 for the traceback, and report it")
         raise SystemExit(ExitCode.INTERNAL) from None
     raise cause  # SystemExit and typer's own ways of ending
-
-
-def _emit_error(code: str, what: str, where: str = "", why: str = "", hint: str = "") -> None:
-    emit("p2pledger.error/1", {"code": code, "what": what, "where": where, "why": why, "hint": hint})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pledger.cli.options import JsonOption
-from p2pledger.cli.output import command, emit, say
+from p2pledger.cli.output import command, counted, emit, say
 
 if TYPE_CHECKING:
     from p2pledger.sim.run import Outcome
@@ -80,7 +80,7 @@ def run(
             },
         )
     else:
-        print(f"{len(outcomes)} worlds, {len(violations)} violations")
+        print(f"{counted(len(outcomes), 'world')}, {counted(len(violations), 'violation')}")
     if violations:
         raise SystemExit(1)
 

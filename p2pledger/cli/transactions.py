@@ -10,6 +10,7 @@ import typer
 
 from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, NodeOption
 from p2pledger.cli.output import command, emit, say
+from p2pledger.cli.usage import AmountCommand
 
 if TYPE_CHECKING:
     from p2pledger.cluster.remote import Remote
@@ -23,7 +24,7 @@ SimulateOption = Annotated[
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait until it is final.")]
 
 
-@app.command()
+@app.command(cls=AmountCommand)
 @command
 def transfer(
     source: Annotated[str, typer.Argument(metavar="FROM", help="Who gives.")],
@@ -54,7 +55,7 @@ def transfer(
     _send(remote, [source], [named], operations, node, simulate, timeout, as_json)
 
 
-@app.command()
+@app.command(cls=AmountCommand)
 @command
 def trade(
     seller: Annotated[str, typer.Argument(help="Who gives the security.")],
@@ -95,6 +96,83 @@ def trade(
     _send(remote, [seller, buyer], [delivered, paid], operations, node, simulate, timeout, as_json)
 
 
+@app.command()
+@command
+def show(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="The transaction's id: 64 hexadecimal digits.")],
+    valid_until: Annotated[
+        int,
+        typer.Option("--valid-until", min=0, max=2**63 - 1, help="The last height for it, as told when it was sent."),
+    ],
+    directory: DirectoryOption = DEFAULT_DIRECTORY,
+    node: NodeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Look up what became of a transaction. Exit code 1 if it was refused, or is not on the ledger.
+
+    \b
+    Example: p2pledger tx show ID --valid-until 1017
+    """
+    import trio
+
+    from p2pledger.api.client import LookupAnswer
+    from p2pledger.cluster.remote import Remote
+    from p2pledger.primitives.errors import InvalidInput
+    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
+
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", identifier):
+        raise InvalidInput(
+            f"{identifier!r} is not the id of a transaction", why="it has 64 hexadecimal digits", code="bad_id"
+        )
+    wanted = bytes.fromhex(identifier)
+    remote = Remote(directory)
+
+    async def run() -> LookupAnswer:
+        async with remote.connect(node=node) as client:
+            return await client.lookup([(valid_until, wanted)])
+
+    answer = trio.run(run)
+    [line] = answer.lines
+    if as_json:
+        found = {
+            "height": None if line is None else line.height,
+            "code": None if line is None else line.code,
+            "reason": None if line is None else Reason(line.code).title,
+            "operation": None
+            if line is None or line.operation == WHOLE_TRANSACTION or not line.code
+            else line.operation,
+            "sentence": None if line is None else sentence_of(line.code),
+        }
+        values = {"id": wanted.hex(), "valid_until": valid_until, "found": line is not None, **found}
+        emit("p2pledger.tx.show/1", {**values, "final_height": answer.height})
+    elif line is None:
+        print(f"not found  {wanted.hex()}")
+        say(f"not on the ledger at height {answer.height} as valid until height {valid_until}")
+        if answer.height < valid_until:
+            say("it may still become final; is --valid-until the height that was told when it was sent?")
+        else:
+            say("it can no longer become final; one that was final long ago is not remembered under its id")
+    else:
+        _print_outcome("final", "refused", line.code, line.height, line.operation, wanted, valid_until)
+    if line is None or line.code != 0:
+        raise SystemExit(1)
+
+
+def _print_outcome(
+    good: str, bad: str, code: int, height: int, operation: int, identifier: bytes, valid_until: int
+) -> None:
+    """One line of data, and what a refusal means."""
+    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
+
+    told = f"{identifier.hex()}  valid until {valid_until}"
+    if code == 0:
+        print(f"{good} at height {height}  {told}")
+    else:
+        which = "" if operation == WHOLE_TRANSACTION else f" (operation {operation + 1})"
+        print(f"{bad}: {Reason(code).title}{which}  {told}")
+        say(sentence_of(code))
+
+
 def units_of(text: str, decimals: int, asset: str) -> int:
     """A decimal number as a count of smallest units. InvalidInput if it has more decimals than the asset."""
     from p2pledger.primitives.codec import U64_MAX
@@ -102,6 +180,8 @@ def units_of(text: str, decimals: int, asset: str) -> int:
 
     # A comma only where it parts thousands: elsewhere it may be meant as the decimal point.
     if not re.fullmatch(r"(\d+|\d{1,3}(,\d{3})+)(\.\d+)?|\.\d+", text, re.ASCII):
+        if re.match(r"[-−]", text):
+            raise InvalidInput(f"{text} is not an amount: amounts are positive", code="bad_amount")
         raise InvalidInput(f"{text!r} is not an amount", hint="For example 100 or 1050.25", code="bad_amount")
     whole, _, fraction = text.replace(",", "").partition(".")
     if len(fraction) > decimals:
@@ -141,7 +221,7 @@ def _send(
     from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
     from p2pledger.primitives.transactions import Transaction
 
-    async def run() -> tuple[bytes, int, int, int, float]:
+    async def run() -> tuple[Transaction, int, int, int, float]:
         async with remote.connect(signers[0], node) as client:
             status = await client.status()
             decimals = await decimals_of(client, assets)
@@ -156,38 +236,40 @@ def _send(
             begun = time.monotonic()
             if simulate:
                 receipt = await client.simulate(data)
-                return transaction.id, receipt.height, receipt.code, receipt.operation, 0.0
+                return transaction, receipt.height, receipt.code, receipt.operation, 0.0
             try:
                 [outcome] = await settle(client, [data], timeout_s=timeout_s)
             except P2PLedgerError as error:
                 # Whoever does not know how it ended must at least know what to look for.
                 error.where = ", ".join(filter(None, (f"transaction {transaction.id.hex()}", error.where)))
+                if error.code in ("timeout", "timed_out", "connection_lost"):
+                    error.hint = (
+                        f"It may still become final. Look with: p2pledger tx show {transaction.id.hex()} "
+                        f"--valid-until {transaction.valid_until}"
+                    )
                 raise
-            return transaction.id, outcome.height, outcome.code, outcome.operation, time.monotonic() - begun
+            return transaction, outcome.height, outcome.code, outcome.operation, time.monotonic() - begun
 
-    identifier, height, code, operation, elapsed_s = trio.run(run)
-    title = Reason(code).title
+    sent, height, code, operation, elapsed_s = trio.run(run)
     if as_json:
         emit(
             "p2pledger.tx/1",
             {
-                "id": identifier.hex(),
+                "id": sent.id.hex(),
+                "valid_until": sent.valid_until,
                 "simulated": simulate,
                 "height": height,
                 "code": code,
-                "reason": title,
+                "reason": Reason(code).title,
                 "operation": None if operation == WHOLE_TRANSACTION or code == 0 else operation,
                 "sentence": sentence_of(code),
                 "seconds": round(elapsed_s, 4),
             },
         )
-    elif code == 0:
-        print(f"{'would succeed' if simulate else 'final'} at height {height}  {identifier.hex()}")
-        if not simulate:
-            say(f"seen final after {elapsed_s * 1000:.0f} ms")
     else:
-        which = "" if operation == WHOLE_TRANSACTION else f" (operation {operation + 1})"
-        print(f"{'would be refused' if simulate else 'refused'}: {title}{which}  {identifier.hex()}")
-        say(sentence_of(code))
+        good, bad = ("would succeed", "would be refused") if simulate else ("final", "refused")
+        _print_outcome(good, bad, code, height, operation, sent.id, sent.valid_until)
+        if code == 0 and not simulate:
+            say(f"seen final after {elapsed_s * 1000:.0f} ms")
     if code != 0:
         raise SystemExit(1)

@@ -32,6 +32,7 @@ def verify(
     if node and node not in seats:
         raise InvalidInput(f"there is no node {node!r}", hint=suggestion(node, list(seats)), code="unknown_node")
     audits: list[Audit] = []
+    unreadable: set[str] = set()
     for name in [node] if node else sorted(seats):
         store = node_directory(directory, name)
         if not store.is_dir():
@@ -44,7 +45,16 @@ def verify(
                 error.hint = f"Stop the nodes first: p2pledger cluster down --directory {directory}"
             if error.code not in ("damaged_store", "wrong_store", "unknown_format", "storage_failed"):
                 raise
+            if error.code == "storage_failed":
+                # The machine refuses it: that says nothing about what is in it.
+                unreadable.add(name)
             audits.append(Audit(name, 0, 0, "", (str(error),)))
+
+    def verdict_of(audit: Audit) -> str:
+        if audit.name in unreadable:
+            return "UNREADABLE"
+        return "DAMAGED" if audit.findings else "sound"
+
     findings = [f"{audit.name}: {finding}" for audit in audits for finding in audit.findings]
     sound = [audit for audit in audits if not audit.findings]
     for one in sound:
@@ -63,6 +73,7 @@ def verify(
                     {
                         "name": audit.name,
                         "ok": not audit.findings,
+                        "verdict": verdict_of(audit).lower(),
                         "height": audit.height,
                         "transactions": audit.transactions,
                         "state_root": audit.state_root,
@@ -75,7 +86,7 @@ def verify(
         )
     else:
         rows = [
-            (audit.name, "sound" if not audit.findings else "DAMAGED", audit.height, audit.transactions,
+            (audit.name, verdict_of(audit), audit.height, audit.transactions,
              audit.state_root[:16])
             for audit in audits
         ]  # fmt: skip

@@ -32,7 +32,7 @@ def test_a_cluster_in_the_background_from_its_start_to_its_verification(p2pledge
     assert "DEV KEYS" in up.talk
     assert up.values["schema"] == "p2pledger.cluster.ps/1"
     try:
-        assert [node["state"] for node in up.values["nodes"]] == ["running"] * 4
+        assert [(node["state"], node["votes"]) for node in up.values["nodes"]] == [("running", True)] * 4
         assert all(node["port"] > 0 for node in up.values["nodes"])
 
         twice = p2pledger("cluster", "up", "--detach", *place)
@@ -43,6 +43,13 @@ def test_a_cluster_in_the_background_from_its_start_to_its_verification(p2pledge
         # A trade, as people make it.
         first = p2pledger("tx", "transfer", "broker-1", "broker-2", SHARE, 100, "--json", *place)
         assert first.values["reason"] == "ok"
+        look = ("tx", "show", first.values["id"], "--valid-until")
+        shown = p2pledger(*look, first.values["valid_until"], "--json", *place)
+        assert (shown.code, shown.values["found"], shown.values["reason"]) == (0, True, "ok")
+        assert shown.values["height"] == first.values["height"]
+        assert "final at height" in p2pledger(*look, first.values["valid_until"], *place).data
+        unknown = p2pledger(*look, first.values["valid_until"] + 1, *place)
+        assert (unknown.code, unknown.data.startswith("not found")) == (1, True)
         trade = p2pledger("tx", "trade", "broker-2", "broker-3", SHARE, 50, "CNY@ICBC", "1,050.25", *place)
         assert trade.code == 0, trade.talk
         assert "final at height" in trade.data
@@ -119,6 +126,33 @@ def test_a_cluster_in_the_background_from_its_start_to_its_verification(p2pledge
 
     assert p2pledger("cluster", "down", "--purge", *place).code == 0
     assert not directory.exists()
+
+
+def test_nodes_that_failed_or_do_not_vote_are_named(p2pledger: Command, tmp_path: Path) -> None:
+    directory = tmp_path / "cluster"
+    place = ("--directory", directory)
+    assert p2pledger("cluster", "up", "--detach", "--seed", 7, *place).code == 0
+    assert p2pledger("cluster", "down", *place).code == 0
+    (directory / "nodes" / "VENUE-B" / CHAIN_FILE).write_bytes(b"this is no database" * 1_000)
+    for file in (directory / "nodes" / "VENUE-A").glob("votes.db*"):
+        file.unlink()
+    try:
+        up = p2pledger("cluster", "up", "--detach", *place)
+        assert up.code == 0, up.talk
+        for told in (up, p2pledger("cluster", "ps", *place)):
+            assert "VENUE-A does not vote" in told.talk
+            assert "VENUE-B failed" in told.talk
+            assert "chain.db is damaged" in told.talk
+            assert "2 of 4 nodes are ready and vote: fewer than a quorum" in told.talk
+        nodes = p2pledger("cluster", "ps", "--json", *place).values["nodes"]
+        assert [(node["state"], node["votes"]) for node in nodes[2:]] == [("running", False), ("failed", None)]
+        assert "chain.db is damaged" in nodes[3]["failure"]
+    finally:
+        assert p2pledger("cluster", "down", *place).code == 0
+    (directory / "nodes" / "VENUE-B" / CHAIN_FILE).unlink()
+    (directory / "nodes" / "VENUE-B" / CHAIN_FILE).mkdir()
+    refused = p2pledger("verify", "VENUE-B", "--json", *place)
+    assert (refused.code, refused.values["nodes"][0]["verdict"]) == (1, "unreadable")
 
 
 def change_one_byte(database: Path, block_id: str) -> None:

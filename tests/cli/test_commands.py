@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from p2pledger import __version__
-from p2pledger.cli.output import command, root_cause, table
+from p2pledger.cli.output import command, counted, root_cause, table
 from p2pledger.cli.transactions import amount_text, units_of
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
 from tests.cli.commands import Command, environment
 
+SHARE = "CNE100000007@CSDC"
 COMMANDS = [
     (), ("demo",), ("cluster",), ("cluster", "up"), ("cluster", "ps"), ("cluster", "logs"), ("cluster", "kill"),
     ("cluster", "restart"), ("cluster", "down"), ("keys",), ("keys", "new"), ("keys", "show"), ("tx",),
-    ("tx", "transfer"), ("tx", "trade"), ("holdings",), ("block",), ("block", "show"), ("verify",), ("doctor",),
-    ("version",), ("sim",), ("sim", "run"),
+    ("tx", "transfer"), ("tx", "trade"), ("tx", "show"), ("holdings",), ("block",), ("block", "show"), ("verify",),
+    ("doctor",), ("version",), ("sim",), ("sim", "run"),
 ]  # fmt: skip
 
 
@@ -96,6 +97,50 @@ def test_wrong_usage_has_its_own_exit_code(p2pledger: Command, arguments: tuple[
     assert done.talk
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("bogus", "--json"), "No such command 'bogus'."),
+        (("holdings", "--json"), "Missing argument"),
+        (("block", "show", "minus", "--json"), "valid integer"),
+        (("tx", "transfer", "a", "b", SHARE, "-5", "--json"), "-5 is not an amount: amounts are positive"),
+        (("tx", "trade", "a", "b", SHARE, "1", "CNY@ICBC", "-10.5", "--json"), "-10.5 is not an amount"),
+        (("tx", "transfer", "a", "b", SHARE, "5", "--simulat", "--json"), "No such option: --simulat"),
+        (("tx", "show", "abc", "--valid-until", "1", "--json"), "is not the id of a transaction"),
+    ],
+)
+def test_wrong_usage_is_told_to_programs_too(p2pledger: Command, arguments: tuple[str, ...], what: str) -> None:
+    done = p2pledger(*arguments)
+    assert (done.code, done.values["schema"]) == (2, "p2pledger.error/1")
+    assert what in done.values["what"]
+    assert what in done.talk
+
+
+def test_json_works_where_nothing_is_wrong(p2pledger: Command) -> None:
+    done = p2pledger("version", "--json")
+    assert (done.code, done.values["schema"]) == (0, "p2pledger.version/1")
+    assert p2pledger("version", "--json", "--help").code == 0
+
+
+def test_an_interruption_while_modules_are_loaded_is_silent() -> None:
+    """It comes while the commands are imported, where a Python error could be caught by anybody."""
+    program = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path, target=None):
+        if name == "p2pledger.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupts())
+from p2pledger.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment(), timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_an_unexpected_error_is_one_line_and_a_way_to_learn_more(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +165,20 @@ def test_a_file_that_the_machine_refuses_is_named(p2pledger: Command, tmp_path: 
     done = p2pledger("sim", "run", "--seed", "1", "--seconds", "1", "--trace", tmp_path, "--json")
     assert (done.code, done.values["code"], done.values["where"]) == (1, "file_system", str(tmp_path))
     assert "Is a directory" in done.talk
+
+
+def test_what_cannot_be_read_is_not_called_damaged(p2pledger: Command, tmp_path: Path) -> None:
+    done = p2pledger("keys", "show", tmp_path, "--json")
+    assert (done.code, done.values["code"]) == (3, "unreadable")
+    assert (done.values["what"], done.values["why"]) == ("the key file cannot be read", "Is a directory")
+    (tmp_path / "genesis.bin").mkdir()
+    done = p2pledger("verify", "--directory", tmp_path, "--json")
+    assert (done.values["what"], done.values["why"]) == ("the genesis cannot be read", "Is a directory")
+
+
+def test_things_are_counted_in_words() -> None:
+    assert (counted(1, "world"), counted(2, "world"), counted(0, "world")) == ("1 world", "2 worlds", "0 worlds")
+    assert (counted(1, "batch", "batches"), counted(1_000, "batch", "batches")) == ("1 batch", "1,000 batches")
 
 
 def test_a_closed_stderr_does_not_talk_into_the_data() -> None:
