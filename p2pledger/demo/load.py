@@ -37,7 +37,7 @@ __all__ = ["Load", "LoadResult", "Outcome", "Session", "State", "percentile"]
 _SLOT_S = 0.005
 """Trades that fell due within this time travel in one message; nothing is sent before it is due."""
 _MOST_AT_ONCE = 500
-_SIGNED_AHEAD = 20_000
+_SIGNED_AHEAD = 100_000
 """Orders that are signed before the window opens; further ones are signed while it is open."""
 _RECONNECT_S = 0.2
 
