@@ -151,7 +151,13 @@ cdef bytes as_bytes(object value, str name):
 
 
 cdef list as_bytes_list(object values, str name):
-    return [as_bytes(value, name) for value in values]
+    """A list of its own, whatever the caller does to his meanwhile."""
+    cdef list items = list(values)
+    cdef Py_ssize_t i
+    for i in range(len(items)):
+        if type(items[i]) is not bytes:
+            items[i] = as_bytes(items[i], name)
+    return items
 
 
 cdef inline const uint8_t *pointer(bytes data) noexcept:

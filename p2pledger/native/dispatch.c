@@ -1,5 +1,5 @@
-/* The only file that knows the CPU. Each level names its kernels; the best available one is in use until a test
- * or a measurement forces another. Levels stand in order, the portable one first: it is always complete. */
+/* The only file that knows the CPU. The best available level is in use until a test or a measurement forces another.
+ * Levels stand in order, the portable one first: it is always complete. */
 
 #include "internal.h"
 
@@ -8,12 +8,47 @@
 #ifdef P2L_X86_64
 #include <cpuid.h>
 
+/* The registers of leaf 7, of which all features asked for here are; zeros where the CPU has no such leaf. */
+static void features(unsigned *b, unsigned *c)
+{
+    unsigned a, d;
+    if (!__get_cpuid_count(7, 0, &a, b, c, &d))
+        *b = *c = 0;
+}
+
+/* Whether the system saves these parts of the vector registers: bits of XCR0. */
+static int saved(unsigned parts)
+{
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return 0;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & parts) == parts;
+}
+
+static int avx2_available(void)
+{
+    unsigned b, c;
+    features(&b, &c);
+    return saved(0x06) && (b >> 5 & 1);
+}
+
+/* F, DQ, IFMA, BW, VL; the parts are SSE, AVX, masks, and the upper halves and upper sixteen of the registers. */
+static int avx512_available(void)
+{
+    const unsigned wanted = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 30 | 1u << 31;
+    unsigned b, c;
+    features(&b, &c);
+    return saved(0xe6) && (b & wanted) == wanted;
+}
+
 static int sha_ni_available(void)
 {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1) || !(c & bit_SSSE3))
         return 0;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+    features(&b, &c);
+    return b >> 29 & 1;
 }
 #endif
 
@@ -23,9 +58,10 @@ static int always_available(void)
 }
 
 static const struct p2l_level levels[] = {
-    {"portable", always_available, p2l_sha256_compress_portable},
+    {"portable", always_available},
 #ifdef P2L_X86_64
-    {"sha_ni", sha_ni_available, p2l_sha256_compress_sha_ni},
+    {"avx2", avx2_available},
+    {"avx512", avx512_available},
 #endif
 };
 enum { LEVELS = sizeof levels / sizeof *levels };
@@ -72,7 +108,33 @@ int p2l_level_set(size_t index)
     return 1;
 }
 
-void p2l_sha256_compress(uint32_t state[8], const uint8_t *blocks, size_t count)
+/* SHA-256. The SHA extensions belong to no level: whoever has them uses them at every level but the portable one. */
+
+static const struct p2l_hashing hashing_portable = {p2l_sha256_compress_portable, {0}, {0}, NULL};
+
+#ifdef P2L_X86_64
+#define NARROW {p2l_sha256_lanes_sha_ni, 2, 2, 1, 8}
+static const struct p2l_hashing hashing_sha_ni = {p2l_sha256_compress_sha_ni, NARROW, {0}, NULL};
+static const struct p2l_hashing hashing_avx512_sha_ni = {
+    p2l_sha256_compress_sha_ni, NARROW, {p2l_sha256_lanes_avx512, 16, 9, 16, 1}, p2l_sha256_nodes_avx512};
+static const struct p2l_hashing hashing_avx512 = {
+    p2l_sha256_compress_portable, {0}, {p2l_sha256_lanes_avx512, 16, 3, 16, 1}, p2l_sha256_nodes_avx512};
+#endif
+
+const struct p2l_hashing *p2l_hashing(void)
 {
-    levels[level_index()].sha256_compress(state, blocks, count);
+#ifdef P2L_X86_64
+    static atomic_int sha_ni; /* 1 + whether it is there; 0 before the first question */
+    size_t level = level_index();
+    int there = atomic_load_explicit(&sha_ni, memory_order_relaxed);
+    if (there == 0) {
+        there = 1 + sha_ni_available();
+        atomic_store_explicit(&sha_ni, there, memory_order_relaxed);
+    }
+    if (level == P2L_AVX512)
+        return there == 2 ? &hashing_avx512_sha_ni : &hashing_avx512;
+    if (level == P2L_AVX2 && there == 2)
+        return &hashing_sha_ni;
+#endif
+    return &hashing_portable;
 }
