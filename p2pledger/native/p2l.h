@@ -104,6 +104,8 @@ unsigned p2l_state_width(const struct p2l_state *state, unsigned table);
 uint64_t p2l_state_count(const struct p2l_state *state, unsigned table);
 int p2l_state_get(const struct p2l_state *state, unsigned table, const uint8_t *key, struct p2l_span *value);
 int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
+/* The same for a key that is known not to be there. */
+int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
 int p2l_state_delete(struct p2l_state *state, unsigned table, const uint8_t *key, int *found);
 int p2l_state_delete_prefix(struct p2l_state *state, unsigned table, const uint8_t *prefix, size_t size,
                             uint64_t *deleted);

@@ -13,8 +13,14 @@
  * (release). A state on which p2l_state_hash was called last has all hashes: nobody writes to its nodes any more but
  * to their counts, so any number of threads may read it, branch from it and release it.
  *
- * Hashes are missing (hashed = 0) exactly on the paths that were written since the last p2l_state_hash, and a node
- * without its hash is always reachable from one branch only. */
+ * Hashes. The hash of a node stands beside the pointer to it, in the fork above or in the state: so a fork is hashed
+ * from its own memory, whatever its children are, and who walks a path does not touch what hangs beside it. Bit k of
+ * `hashed` says that the hash of child k is there. It is missing exactly on the paths that were written since the last
+ * p2l_state_hash, and a fork in which one is missing is always reachable from one branch only.
+ *
+ * Memory. Nodes come from slabs, by size, without headers: of a row with its fork a third would be headers and
+ * rounding otherwise. A state keeps some free nodes of each size at hand for its writer, so that the slabs' lock is
+ * taken rarely. Freed nodes are used again; slabs are never given back to the system. */
 
 #include "internal.h"
 
@@ -26,26 +32,20 @@ enum { LEAF = 0x8000 }; /* in `mark` of a leaf, together with the width of its k
 struct p2l_node {
     _Atomic uint32_t references;
     uint16_t mark;
-    uint8_t hashed;
-    uint8_t table; /* of a leaf */
-    uint8_t hash[32];
+    uint8_t hashed; /* of a fork */
+    uint8_t table;  /* of a leaf */
 };
 
 struct fork {
     struct p2l_node node;
     struct p2l_node *child[2];
+    uint8_t hash[2][32];
 };
 
 struct leaf {
     struct p2l_node node;
     uint32_t value_size;
     uint8_t bytes[]; /* the key, then the value */
-};
-
-struct p2l_state {
-    struct p2l_node *tops[P2L_TABLES];
-    uint64_t counts[P2L_TABLES];
-    uint8_t widths[P2L_TABLES];
 };
 
 /* Memory -------------------------------------------------------------------------------------------------------- */
@@ -77,6 +77,146 @@ void *p2l_reallocate(void *memory, size_t size)
     return allocation_fails() ? NULL : realloc(memory, size);
 }
 
+/* Sizes in steps of 8 up to SLAB_SIZE_MAX; what is larger has its own malloc. Under the address sanitizer everything
+ * has, so that it sees every node. */
+enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1), SLAB_BYTES = 1 << 16, SHARE = 64 };
+#if defined(__SANITIZE_ADDRESS__)
+#define P2L_SLABS 0
+#else
+#define P2L_SLABS 1
+#endif
+
+struct vacant {
+    struct vacant *next;
+};
+
+/* Free nodes by size. */
+struct store {
+    struct vacant *first[CLASSES];
+};
+
+static struct {
+    atomic_flag busy;
+    struct vacant *first[CLASSES];
+    uint8_t *slab; /* what is left of the newest one */
+    size_t slab_left;
+} slabs = {.busy = ATOMIC_FLAG_INIT};
+
+/* Held for some dozens of instructions. */
+static void slabs_enter(void)
+{
+    while (atomic_flag_test_and_set_explicit(&slabs.busy, memory_order_acquire))
+        ;
+}
+
+static void slabs_leave(void)
+{
+    atomic_flag_clear_explicit(&slabs.busy, memory_order_release);
+}
+
+static inline size_t class_of(size_t size)
+{
+    return (size + CLASS_STEP - 1) / CLASS_STEP;
+}
+
+/* Brings up to SHARE free nodes of a class into the store; 0 if there is no memory. New ones are handed out in the
+ * order of their addresses: a path that is written together lies together. */
+static int store_fill(struct store *store, size_t class)
+{
+    size_t size = class * CLASS_STEP;
+    struct vacant *first = NULL, **last = &first;
+    slabs_enter();
+    if (slabs.first[class] != NULL) {
+        struct vacant *at = first = slabs.first[class];
+        for (int i = 1; i < SHARE && at->next != NULL; i++)
+            at = at->next;
+        slabs.first[class] = at->next;
+        at->next = NULL;
+    } else {
+        for (int i = 0; i < SHARE; i++) {
+            struct vacant *piece;
+            if (slabs.slab_left < size) {
+                uint8_t *fresh = i > 0 ? NULL : malloc(SLAB_BYTES);
+                if (fresh == NULL)
+                    break;
+                /* The rest of the last slab becomes free nodes of its size. */
+                if (slabs.slab_left >= CLASS_STEP) {
+                    struct vacant *rest = (struct vacant *)(void *)slabs.slab;
+                    rest->next = slabs.first[slabs.slab_left / CLASS_STEP];
+                    slabs.first[slabs.slab_left / CLASS_STEP] = rest;
+                }
+                slabs.slab = fresh;
+                slabs.slab_left = SLAB_BYTES;
+            }
+            piece = (struct vacant *)(void *)slabs.slab;
+            slabs.slab += size;
+            slabs.slab_left -= size;
+            *last = piece;
+            last = &piece->next;
+        }
+        *last = NULL;
+    }
+    slabs_leave();
+    store->first[class] = first;
+    return first != NULL;
+}
+
+static void *store_take(struct store *store, size_t size)
+{
+    size_t class = class_of(size);
+    struct vacant *taken;
+    if (allocation_fails())
+        return NULL;
+    if (!P2L_SLABS || size > SLAB_SIZE_MAX)
+        return malloc(size);
+    if (store->first[class] == NULL && !store_fill(store, class))
+        return NULL;
+    taken = store->first[class];
+    store->first[class] = taken->next;
+    return taken;
+}
+
+static void store_put(struct store *store, void *memory, size_t size)
+{
+    struct vacant *vacant = memory;
+    if (!P2L_SLABS || size > SLAB_SIZE_MAX) {
+        free(memory);
+        return;
+    }
+    vacant->next = store->first[class_of(size)];
+    store->first[class_of(size)] = vacant;
+}
+
+/* Gives everything in the store to all. */
+static void store_empty(struct store *store)
+{
+    struct vacant *last[CLASSES];
+    for (int class = 0; class < CLASSES; class++) {
+        last[class] = store->first[class];
+        while (last[class] != NULL && last[class]->next != NULL)
+            last[class] = last[class]->next;
+    }
+    slabs_enter();
+    for (int class = 0; class < CLASSES; class++)
+        if (last[class] != NULL) {
+            last[class]->next = slabs.first[class];
+            slabs.first[class] = store->first[class];
+            store->first[class] = NULL;
+        }
+    slabs_leave();
+}
+
+struct p2l_state {
+    struct p2l_node *tops[P2L_TABLES];
+    uint8_t hash[P2L_TABLES][32]; /* of the tops, where `hashed` */
+    uint8_t hashed[P2L_TABLES];
+    uint64_t counts[P2L_TABLES];
+    uint8_t widths[P2L_TABLES];
+    struct store store;
+};
+
+/* Nodes --------------------------------------------------------------------------------------------------------- */
+
 static inline int is_leaf(const struct p2l_node *node)
 {
     return node->mark & LEAF;
@@ -97,9 +237,22 @@ static inline size_t leaf_width(const struct leaf *leaf)
     return leaf->node.mark & ~(unsigned)LEAF;
 }
 
-static struct p2l_node *leaf_new(unsigned table, const uint8_t *key, size_t width, const uint8_t *value, size_t size)
+static inline size_t leaf_size(size_t width, size_t value_size)
 {
-    struct leaf *leaf = p2l_allocate(sizeof *leaf + width + size);
+    return offsetof(struct leaf, bytes) + width + value_size;
+}
+
+static void node_free(struct store *store, struct p2l_node *node)
+{
+    store_put(store, node,
+              is_leaf(node) ? leaf_size(leaf_width(as_leaf(node)), as_leaf(node)->value_size) : sizeof(struct fork));
+}
+
+static struct p2l_node *leaf_new(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value,
+                                 size_t size)
+{
+    size_t width = state->widths[table];
+    struct leaf *leaf = store_take(&state->store, leaf_size(width, size));
     if (leaf == NULL)
         return NULL;
     atomic_init(&leaf->node.references, 1);
@@ -113,60 +266,100 @@ static struct p2l_node *leaf_new(unsigned table, const uint8_t *key, size_t widt
     return &leaf->node;
 }
 
-static void node_retain(struct p2l_node *node)
+static inline void node_retain(struct p2l_node *node)
 {
     atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
 }
 
-static int node_unreferenced(struct p2l_node *node)
+static inline int node_unreferenced(struct p2l_node *node)
 {
     return atomic_fetch_sub_explicit(&node->references, 1, memory_order_acq_rel) == 1;
 }
 
-/* Gives up one reference, and frees what nobody holds then. A dead node's hash is not needed any more: it links the
- * dead ones that wait for being freed. */
-static void node_release(struct p2l_node *node)
+static inline int node_shared(struct p2l_node *node)
 {
-    struct p2l_node *waiting = NULL;
-    if (!node_unreferenced(node))
-        return;
-    memcpy(node->hash, &waiting, sizeof waiting);
-    waiting = node;
-    while (waiting != NULL) {
-        node = waiting;
-        memcpy(&waiting, node->hash, sizeof waiting);
-        if (!is_leaf(node)) {
-            for (int side = 0; side < 2; side++) {
-                struct p2l_node *child = as_fork(node)->child[side];
-                if (node_unreferenced(child)) {
-                    memcpy(child->hash, &waiting, sizeof waiting);
-                    waiting = child;
-                }
-            }
-        }
-        free(node);
-    }
+    return atomic_load_explicit(&node->references, memory_order_acquire) != 1;
 }
 
-/* Makes the fork in the slot, which is reached over own forks only, an own one without a hash. */
-static struct fork *fork_own(struct p2l_node **slot)
+/* Gives up one reference, and frees what nobody holds then. Of dead forks the first child links those that wait. Far
+ * children take long to come from memory: they are asked for some forks before they are counted down. */
+static void node_release(struct store *store, struct p2l_node *node)
+{
+    enum { AHEAD = 8 };
+    struct fork *coming[AHEAD] = {NULL};
+    struct p2l_node *waiting = NULL;
+    size_t at = 0, underway = 0;
+
+    if (!node_unreferenced(node))
+        return;
+    if (is_leaf(node)) {
+        node_free(store, node);
+        return;
+    }
+    /* A waiting fork is linked by its hash, which nobody needs any more. */
+#define WAIT(dead)                                               \
+    do {                                                         \
+        memcpy(as_fork(dead)->hash, &waiting, sizeof waiting); \
+        waiting = (dead);                                        \
+    } while (0)
+    WAIT(node);
+    while (waiting != NULL || underway > 0) {
+        struct fork *due = coming[at];
+        coming[at] = NULL;
+        if (waiting != NULL) {
+            struct fork *fork = as_fork(waiting);
+            memcpy(&waiting, fork->hash, sizeof waiting);
+            __builtin_prefetch(fork->child[0], 1);
+            __builtin_prefetch(fork->child[1], 1);
+            coming[at] = fork;
+            underway++;
+        }
+        at = (at + 1) % AHEAD;
+        if (due == NULL)
+            continue;
+        underway--;
+        for (int side = 0; side < 2; side++) {
+            struct p2l_node *child = due->child[side];
+            if (!node_unreferenced(child))
+                continue;
+            if (is_leaf(child))
+                node_free(store, child);
+            else
+                WAIT(child);
+        }
+        store_put(store, due, sizeof *due);
+    }
+#undef WAIT
+}
+
+/* An own fork like this one, which is shared. */
+static struct fork *fork_copy(struct p2l_state *state, const struct fork *fork)
+{
+    struct fork *copy = store_take(&state->store, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    atomic_init(&copy->node.references, 1);
+    copy->node.mark = fork->node.mark;
+    copy->node.hashed = fork->node.hashed;
+    copy->node.table = 0;
+    memcpy(copy->child, fork->child, sizeof copy->child);
+    memcpy(copy->hash, fork->hash, sizeof copy->hash);
+    return copy;
+}
+
+/* Makes the fork in the slot, which is reached over own forks only, an own one. */
+static struct fork *fork_own(struct p2l_state *state, struct p2l_node **slot)
 {
     struct p2l_node *node = *slot;
-    if (atomic_load_explicit(&node->references, memory_order_acquire) != 1) {
-        struct fork *copy = p2l_allocate(sizeof *copy);
+    if (node_shared(node)) {
+        struct fork *copy = fork_copy(state, as_fork(node));
         if (copy == NULL)
             return NULL;
-        atomic_init(&copy->node.references, 1);
-        copy->node.mark = node->mark;
-        copy->node.table = 0;
-        for (int side = 0; side < 2; side++) {
-            copy->child[side] = as_fork(node)->child[side];
+        for (int side = 0; side < 2; side++)
             node_retain(copy->child[side]);
-        }
         *slot = &copy->node;
-        node_release(node);
+        node_release(&state->store, node);
     }
-    (*slot)->hashed = 0;
     return as_fork(*slot);
 }
 
@@ -232,7 +425,8 @@ struct p2l_state *p2l_state_branch(const struct p2l_state *state)
     struct p2l_state *branch = p2l_allocate(sizeof *branch);
     if (branch == NULL)
         return NULL;
-    memcpy(branch, state, sizeof *branch);
+    memcpy(branch, state, offsetof(struct p2l_state, store));
+    memset(&branch->store, 0, sizeof branch->store);
     for (int table = 0; table < P2L_TABLES; table++)
         if (branch->tops[table] != NULL)
             node_retain(branch->tops[table]);
@@ -245,7 +439,8 @@ void p2l_state_free(struct p2l_state *state)
         return;
     for (int table = 0; table < P2L_TABLES; table++)
         if (state->tops[table] != NULL)
-            node_release(state->tops[table]);
+            node_release(&state->store, state->tops[table]);
+    store_empty(&state->store);
     free(state);
 }
 
@@ -273,69 +468,117 @@ int p2l_state_get(const struct p2l_state *state, unsigned table, const uint8_t *
     return 1;
 }
 
-int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size)
+/* The key is not there; `nearest` is the leaf at which its path ends. */
+static int insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size,
+                  const struct leaf *nearest)
 {
-    size_t width = state->widths[table];
-    struct p2l_node **slot = &state->tops[table], *fresh;
-    struct fork *fork = NULL;
-    const struct leaf *nearest;
-    int difference;
+    int difference = first_difference(nearest->bytes, key, state->widths[table]), side;
+    struct p2l_node **slot = &state->tops[table], *fresh = leaf_new(state, table, key, value, size);
+    struct fork *fork = fresh == NULL ? NULL : store_take(&state->store, sizeof *fork);
+    const uint8_t *hash = state->hash[table]; /* of what is in the slot, */
+    int hashed = state->hashed[table];        /* if this is true */
 
-    if (*slot == NULL) {
-        *slot = leaf_new(table, key, width, value, size);
-        if (*slot == NULL)
-            return P2L_NO_MEMORY;
-        state->counts[table] = 1;
-        return P2L_OK;
-    }
-    nearest = nearest_leaf(*slot, key);
-    difference = first_difference(nearest->bytes, key, width);
-    if (difference < 0 && nearest->value_size == size &&
-        (size == 0 || memcmp(nearest->bytes + width, value, size) == 0))
-        return P2L_OK;
-    fresh = leaf_new(table, key, width, value, size);
-    if (fresh == NULL)
+    if (fork == NULL) {
+        if (fresh != NULL)
+            node_free(&state->store, fresh);
         return P2L_NO_MEMORY;
-    if (difference >= 0) {
-        fork = p2l_allocate(sizeof *fork);
-        if (fork == NULL) {
-            free(fresh);
-            return P2L_NO_MEMORY;
-        }
     }
-    while (!is_leaf(*slot) && (difference < 0 || (*slot)->mark < difference)) {
-        struct fork *own = fork_own(slot);
+    state->hashed[table] = 0;
+    while (!is_leaf(*slot) && (*slot)->mark < difference) {
+        struct fork *own = fork_own(state, slot);
         if (own == NULL) {
             /* The copies made so far hold the same rows; only their hashes will be computed again. */
-            free(fresh);
-            free(fork);
+            node_free(&state->store, fresh);
+            store_put(&state->store, fork, sizeof *fork);
             return P2L_NO_MEMORY;
         }
-        slot = &own->child[key_bit(key, own->node.mark)];
+        side = key_bit(key, own->node.mark);
+        hash = own->hash[side];
+        hashed = own->node.hashed >> side & 1;
+        own->node.hashed &= (uint8_t)~(1 << side);
+        slot = &own->child[side];
     }
-    if (difference < 0) {
-        node_release(*slot);
-        *slot = fresh;
-        return P2L_OK;
-    }
+    side = key_bit(key, (unsigned)difference);
     atomic_init(&fork->node.references, 1);
     fork->node.mark = (uint16_t)difference;
-    fork->node.hashed = 0;
+    fork->node.hashed = (uint8_t)(hashed << !side);
     fork->node.table = 0;
-    fork->child[key_bit(key, (unsigned)difference)] = fresh;
-    fork->child[!key_bit(key, (unsigned)difference)] = *slot;
+    fork->child[side] = fresh;
+    fork->child[!side] = *slot;
+    memcpy(fork->hash[!side], hash, 32);
     *slot = &fork->node;
     state->counts[table]++;
     return P2L_OK;
 }
 
+/* Gives the leaf in the slot, reached over own forks only, another value. */
+static int leaf_change(struct p2l_state *state, unsigned table, struct p2l_node **slot, const uint8_t *value,
+                       size_t size)
+{
+    struct leaf *leaf = as_leaf(*slot);
+    size_t width = state->widths[table];
+    struct p2l_node *fresh;
+    if (leaf->value_size == size && !node_shared(*slot)) {
+        if (size > 0)
+            memcpy(leaf->bytes + width, value, size);
+        return P2L_OK;
+    }
+    fresh = leaf_new(state, table, leaf->bytes, value, size);
+    if (fresh == NULL)
+        return P2L_NO_MEMORY;
+    node_release(&state->store, *slot);
+    *slot = fresh;
+    return P2L_OK;
+}
+
+int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size)
+{
+    size_t width = state->widths[table];
+    struct p2l_node **slot = &state->tops[table];
+    const struct leaf *nearest;
+
+    if (*slot == NULL) {
+        *slot = leaf_new(state, table, key, value, size);
+        if (*slot == NULL)
+            return P2L_NO_MEMORY;
+        state->hashed[table] = 0;
+        state->counts[table] = 1;
+        return P2L_OK;
+    }
+    nearest = nearest_leaf(*slot, key);
+    if (memcmp(nearest->bytes, key, width) != 0)
+        return insert(state, table, key, value, size, nearest);
+    if (nearest->value_size == size && (size == 0 || memcmp(nearest->bytes + width, value, size) == 0))
+        return P2L_OK;
+    state->hashed[table] = 0;
+    while (!is_leaf(*slot)) {
+        struct fork *own = fork_own(state, slot);
+        int side;
+        if (own == NULL)
+            return P2L_NO_MEMORY;
+        side = key_bit(key, own->node.mark);
+        own->node.hashed &= (uint8_t)~(1 << side);
+        slot = &own->child[side];
+    }
+    return leaf_change(state, table, slot, value, size);
+}
+
+int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size)
+{
+    const struct leaf *nearest;
+    if (state->tops[table] == NULL)
+        return p2l_state_put(state, table, key, value, size);
+    nearest = nearest_leaf(state->tops[table], key);
+    return insert(state, table, key, value, size, nearest);
+}
+
 /* Takes the own fork in the slot away, with the child of that side; its other child takes its place. */
-static void fork_remove(struct p2l_node **slot, int side)
+static void fork_remove(struct p2l_state *state, struct p2l_node **slot, int side)
 {
     struct fork *fork = as_fork(*slot);
     *slot = fork->child[!side];
-    node_release(fork->child[side]);
-    free(fork);
+    node_release(&state->store, fork->child[side]);
+    store_put(&state->store, fork, sizeof *fork);
 }
 
 /* Takes away the subtree that hangs where the path of `key` leads through the forks below bit `until`. */
@@ -343,19 +586,21 @@ static int subtree_remove(struct p2l_state *state, unsigned table, const uint8_t
 {
     struct p2l_node **slot = &state->tops[table], **above = NULL;
     int side = 0;
+    state->hashed[table] = 0;
     while (!is_leaf(*slot) && (*slot)->mark < until) {
-        struct fork *own = fork_own(slot);
+        struct fork *own = fork_own(state, slot);
         if (own == NULL)
             return P2L_NO_MEMORY;
         above = slot;
         side = key_bit(key, own->node.mark);
+        own->node.hashed &= (uint8_t)~(1 << side);
         slot = &own->child[side];
     }
     if (above == NULL) {
-        node_release(*slot);
+        node_release(&state->store, *slot);
         *slot = NULL;
     } else {
-        fork_remove(above, side);
+        fork_remove(state, above, side);
     }
     return P2L_OK;
 }
@@ -421,17 +666,19 @@ int p2l_state_delete_below(struct p2l_state *state, unsigned table, const uint8_
     if (least == NULL || memcmp(as_leaf(least)->bytes, bound, width) >= 0)
         return P2L_OK;
     difference = first_difference(nearest_leaf(*slot, bound)->bytes, bound, width);
+    state->hashed[table] = 0;
     while (!is_leaf(*slot) && (difference < 0 || (*slot)->mark < difference)) {
-        struct fork *own = fork_own(slot);
+        struct fork *own = fork_own(state, slot);
         if (own == NULL) {
             state->counts[table] -= *deleted;
             return P2L_NO_MEMORY;
         }
         if (key_bit(bound, own->node.mark)) {
             *deleted += leaves_count(own->child[0]);
-            fork_remove(slot, 0);
+            fork_remove(state, slot, 0);
         } else {
             above = slot;
+            own->node.hashed &= (uint8_t)~1;
             slot = &own->child[0];
         }
     }
@@ -439,10 +686,10 @@ int p2l_state_delete_below(struct p2l_state *state, unsigned table, const uint8_
     if (difference >= 0 && key_bit(bound, (unsigned)difference)) {
         *deleted += leaves_count(*slot);
         if (above == NULL) {
-            node_release(*slot);
+            node_release(&state->store, *slot);
             *slot = NULL;
         } else {
-            fork_remove(above, 0);
+            fork_remove(state, above, 0);
         }
     }
     state->counts[table] -= *deleted;
@@ -474,39 +721,153 @@ static void fork_hash(uint16_t bit, const uint8_t left[32], const uint8_t right[
     p2l_sha256_final(&hash, out);
 }
 
-static void node_hash(struct p2l_node *node)
+/* What is missing is found from the top down, level by level, and computed from the bottom up: leaves as they are found,
+ * then the forks of each level side by side. A missing hash is named by the fork that lacks it and the side. */
+struct gap {
+    uintptr_t fork_and_side;
+};
+
+static inline struct fork *gap_fork(struct gap gap)
 {
-    struct p2l_node *above[P2L_DEPTH_MAX];
-    size_t depth = 0;
-    for (;;) {
-        while (!node->hashed) {
-            if (is_leaf(node)) {
-                struct leaf *leaf = as_leaf(node);
-                size_t width = leaf_width(leaf);
-                leaf_hash(node->table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, node->hash);
-                node->hashed = 1;
-                break;
-            }
-            struct p2l_node **child = as_fork(node)->child;
-            if (child[0]->hashed && child[1]->hashed) {
-                fork_hash(node->mark, child[0]->hash, child[1]->hash, node->hash);
-                node->hashed = 1;
-                break;
-            }
-            above[depth++] = node;
-            node = child[0]->hashed ? child[1] : child[0];
+    return (struct fork *)(gap.fork_and_side & ~(uintptr_t)1);
+}
+
+static inline struct p2l_node *gap_node(struct gap gap)
+{
+    return gap_fork(gap)->child[gap.fork_and_side & 1];
+}
+
+static inline uint8_t *gap_hash(struct gap gap)
+{
+    return gap_fork(gap)->hash[gap.fork_and_side & 1];
+}
+
+struct gaps {
+    struct gap *list; /* those above forks, level by level */
+    size_t count, capacity;
+    uint8_t tag[2];
+    size_t leaf_count;
+    struct p2l_message leaves[256]; /* and those above leaves that were found but not yet filled */
+};
+
+static void gaps_fill_leaves(struct gaps *gaps)
+{
+    p2l_sha256_messages(gaps->tag, 2, gaps->leaves, gaps->leaf_count);
+    gaps->leaf_count = 0;
+}
+
+static int gaps_add(struct gaps *gaps, struct fork *fork, unsigned side)
+{
+    if (is_leaf(fork->child[side])) {
+        struct leaf *leaf = as_leaf(fork->child[side]);
+        gaps->leaves[gaps->leaf_count++] =
+            (struct p2l_message){leaf->bytes, leaf_width(leaf) + leaf->value_size, fork->hash[side]};
+        if (gaps->leaf_count == sizeof gaps->leaves / sizeof *gaps->leaves)
+            gaps_fill_leaves(gaps);
+        return 1;
+    }
+    if (gaps->count == gaps->capacity) {
+        size_t wanted = gaps->capacity > 0 ? 2 * gaps->capacity : 256;
+        struct gap *memory = p2l_reallocate(gaps->list, wanted * sizeof *memory);
+        if (memory == NULL)
+            return 0;
+        gaps->list = memory;
+        gaps->capacity = wanted;
+    }
+    gaps->list[gaps->count++].fork_and_side = (uintptr_t)fork | side;
+    return 1;
+}
+
+/* Fills the gap in child 0 of the pseudo-fork `above`, and all below it. 0: no memory for the list of gaps; what was
+ * filled until then counts for nothing. */
+static int gaps_fill(struct fork *above, unsigned table)
+{
+    enum { AHEAD = 8, SOME = 128 };
+    struct gaps gaps = {NULL, 0, 0, {0x02, (uint8_t)table}, 0, {{0}}};
+    struct p2l_pair pairs[SOME];
+    size_t levels[P2L_DEPTH_MAX + 2], depth = 0; /* where the gaps below `depth` forks begin */
+    int enough = gaps_add(&gaps, above, 0);
+
+    levels[0] = 0;
+    levels[1] = gaps.count;
+    while (enough && levels[depth] < levels[depth + 1]) {
+        for (size_t at = levels[depth]; enough && at < levels[depth + 1]; at++) {
+            struct fork *fork = as_fork(gap_node(gaps.list[at]));
+            if (at + AHEAD < levels[depth + 1])
+                __builtin_prefetch(gap_node(gaps.list[at + AHEAD]));
+            for (unsigned side = 0; side < 2 && enough; side++)
+                if (!(fork->node.hashed >> side & 1))
+                    enough = gaps_add(&gaps, fork, side);
         }
-        if (depth == 0)
-            return;
-        node = above[--depth];
+        depth++;
+        levels[depth + 1] = gaps.count;
+    }
+    if (!enough) {
+        free(gaps.list);
+        return 0;
+    }
+    gaps_fill_leaves(&gaps);
+    while (depth > 0) {
+        depth--;
+        for (size_t at = levels[depth]; at < levels[depth + 1];) {
+            size_t some = 0;
+            for (; some < SOME && at < levels[depth + 1]; some++, at++) {
+                struct fork *fork = as_fork(gap_node(gaps.list[at]));
+                if (at + AHEAD < levels[depth + 1]) {
+                    const struct fork *next = as_fork(gap_node(gaps.list[at + AHEAD]));
+                    __builtin_prefetch(next->hash[0]);
+                    __builtin_prefetch(next->hash[1] + 31);
+                }
+                pairs[some] = (struct p2l_pair){fork->hash[0], fork->hash[1], gap_hash(gaps.list[at]),
+                                                0x030000u | fork->node.mark};
+                fork->node.hashed = 3;
+            }
+            p2l_sha256_nodes(pairs, some, 3);
+        }
+    }
+    free(gaps.list);
+    return 1;
+}
+
+/* The same one by one, for when there is no memory for a list. */
+static void gaps_fill_one_by_one(struct fork *above)
+{
+    struct gap waiting[P2L_DEPTH_MAX + 1];
+    size_t depth = 0;
+    waiting[depth++].fork_and_side = (uintptr_t)above;
+    while (depth > 0) {
+        struct gap gap = waiting[depth - 1];
+        struct p2l_node *node = gap_node(gap);
+        if (is_leaf(node)) {
+            struct leaf *leaf = as_leaf(node);
+            size_t width = leaf_width(leaf);
+            leaf_hash(node->table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, gap_hash(gap));
+        } else if (node->hashed == 3) {
+            fork_hash(node->mark, as_fork(node)->hash[0], as_fork(node)->hash[1], gap_hash(gap));
+        } else {
+            waiting[depth++].fork_and_side = (uintptr_t)node | (node->hashed & 1);
+            continue;
+        }
+        gap_fork(gap)->node.hashed |= (uint8_t)(1 << (gap.fork_and_side & 1));
+        depth--;
     }
 }
 
 void p2l_state_hash(struct p2l_state *state)
 {
-    for (int table = 0; table < P2L_TABLES; table++)
-        if (state->tops[table] != NULL)
-            node_hash(state->tops[table]);
+    for (unsigned table = 0; table < P2L_TABLES; table++) {
+        struct fork above;
+        if (state->hashed[table] || state->tops[table] == NULL)
+            continue;
+        memset(&above, 0, sizeof above);
+        above.child[0] = state->tops[table];
+        above.node.hashed = 2;
+        if (!gaps_fill(&above, table))
+            gaps_fill_one_by_one(&above);
+        memcpy(state->hash[table], above.hash[0], 32);
+        state->hashed[table] = 1;
+    }
+    store_empty(&state->store);
 }
 
 void p2l_state_table_root(const struct p2l_state *state, unsigned table, uint8_t root[32])
@@ -514,7 +875,7 @@ void p2l_state_table_root(const struct p2l_state *state, unsigned table, uint8_t
     if (state->tops[table] == NULL)
         memset(root, 0, 32);
     else
-        memcpy(root, state->tops[table]->hash, 32);
+        memcpy(root, state->hash[table], 32);
 }
 
 static void table_hashes(const struct p2l_state *state, uint8_t hashes[P2L_TABLES][32])
@@ -562,7 +923,7 @@ void p2l_state_prove(const struct p2l_state *state, unsigned table, const uint8_
     for (size_t i = proof->path_count; i > 0; i--) {
         int side = key_bit(key, node->mark);
         proof->bits[i - 1] = node->mark;
-        memcpy(proof->siblings[i - 1], as_fork(node)->child[!side]->hash, 32);
+        memcpy(proof->siblings[i - 1], as_fork(node)->hash[!side], 32);
         node = as_fork(node)->child[side];
     }
 }
