@@ -106,6 +106,19 @@ int p2l_state_get(const struct p2l_state *state, unsigned table, const uint8_t *
 int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
 /* The same for a key that is known not to be there. */
 int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
+/* Gives rows that are there (fewer than 2^32, no key twice) other values, all of them in one walk. */
+struct p2l_change {
+    const uint8_t *key, *value;
+    size_t size;
+};
+int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count);
+/* Finds the values of many keys; their data is NULL where there is no row. */
+struct p2l_search {
+    const uint8_t *key;
+    struct p2l_span value;
+    const struct p2l_node *node;
+};
+void p2l_state_search(const struct p2l_state *state, unsigned table, struct p2l_search *searches, size_t count);
 int p2l_state_delete(struct p2l_state *state, unsigned table, const uint8_t *key, int *found);
 int p2l_state_delete_prefix(struct p2l_state *state, unsigned table, const uint8_t *prefix, size_t size,
                             uint64_t *deleted);

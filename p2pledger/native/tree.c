@@ -572,6 +572,200 @@ int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key
     return insert(state, table, key, value, size, nearest);
 }
 
+/* Many rows at once --------------------------------------------------------------------------------------------- */
+
+/* In a large table nearly every step of a path waits for memory. Many paths are walked a step at a time in turns, and
+ * each node is asked for one turn before it is looked at. */
+void p2l_state_search(const struct p2l_state *state, unsigned table, struct p2l_search *searches, size_t count)
+{
+    size_t width = state->widths[table], walking = count;
+    for (size_t i = 0; i < count; i++) {
+        searches[i].node = state->tops[table];
+        searches[i].value.data = NULL;
+        searches[i].value.size = 0;
+    }
+    if (state->tops[table] == NULL)
+        return;
+    while (walking > 0) {
+        walking = 0;
+        for (size_t i = 0; i < count; i++) {
+            const struct p2l_node *node = searches[i].node;
+            if (is_leaf(node))
+                continue;
+            node = as_fork(node)->child[key_bit(searches[i].key, node->mark)];
+            __builtin_prefetch(node);
+            __builtin_prefetch((const uint8_t *)node + 64); /* for a leaf's value */
+            searches[i].node = node;
+            walking++;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct leaf *leaf = as_leaf(searches[i].node);
+        if (memcmp(leaf->bytes, searches[i].key, width) == 0)
+            searches[i].value = (struct p2l_span){leaf->bytes + width, leaf->value_size};
+    }
+}
+
+/* One change on its way down. `window` holds 64 bits of its key, from a byte on that its group knows. */
+struct item {
+    uint64_t window;
+    uint32_t change;
+};
+
+/* The changes that go through one slot: those from `begin` until `end`. A borrowed slot points at a node to which it
+ * holds no reference; what does is the fork of which the slot's fork is a copy. */
+struct group {
+    struct p2l_node **slot;
+    uint32_t begin, end;
+    uint16_t window_at;
+    uint16_t borrowed;
+};
+
+static uint64_t key_window(const uint8_t *key, size_t width, size_t at)
+{
+    uint8_t bytes[8] = {0};
+    memcpy(bytes, key + at, width - at < 8 ? width - at : 8);
+    return (uint64_t)p2l_load32(bytes) << 32 | p2l_load32(bytes + 4);
+}
+
+/* Those with bit 0 first; returns where those with bit 1 begin. Without branches: the bits are random. */
+static uint32_t items_part(struct item *items, uint32_t begin, uint32_t end, unsigned bit)
+{
+    uint32_t middle = begin;
+    for (uint32_t i = begin; i < end; i++) {
+        struct item item = items[i];
+        items[i] = items[middle];
+        items[middle] = item;
+        middle += !(item.window >> (63 - bit) & 1);
+    }
+    return middle;
+}
+
+/* All paths go down together, level by level, so every fork is met and copied once, and what comes next can be asked
+ * for ahead of time. A copy takes references to those children only that stay as they are; the others it borrows until
+ * their own copies take their places. What is borrowed lives because the topmost copied nodes (`replaced`) are not
+ * released before the end. */
+int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count)
+{
+    enum { AHEAD = 8, RETAINS = 16 };
+    size_t width = state->widths[table], groups = 1, following = 0, replaced_count = 0, retain_at = 0, at = 0;
+    struct p2l_node *retains[RETAINS] = {NULL}, **replaced;
+    struct item *items;
+    struct group *group, *next;
+    int status = P2L_OK;
+
+    if (count == 0)
+        return P2L_OK;
+    items = p2l_allocate(count * sizeof *items);
+    group = p2l_allocate(count * sizeof *group);
+    next = p2l_allocate(count * sizeof *next);
+    replaced = p2l_allocate(count * sizeof *replaced);
+    if (items == NULL || group == NULL || next == NULL || replaced == NULL) {
+        free(items);
+        free(group);
+        free(next);
+        free(replaced);
+        return P2L_NO_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++)
+        items[i] = (struct item){key_window(changes[i].key, width, 0), (uint32_t)i};
+    group[0] = (struct group){&state->tops[table], 0, (uint32_t)count, 0, 0};
+    state->hashed[table] = 0;
+
+    while (groups > 0) {
+        struct group *swap;
+        following = 0;
+        for (at = 0; at < groups; at++) {
+            struct group *here = &group[at];
+            struct p2l_node **slot = here->slot, *node = *slot;
+            struct fork *fork;
+            unsigned bit;
+            uint32_t middle;
+            int copied;
+
+            if (at + AHEAD < groups) {
+                const uint8_t *coming = (const uint8_t *)*group[at + AHEAD].slot;
+                __builtin_prefetch(coming);
+                __builtin_prefetch(coming + 64);
+            }
+            if (is_leaf(node)) {
+                const struct p2l_change *change = &changes[items[here->begin].change];
+                if (here->borrowed) {
+                    struct p2l_node *fresh = leaf_new(state, table, change->key, change->value, change->size);
+                    status = fresh == NULL ? P2L_NO_MEMORY : P2L_OK;
+                    if (fresh != NULL)
+                        *slot = fresh;
+                } else {
+                    status = leaf_change(state, table, slot, change->value, change->size);
+                }
+                if (status != P2L_OK)
+                    goto out;
+                continue;
+            }
+            fork = as_fork(node);
+            copied = here->borrowed || node_shared(node);
+            if (copied) {
+                fork = fork_copy(state, fork);
+                if (fork == NULL) {
+                    status = P2L_NO_MEMORY;
+                    goto out;
+                }
+                if (!here->borrowed)
+                    replaced[replaced_count++] = node;
+                *slot = &fork->node;
+            }
+            bit = fork->node.mark;
+            if (bit >= 8u * here->window_at + 64) {
+                here->window_at = (uint16_t)(bit / 8);
+                for (uint32_t i = here->begin; i < here->end; i++)
+                    items[i].window = key_window(changes[items[i].change].key, width, here->window_at);
+            }
+            bit -= 8u * here->window_at;
+            middle = items_part(items, here->begin, here->end, bit);
+            for (int side = 0; side < 2; side++) {
+                uint32_t begin = side ? middle : here->begin, end = side ? here->end : middle;
+                if (begin < end) {
+                    fork->node.hashed &= (uint8_t)~(1 << side);
+                    next[following++] =
+                        (struct group){&fork->child[side], begin, end, here->window_at, (uint16_t)copied};
+                } else if (copied) {
+                    struct p2l_node *due = retains[retain_at];
+                    __builtin_prefetch(fork->child[side], 1);
+                    retains[retain_at] = fork->child[side];
+                    retain_at = (retain_at + 1) % RETAINS;
+                    if (due != NULL)
+                        node_retain(due);
+                }
+            }
+        }
+        swap = group;
+        group = next;
+        next = swap;
+        groups = following;
+    }
+    following = 0;
+out:
+    if (status != P2L_OK) {
+        /* What is still borrowed is held from here on. */
+        for (size_t i = at; i < groups; i++)
+            if (group[i].borrowed)
+                node_retain(*group[i].slot);
+        for (size_t i = 0; i < following; i++)
+            if (next[i].borrowed)
+                node_retain(*next[i].slot);
+    }
+    for (size_t i = 0; i < RETAINS; i++)
+        if (retains[i] != NULL)
+            node_retain(retains[i]);
+    for (size_t i = 0; i < replaced_count; i++)
+        node_release(&state->store, replaced[i]);
+    free(items);
+    free(group);
+    free(next);
+    free(replaced);
+    return status;
+}
+
 /* Takes the own fork in the slot away, with the child of that side; its other child takes its place. */
 static void fork_remove(struct p2l_state *state, struct p2l_node **slot, int side)
 {
