@@ -79,25 +79,29 @@ void *p2l_reallocate(void *memory, size_t size)
 
 /* Sizes in steps of 8 up to SLAB_SIZE_MAX; what is larger has its own malloc. Under the address sanitizer everything
  * has, so that it sees every node. */
-enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1), SLAB_BYTES = 1 << 16, SHARE = 64 };
+enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1), SLAB_BYTES = 1 << 16 };
 #if defined(__SANITIZE_ADDRESS__)
 #define P2L_SLABS 0
 #else
 #define P2L_SLABS 1
 #endif
 
-struct vacant {
-    struct vacant *next;
+/* Free nodes are named in magazines and not linked through themselves: handing many of them on touches none of them. */
+struct magazine {
+    struct magazine *next;
+    size_t count;
+    void *nodes[62];
 };
+enum { MAGAZINE = sizeof((struct magazine *)0)->nodes / sizeof(void *) };
 
-/* Free nodes by size. */
+/* Free nodes by size: one magazine to take from and put into, and full ones. */
 struct store {
-    struct vacant *first[CLASSES];
+    struct magazine *open[CLASSES], *full[CLASSES], *last[CLASSES];
 };
 
 static struct {
     atomic_flag busy;
-    struct vacant *first[CLASSES];
+    struct magazine *full[CLASSES];
     uint8_t *slab; /* what is left of the newest one */
     size_t slab_left;
 } slabs = {.busy = ATOMIC_FLAG_INIT};
@@ -119,89 +123,117 @@ static inline size_t class_of(size_t size)
     return (size + CLASS_STEP - 1) / CLASS_STEP;
 }
 
-/* Brings up to SHARE free nodes of a class into the store; 0 if there is no memory. New ones are handed out in the
- * order of their addresses: a path that is written together lies together. */
-static int store_fill(struct store *store, size_t class)
+/* Gets a magazine with free nodes; NULL if there is no memory. New nodes are taken in the order of their addresses: a
+ * path that is written together lies together. What is left of a slab that is too short for a node is given up. */
+static struct magazine *magazine_get(size_t class)
 {
-    size_t size = class * CLASS_STEP;
-    struct vacant *first = NULL, **last = &first;
+    size_t size = class * CLASS_STEP, count;
+    struct magazine *magazine;
     slabs_enter();
-    if (slabs.first[class] != NULL) {
-        struct vacant *at = first = slabs.first[class];
-        for (int i = 1; i < SHARE && at->next != NULL; i++)
-            at = at->next;
-        slabs.first[class] = at->next;
-        at->next = NULL;
-    } else {
-        for (int i = 0; i < SHARE; i++) {
-            struct vacant *piece;
-            if (slabs.slab_left < size) {
-                uint8_t *fresh = i > 0 ? NULL : malloc(SLAB_BYTES);
-                if (fresh == NULL)
-                    break;
-                /* The rest of the last slab becomes free nodes of its size. */
-                if (slabs.slab_left >= CLASS_STEP) {
-                    struct vacant *rest = (struct vacant *)(void *)slabs.slab;
-                    rest->next = slabs.first[slabs.slab_left / CLASS_STEP];
-                    slabs.first[slabs.slab_left / CLASS_STEP] = rest;
-                }
-                slabs.slab = fresh;
-                slabs.slab_left = SLAB_BYTES;
-            }
-            piece = (struct vacant *)(void *)slabs.slab;
-            slabs.slab += size;
-            slabs.slab_left -= size;
-            *last = piece;
-            last = &piece->next;
-        }
-        *last = NULL;
-    }
+    magazine = slabs.full[class];
+    if (magazine != NULL)
+        slabs.full[class] = magazine->next;
     slabs_leave();
-    store->first[class] = first;
-    return first != NULL;
+    if (magazine != NULL)
+        return magazine;
+    magazine = malloc(sizeof *magazine);
+    if (magazine == NULL)
+        return NULL;
+    slabs_enter();
+    if (slabs.slab_left < size) {
+        uint8_t *fresh = malloc(SLAB_BYTES);
+        if (fresh == NULL) {
+            slabs_leave();
+            free(magazine);
+            return NULL;
+        }
+        slabs.slab = fresh;
+        slabs.slab_left = SLAB_BYTES;
+    }
+    count = slabs.slab_left / size < MAGAZINE ? slabs.slab_left / size : MAGAZINE;
+    for (size_t i = 0; i < count; i++)
+        magazine->nodes[count - 1 - i] = slabs.slab + size * i;
+    slabs.slab += size * count;
+    slabs.slab_left -= size * count;
+    slabs_leave();
+    magazine->count = count;
+    return magazine;
 }
 
 static void *store_take(struct store *store, size_t size)
 {
+    enum { AHEAD = 6 };
     size_t class = class_of(size);
-    struct vacant *taken;
+    struct magazine *open;
     if (allocation_fails())
         return NULL;
     if (!P2L_SLABS || size > SLAB_SIZE_MAX)
         return malloc(size);
-    if (store->first[class] == NULL && !store_fill(store, class))
-        return NULL;
-    taken = store->first[class];
-    store->first[class] = taken->next;
-    return taken;
+    open = store->open[class];
+    if (open == NULL || open->count == 0) {
+        struct magazine *full = store->full[class];
+        if (full != NULL)
+            store->full[class] = full->next;
+        else
+            full = magazine_get(class);
+        if (full == NULL)
+            return NULL;
+        free(open);
+        store->open[class] = open = full;
+    }
+    if (open->count > AHEAD) {
+        __builtin_prefetch(open->nodes[open->count - 1 - AHEAD], 1);
+        __builtin_prefetch((uint8_t *)open->nodes[open->count - 1 - AHEAD] + 64, 1);
+    }
+    return open->nodes[--open->count];
 }
 
 static void store_put(struct store *store, void *memory, size_t size)
 {
-    struct vacant *vacant = memory;
+    size_t class = class_of(size);
+    struct magazine *open;
     if (!P2L_SLABS || size > SLAB_SIZE_MAX) {
         free(memory);
         return;
     }
-    vacant->next = store->first[class_of(size)];
-    store->first[class_of(size)] = vacant;
+    open = store->open[class];
+    if (open == NULL || open->count == MAGAZINE) {
+        struct magazine *fresh = malloc(sizeof *fresh);
+        if (fresh == NULL)
+            return; /* without memory for a list the node is lost: better than failing to give memory back */
+        if (open != NULL) {
+            if (store->full[class] == NULL)
+                store->last[class] = open;
+            open->next = store->full[class];
+            store->full[class] = open;
+        }
+        fresh->count = 0;
+        store->open[class] = open = fresh;
+    }
+    open->nodes[open->count++] = memory;
 }
 
 /* Gives everything in the store to all. */
 static void store_empty(struct store *store)
 {
-    struct vacant *last[CLASSES];
-    for (int class = 0; class < CLASSES; class++) {
-        last[class] = store->first[class];
-        while (last[class] != NULL && last[class]->next != NULL)
-            last[class] = last[class]->next;
+    for (size_t class = 0; class < CLASSES; class++) {
+        struct magazine *open = store->open[class];
+        store->open[class] = NULL;
+        if (open != NULL && open->count == 0) {
+            free(open);
+        } else if (open != NULL) {
+            if (store->full[class] == NULL)
+                store->last[class] = open;
+            open->next = store->full[class];
+            store->full[class] = open;
+        }
     }
     slabs_enter();
-    for (int class = 0; class < CLASSES; class++)
-        if (last[class] != NULL) {
-            last[class]->next = slabs.first[class];
-            slabs.first[class] = store->first[class];
-            store->first[class] = NULL;
+    for (size_t class = 0; class < CLASSES; class++)
+        if (store->full[class] != NULL) {
+            store->last[class]->next = slabs.full[class];
+            slabs.full[class] = store->full[class];
+            store->full[class] = NULL;
         }
     slabs_leave();
 }
