@@ -18,14 +18,22 @@
  * `hashed` says that the hash of child k is there. It is missing exactly on the paths that were written since the last
  * p2l_state_hash, and a fork in which one is missing is always reachable from one branch only.
  *
- * Memory. Nodes come from slabs, by size, without headers: of a row with its fork a third would be headers and
- * rounding otherwise. A state keeps some free nodes of each size at hand for its writer, so that the slabs' lock is
- * taken rarely. Freed nodes are used again; slabs are never given back to the system. */
+ * Memory. Nodes come from slabs, by size, without headers and rounding, and large states from slabs of huge pages: a
+ * path through a gigabyte of small pages misses the page tables at every step. A state keeps some free nodes of each
+ * size at hand for its writer, so that the slabs' lock is taken rarely. Freed nodes are used again; slabs are never
+ * given back to the system. */
+
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* madvise */
+#endif
 
 #include "internal.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 enum { LEAF = 0x8000 }; /* in `mark` of a leaf, together with the width of its key; a fork's mark is its bit */
 
@@ -79,7 +87,7 @@ void *p2l_reallocate(void *memory, size_t size)
 
 /* Sizes in steps of 8 up to SLAB_SIZE_MAX; what is larger has its own malloc. Under the address sanitizer everything
  * has, so that it sees every node. */
-enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1), SLAB_BYTES = 1 << 16 };
+enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1), SLAB_BYTES = 1 << 16, HUGE_BYTES = 1 << 21 };
 #if defined(__SANITIZE_ADDRESS__)
 #define P2L_SLABS 0
 #else
@@ -103,7 +111,7 @@ static struct {
     atomic_flag busy;
     struct magazine *full[CLASSES];
     uint8_t *slab; /* what is left of the newest one */
-    size_t slab_left;
+    size_t slab_left, slabs_bytes;
 } slabs = {.busy = ATOMIC_FLAG_INIT};
 
 /* Held for some dozens of instructions. */
@@ -121,6 +129,22 @@ static void slabs_leave(void)
 static inline size_t class_of(size_t size)
 {
     return (size + CLASS_STEP - 1) / CLASS_STEP;
+}
+
+/* Small slabs until there are enough of them to fill a huge page. */
+static void *slab_new(size_t so_far, size_t *size)
+{
+    void *slab = NULL;
+#ifdef MADV_HUGEPAGE
+    if (so_far >= HUGE_BYTES && posix_memalign(&slab, HUGE_BYTES, HUGE_BYTES) == 0) {
+        madvise(slab, HUGE_BYTES, MADV_HUGEPAGE); /* a wish; small pages do as well */
+        *size = HUGE_BYTES;
+        return slab;
+    }
+#endif
+    (void)so_far;
+    *size = SLAB_BYTES;
+    return malloc(SLAB_BYTES);
 }
 
 /* Gets a magazine with free nodes; NULL if there is no memory. New nodes are taken in the order of their addresses: a
@@ -141,14 +165,16 @@ static struct magazine *magazine_get(size_t class)
         return NULL;
     slabs_enter();
     if (slabs.slab_left < size) {
-        uint8_t *fresh = malloc(SLAB_BYTES);
+        size_t bytes;
+        uint8_t *fresh = slab_new(slabs.slabs_bytes, &bytes);
         if (fresh == NULL) {
             slabs_leave();
             free(magazine);
             return NULL;
         }
         slabs.slab = fresh;
-        slabs.slab_left = SLAB_BYTES;
+        slabs.slab_left = bytes;
+        slabs.slabs_bytes += bytes;
     }
     count = slabs.slab_left / size < MAGAZINE ? slabs.slab_left / size : MAGAZINE;
     for (size_t i = 0; i < count; i++)
@@ -647,7 +673,7 @@ struct item {
 /* The changes that go through one slot: those from `begin` until `end`. A borrowed slot points at a node to which it
  * holds no reference; what does is the fork of which the slot's fork is a copy. */
 struct group {
-    struct p2l_node **slot;
+    struct p2l_node **slot, *node; /* and what stands in it */
     uint32_t begin, end;
     uint16_t window_at;
     uint16_t borrowed;
@@ -701,7 +727,7 @@ int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_c
     }
     for (size_t i = 0; i < count; i++)
         items[i] = (struct item){key_window(changes[i].key, width, 0), (uint32_t)i};
-    group[0] = (struct group){&state->tops[table], 0, (uint32_t)count, 0, 0};
+    group[0] = (struct group){&state->tops[table], state->tops[table], 0, (uint32_t)count, 0, 0};
     state->hashed[table] = 0;
 
     while (groups > 0) {
@@ -709,16 +735,17 @@ int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_c
         following = 0;
         for (at = 0; at < groups; at++) {
             struct group *here = &group[at];
-            struct p2l_node **slot = here->slot, *node = *slot;
+            struct p2l_node **slot = here->slot, *node = here->node;
             struct fork *fork;
             unsigned bit;
             uint32_t middle;
             int copied;
 
             if (at + AHEAD < groups) {
-                const uint8_t *coming = (const uint8_t *)*group[at + AHEAD].slot;
-                __builtin_prefetch(coming);
+                const uint8_t *coming = (const uint8_t *)group[at + AHEAD].node;
+                __builtin_prefetch(coming, 1);
                 __builtin_prefetch(coming + 64);
+                __builtin_prefetch(group[at + AHEAD].slot, 1);
             }
             if (is_leaf(node)) {
                 const struct p2l_change *change = &changes[items[here->begin].change];
@@ -759,7 +786,7 @@ int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_c
                 if (begin < end) {
                     fork->node.hashed &= (uint8_t)~(1 << side);
                     next[following++] =
-                        (struct group){&fork->child[side], begin, end, here->window_at, (uint16_t)copied};
+                        (struct group){&fork->child[side], fork->child[side], begin, end, here->window_at, (uint16_t)copied};
                 } else if (copied) {
                     struct p2l_node *due = retains[retain_at];
                     __builtin_prefetch(fork->child[side], 1);
@@ -781,10 +808,10 @@ out:
         /* What is still borrowed is held from here on. */
         for (size_t i = at; i < groups; i++)
             if (group[i].borrowed)
-                node_retain(*group[i].slot);
+                node_retain(group[i].node);
         for (size_t i = 0; i < following; i++)
             if (next[i].borrowed)
-                node_retain(*next[i].slot);
+                node_retain(next[i].node);
     }
     for (size_t i = 0; i < RETAINS; i++)
         if (retains[i] != NULL)
@@ -950,48 +977,18 @@ static void fork_hash(uint16_t bit, const uint8_t left[32], const uint8_t right[
 /* What is missing is found from the top down, level by level, and computed from the bottom up: leaves as they are found,
  * then the forks of each level side by side. A missing hash is named by the fork that lacks it and the side. */
 struct gap {
-    uintptr_t fork_and_side;
+    struct fork *fork;
+    struct p2l_node *node; /* the fork's child; NULL once the gap is filled or on its way to be */
+    unsigned side;
 };
-
-static inline struct fork *gap_fork(struct gap gap)
-{
-    return (struct fork *)(gap.fork_and_side & ~(uintptr_t)1);
-}
-
-static inline struct p2l_node *gap_node(struct gap gap)
-{
-    return gap_fork(gap)->child[gap.fork_and_side & 1];
-}
-
-static inline uint8_t *gap_hash(struct gap gap)
-{
-    return gap_fork(gap)->hash[gap.fork_and_side & 1];
-}
 
 struct gaps {
-    struct gap *list; /* those above forks, level by level */
+    struct gap *list; /* level by level */
     size_t count, capacity;
-    uint8_t tag[2];
-    size_t leaf_count;
-    struct p2l_message leaves[256]; /* and those above leaves that were found but not yet filled */
 };
-
-static void gaps_fill_leaves(struct gaps *gaps)
-{
-    p2l_sha256_messages(gaps->tag, 2, gaps->leaves, gaps->leaf_count);
-    gaps->leaf_count = 0;
-}
 
 static int gaps_add(struct gaps *gaps, struct fork *fork, unsigned side)
 {
-    if (is_leaf(fork->child[side])) {
-        struct leaf *leaf = as_leaf(fork->child[side]);
-        gaps->leaves[gaps->leaf_count++] =
-            (struct p2l_message){leaf->bytes, leaf_width(leaf) + leaf->value_size, fork->hash[side]};
-        if (gaps->leaf_count == sizeof gaps->leaves / sizeof *gaps->leaves)
-            gaps_fill_leaves(gaps);
-        return 1;
-    }
     if (gaps->count == gaps->capacity) {
         size_t wanted = gaps->capacity > 0 ? 2 * gaps->capacity : 256;
         struct gap *memory = p2l_reallocate(gaps->list, wanted * sizeof *memory);
@@ -1000,7 +997,7 @@ static int gaps_add(struct gaps *gaps, struct fork *fork, unsigned side)
         gaps->list = memory;
         gaps->capacity = wanted;
     }
-    gaps->list[gaps->count++].fork_and_side = (uintptr_t)fork | side;
+    gaps->list[gaps->count++] = (struct gap){fork, fork->child[side], side};
     return 1;
 }
 
@@ -1008,19 +1005,35 @@ static int gaps_add(struct gaps *gaps, struct fork *fork, unsigned side)
  * filled until then counts for nothing. */
 static int gaps_fill(struct fork *above, unsigned table)
 {
-    enum { AHEAD = 8, SOME = 128 };
-    struct gaps gaps = {NULL, 0, 0, {0x02, (uint8_t)table}, 0, {{0}}};
+    enum { AHEAD = 12, SOME = 128, MESSAGES = 256 };
+    const uint8_t tag[2] = {0x02, (uint8_t)table};
+    struct gaps gaps = {NULL, 0, 0};
+    struct p2l_message messages[MESSAGES];
     struct p2l_pair pairs[SOME];
-    size_t levels[P2L_DEPTH_MAX + 2], depth = 0; /* where the gaps below `depth` forks begin */
+    size_t levels[P2L_DEPTH_MAX + 3], depth = 0, leaves = 0; /* levels: where the gaps below `depth` forks begin */
     int enough = gaps_add(&gaps, above, 0);
 
     levels[0] = 0;
     levels[1] = gaps.count;
     while (enough && levels[depth] < levels[depth + 1]) {
         for (size_t at = levels[depth]; enough && at < levels[depth + 1]; at++) {
-            struct fork *fork = as_fork(gap_node(gaps.list[at]));
-            if (at + AHEAD < levels[depth + 1])
-                __builtin_prefetch(gap_node(gaps.list[at + AHEAD]));
+            struct gap *gap = &gaps.list[at];
+            struct fork *fork = as_fork(gap->node);
+            if (at + AHEAD < levels[depth + 1]) {
+                __builtin_prefetch(gap[AHEAD].node, 1);
+                __builtin_prefetch((const uint8_t *)gap[AHEAD].node + 64, 1);
+            }
+            if (is_leaf(gap->node)) {
+                struct leaf *leaf = as_leaf(gap->node);
+                messages[leaves++] = (struct p2l_message){leaf->bytes, leaf_width(leaf) + leaf->value_size,
+                                                          gap->fork->hash[gap->side]};
+                if (leaves == MESSAGES) {
+                    p2l_sha256_messages(tag, 2, messages, leaves);
+                    leaves = 0;
+                }
+                gap->node = NULL;
+                continue;
+            }
             for (unsigned side = 0; side < 2 && enough; side++)
                 if (!(fork->node.hashed >> side & 1))
                     enough = gaps_add(&gaps, fork, side);
@@ -1032,24 +1045,29 @@ static int gaps_fill(struct fork *above, unsigned table)
         free(gaps.list);
         return 0;
     }
-    gaps_fill_leaves(&gaps);
+    p2l_sha256_messages(tag, 2, messages, leaves);
     while (depth > 0) {
+        size_t some = 0;
         depth--;
-        for (size_t at = levels[depth]; at < levels[depth + 1];) {
-            size_t some = 0;
-            for (; some < SOME && at < levels[depth + 1]; some++, at++) {
-                struct fork *fork = as_fork(gap_node(gaps.list[at]));
-                if (at + AHEAD < levels[depth + 1]) {
-                    const struct fork *next = as_fork(gap_node(gaps.list[at + AHEAD]));
-                    __builtin_prefetch(next->hash[0]);
-                    __builtin_prefetch(next->hash[1] + 31);
-                }
-                pairs[some] = (struct p2l_pair){fork->hash[0], fork->hash[1], gap_hash(gaps.list[at]),
-                                                0x030000u | fork->node.mark};
-                fork->node.hashed = 3;
+        for (size_t at = levels[depth]; at < levels[depth + 1]; at++) {
+            struct gap *gap = &gaps.list[at];
+            struct fork *fork = as_fork(gap->node);
+            if (at + AHEAD < levels[depth + 1]) {
+                __builtin_prefetch(gap[AHEAD].node, 1);
+                __builtin_prefetch((const uint8_t *)gap[AHEAD].node + 64);
+                __builtin_prefetch(gap[AHEAD].fork->hash[gap[AHEAD].side], 1);
             }
-            p2l_sha256_nodes(pairs, some, 3);
+            if (fork == NULL)
+                continue;
+            pairs[some++] = (struct p2l_pair){fork->hash[0], fork->hash[1], gap->fork->hash[gap->side],
+                                              0x030000u | fork->node.mark};
+            fork->node.hashed = 3;
+            if (some == SOME) {
+                p2l_sha256_nodes(pairs, some, 3);
+                some = 0;
+            }
         }
+        p2l_sha256_nodes(pairs, some, 3);
     }
     free(gaps.list);
     return 1;
@@ -1060,21 +1078,22 @@ static void gaps_fill_one_by_one(struct fork *above)
 {
     struct gap waiting[P2L_DEPTH_MAX + 1];
     size_t depth = 0;
-    waiting[depth++].fork_and_side = (uintptr_t)above;
+    waiting[depth++] = (struct gap){above, above->child[0], 0};
     while (depth > 0) {
         struct gap gap = waiting[depth - 1];
-        struct p2l_node *node = gap_node(gap);
-        if (is_leaf(node)) {
-            struct leaf *leaf = as_leaf(node);
+        uint8_t *hash = gap.fork->hash[gap.side];
+        if (is_leaf(gap.node)) {
+            struct leaf *leaf = as_leaf(gap.node);
             size_t width = leaf_width(leaf);
-            leaf_hash(node->table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, gap_hash(gap));
-        } else if (node->hashed == 3) {
-            fork_hash(node->mark, as_fork(node)->hash[0], as_fork(node)->hash[1], gap_hash(gap));
+            leaf_hash(leaf->node.table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, hash);
+        } else if (gap.node->hashed == 3) {
+            fork_hash(gap.node->mark, as_fork(gap.node)->hash[0], as_fork(gap.node)->hash[1], hash);
         } else {
-            waiting[depth++].fork_and_side = (uintptr_t)node | (node->hashed & 1);
+            unsigned side = gap.node->hashed & 1;
+            waiting[depth++] = (struct gap){as_fork(gap.node), as_fork(gap.node)->child[side], side};
             continue;
         }
-        gap_fork(gap)->node.hashed |= (uint8_t)(1 << (gap.fork_and_side & 1));
+        gap.fork->node.hashed |= (uint8_t)(1 << gap.side);
         depth--;
     }
 }
