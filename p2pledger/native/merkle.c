@@ -107,6 +107,26 @@ void p2l_merkle_root(const struct p2l_span *leaves, size_t count, uint8_t root[3
     merkle_finish(&runs, count > 0 ? hashes : NULL, root);
 }
 
+/* The same over the signed transactions of columns, without a list of them. */
+void p2l_columns_root(const struct p2l_columns *columns, uint8_t root[32])
+{
+    struct p2l_merkle runs;
+    uint8_t hashes[32 * RUN];
+    struct p2l_span spans[RUN];
+    size_t at = 0, some;
+    runs.count = 0;
+    do {
+        for (some = 0; some < RUN && at < columns->count; some++, at++)
+            spans[some] = (struct p2l_span){columns->data + columns->rows[at].start,
+                                            columns->rows[at].end - columns->rows[at].start};
+        p2l_merkle_leaves(spans, some, hashes);
+        run_raise(hashes, some);
+        if (some == RUN)
+            merkle_push(&runs, hashes);
+    } while (some == RUN);
+    merkle_finish(&runs, some > 0 ? hashes : NULL, root);
+}
+
 size_t p2l_merkle_path(uint8_t *hashes, size_t count, size_t index, uint8_t *path)
 {
     size_t length = 0;

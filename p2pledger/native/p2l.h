@@ -67,6 +67,7 @@ struct p2l_limits {
 struct p2l_row {
     uint64_t valid_until, max_fee;
     uint32_t start, end; /* of the signed transaction in data */
+    uint32_t body_at, body_end;
     uint32_t fee_payer_at, operations_at, operation_count;
     uint32_t first_signature, signature_count;
     uint32_t plain;
@@ -90,6 +91,13 @@ struct p2l_columns {
 void p2l_columns_init(struct p2l_columns *columns, const uint8_t *data, size_t size);
 void p2l_columns_free(struct p2l_columns *columns);
 int p2l_batch_scan(struct p2l_columns *columns, const uint8_t network[8], const struct p2l_limits *limits);
+/* The RFC 9162 root over the signed transactions. */
+void p2l_columns_root(const struct p2l_columns *columns, uint8_t root[32]);
+/* For each signature the message that it signs, "p2pl.ts1" || id: 40 bytes each. */
+enum { P2L_SIGNED_BYTES = 40 };
+void p2l_columns_signed(const struct p2l_columns *columns, uint8_t *messages);
+/* The flag of a transaction is 1 if the flags of all its signatures are. Returns whether all are. */
+int p2l_columns_judge(const struct p2l_columns *columns, const uint8_t *signature_flags, uint8_t *flags);
 /* Judges each item of `data` (their sizes, in order) alone; refusals[i] is 0 for a good one, which gets a row. */
 int p2l_transactions_scan(struct p2l_columns *columns, const size_t *sizes, size_t count, const uint8_t network[8],
                           const struct p2l_limits *limits, int *refusals);

@@ -472,9 +472,47 @@ static int read_transaction(struct p2l_columns *columns, struct p2l_reader *read
     row->end = (uint32_t)reader->position;
     row->valid_until = valid_until;
     row->max_fee = max_fee;
-    p2l_sha256_tagged("p2pl.tx1", reader->data + body_at, body_end - body_at, columns->ids + 32 * columns->count);
+    row->body_at = (uint32_t)body_at;
+    row->body_end = (uint32_t)body_end;
     columns->count++;
     return P2L_OK;
+}
+
+/* The ids of all rows, together. */
+static void rows_name(struct p2l_columns *columns)
+{
+    struct p2l_message messages[256];
+    for (size_t i = 0; i < columns->count;) {
+        size_t some = 0;
+        for (; some < 256 && i < columns->count; some++, i++) {
+            const struct p2l_row *row = &columns->rows[i];
+            messages[some] = (struct p2l_message){columns->data + row->body_at, row->body_end - row->body_at,
+                                                  columns->ids + 32 * i};
+        }
+        p2l_sha256_messages((const uint8_t *)"p2pl.tx1", 8, messages, some);
+    }
+}
+
+void p2l_columns_signed(const struct p2l_columns *columns, uint8_t *messages)
+{
+    for (size_t i = 0; i < columns->count; i++)
+        for (uint32_t k = 0; k < columns->rows[i].signature_count; k++, messages += P2L_SIGNED_BYTES) {
+            memcpy(messages, "p2pl.ts1", 8);
+            memcpy(messages + 8, columns->ids + 32 * i, 32);
+        }
+}
+
+int p2l_columns_judge(const struct p2l_columns *columns, const uint8_t *signature_flags, uint8_t *flags)
+{
+    int all = 1;
+    for (size_t i = 0; i < columns->count; i++) {
+        const struct p2l_row *row = &columns->rows[i];
+        flags[i] = 1;
+        for (uint32_t k = 0; k < row->signature_count; k++)
+            flags[i] &= signature_flags[row->first_signature + k] == 1;
+        all &= flags[i];
+    }
+    return all;
 }
 
 void p2l_columns_init(struct p2l_columns *columns, const uint8_t *data, size_t size)
@@ -545,6 +583,7 @@ static int read_batch(struct p2l_columns *columns, struct p2l_reader *reader, co
         refuse(reader, P2L_TRAILING, reader->position);
         return P2L_MALFORMED;
     }
+    rows_name(columns);
     p2l_sha256_tagged("p2pl.ba1", reader->data + batch_at, batch_end - batch_at, columns->digest);
     return P2L_OK;
 }
@@ -578,5 +617,6 @@ int p2l_transactions_scan(struct p2l_columns *columns, const size_t *sizes, size
             columns->signature_count = signatures;
         }
     }
+    rows_name(columns);
     return P2L_OK;
 }

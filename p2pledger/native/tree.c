@@ -652,13 +652,14 @@ void p2l_state_search(const struct p2l_state *state, unsigned table, struct p2l_
                 continue;
             node = as_fork(node)->child[key_bit(searches[i].key, node->mark)];
             __builtin_prefetch(node);
-            __builtin_prefetch((const uint8_t *)node + 64); /* for a leaf's value */
             searches[i].node = node;
             walking++;
         }
     }
     for (size_t i = 0; i < count; i++) {
         const struct leaf *leaf = as_leaf(searches[i].node);
+        if (i + 8 < count)
+            __builtin_prefetch((const uint8_t *)searches[i + 8].node + 64);
         if (memcmp(leaf->bytes, searches[i].key, width) == 0)
             searches[i].value = (struct p2l_span){leaf->bytes + width, leaf->value_size};
     }
@@ -699,15 +700,35 @@ static uint32_t items_part(struct item *items, uint32_t begin, uint32_t end, uns
     return middle;
 }
 
+/* References to be taken. An atomic instruction waits until all that was written before it has arrived in memory, so
+ * they are taken in runs, apart from the copying. */
+enum { RETAINS = 512 };
+struct retains {
+    size_t count;
+    struct p2l_node *nodes[RETAINS];
+};
+
+static void retains_do(struct retains *retains)
+{
+    enum { AHEAD = 16 };
+    for (size_t i = 0; i < retains->count; i++) {
+        if (i + AHEAD < retains->count)
+            __builtin_prefetch(retains->nodes[i + AHEAD], 1);
+        node_retain(retains->nodes[i]);
+    }
+    retains->count = 0;
+}
+
 /* All paths go down together, level by level, so every fork is met and copied once, and what comes next can be asked
  * for ahead of time. A copy takes references to those children only that stay as they are; the others it borrows until
  * their own copies take their places. What is borrowed lives because the topmost copied nodes (`replaced`) are not
  * released before the end. */
 int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count)
 {
-    enum { AHEAD = 8, RETAINS = 16 };
-    size_t width = state->widths[table], groups = 1, following = 0, replaced_count = 0, retain_at = 0, at = 0;
-    struct p2l_node *retains[RETAINS] = {NULL}, **replaced;
+    enum { AHEAD = 10 };
+    size_t width = state->widths[table], groups = 1, following = 0, replaced_count = 0, at = 0;
+    struct retains retains = {.count = 0};
+    struct p2l_node **replaced;
     struct item *items;
     struct group *group, *next;
     int status = P2L_OK;
@@ -788,12 +809,9 @@ int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_c
                     next[following++] =
                         (struct group){&fork->child[side], fork->child[side], begin, end, here->window_at, (uint16_t)copied};
                 } else if (copied) {
-                    struct p2l_node *due = retains[retain_at];
-                    __builtin_prefetch(fork->child[side], 1);
-                    retains[retain_at] = fork->child[side];
-                    retain_at = (retain_at + 1) % RETAINS;
-                    if (due != NULL)
-                        node_retain(due);
+                    if (retains.count == RETAINS)
+                        retains_do(&retains);
+                    retains.nodes[retains.count++] = fork->child[side];
                 }
             }
         }
@@ -813,9 +831,7 @@ out:
             if (next[i].borrowed)
                 node_retain(next[i].node);
     }
-    for (size_t i = 0; i < RETAINS; i++)
-        if (retains[i] != NULL)
-            node_retain(retains[i]);
+    retains_do(&retains);
     for (size_t i = 0; i < replaced_count; i++)
         node_release(&state->store, replaced[i]);
     free(items);
@@ -975,7 +991,7 @@ static void fork_hash(uint16_t bit, const uint8_t left[32], const uint8_t right[
 }
 
 /* What is missing is found from the top down, level by level, and computed from the bottom up: leaves as they are found,
- * then the forks of each level side by side. A missing hash is named by the fork that lacks it and the side. */
+ * then the forks of each level side by side. A gap is a missing hash. */
 struct gap {
     struct fork *fork;
     struct p2l_node *node; /* the fork's child; NULL once the gap is filled or on its way to be */
