@@ -1,45 +1,47 @@
-/* The only file that knows the CPU. The best available level is in use until a test or a measurement forces another.
- * Levels stand in order, the portable one first: it is always complete. */
+/* The only file that knows the CPU. Each level names its kernels; the best available one is in use until a test
+ * or a measurement forces another. Levels stand in order and each includes those before it; the portable one is
+ * first and always complete. The SHA extensions are a feature of their own: a level above the portable one uses
+ * them where they exist. */
 
-#include "internal.h"
+#include "ed25519.h"
 
 #include <stdatomic.h>
+
+static int always_available(void)
+{
+    return 1;
+}
 
 #ifdef P2L_X86_64
 #include <cpuid.h>
 
-/* The registers of leaf 7, of which all features asked for here are; zeros where the CPU has no such leaf. */
-static void features(unsigned *b, unsigned *c)
+/* Which register files the operating system saves (XCR0); 0 where it does not say. */
+static uint64_t saved_registers(void)
 {
-    unsigned a, d;
-    if (!__get_cpuid_count(7, 0, &a, b, c, &d))
-        *b = *c = 0;
-}
-
-/* Whether the system saves these parts of the vector registers: bits of XCR0. */
-static int saved(unsigned parts)
-{
-    unsigned a, b, c, d, low, high;
+    unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
         return 0;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (low & parts) == parts;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (uint64_t)d << 32 | a;
+}
+
+/* The bits of leaf 7, register EBX; 0 where there is none. */
+static unsigned extended_features(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) ? b : 0;
 }
 
 static int avx2_available(void)
 {
-    unsigned b, c;
-    features(&b, &c);
-    return saved(0x06) && (b >> 5 & 1);
+    const unsigned wanted = 1u << 3 | 1u << 5 | 1u << 8; /* BMI1, AVX2, BMI2 */
+    return (saved_registers() & 0x06) == 0x06 && (extended_features() & wanted) == wanted;
 }
 
-/* F, DQ, IFMA, BW, VL; the parts are SSE, AVX, masks, and the upper halves and upper sixteen of the registers. */
 static int avx512_available(void)
 {
-    const unsigned wanted = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 30 | 1u << 31;
-    unsigned b, c;
-    features(&b, &c);
-    return saved(0xe6) && (b & wanted) == wanted;
+    const unsigned wanted = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 30 | 1u << 31; /* F, DQ, IFMA, BW, VL */
+    return avx2_available() && (saved_registers() & 0xe6) == 0xe6 && (extended_features() & wanted) == wanted;
 }
 
 static int sha_ni_available(void)
@@ -47,21 +49,15 @@ static int sha_ni_available(void)
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSE4_1) || !(c & bit_SSSE3))
         return 0;
-    features(&b, &c);
-    return b >> 29 & 1;
+    return extended_features() >> 29 & 1;
 }
 #endif
 
-static int always_available(void)
-{
-    return 1;
-}
-
 static const struct p2l_level levels[] = {
-    {"portable", always_available},
+    {"portable", always_available, &p2l_ed25519_portable},
 #ifdef P2L_X86_64
-    {"avx2", avx2_available},
-    {"avx512", avx512_available},
+    {"avx2", avx2_available, &p2l_ed25519_portable},
+    {"avx512", avx512_available, &p2l_ed25519_avx512},
 #endif
 };
 enum { LEVELS = sizeof levels / sizeof *levels };
@@ -137,4 +133,9 @@ const struct p2l_hashing *p2l_hashing(void)
         return &hashing_sha_ni;
 #endif
     return &hashing_portable;
+}
+
+const struct p2l_ed25519_kernels *p2l_ed25519_kernels(void)
+{
+    return levels[level_index()].ed25519;
 }

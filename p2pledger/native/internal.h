@@ -11,6 +11,7 @@
 struct p2l_level {
     const char *name;
     int (*available)(void);
+    const struct p2l_ed25519_kernels *ed25519;
 };
 enum { P2L_PORTABLE, P2L_AVX2, P2L_AVX512 };
 
@@ -24,7 +25,7 @@ extern const uint32_t P2L_SHA256_ROUND[64], P2L_SHA256_START[8];
 
 /* A kernel that compresses `width` messages side by side, `count` blocks of each. Word k of lane i's state stands at
  * states[k * word_stride + i * lane_stride]. Below `least` messages at a time it does not pay. */
-enum { P2L_LANES_MAX = 16 };
+enum { P2L_HASH_LANES_MAX = 16 };
 struct p2l_lanes {
     void (*compress)(uint32_t *states, const uint8_t *const *blocks, size_t count);
     size_t width, least, word_stride, lane_stride;

@@ -493,28 +493,6 @@ static void rows_name(struct p2l_columns *columns)
     }
 }
 
-void p2l_columns_signed(const struct p2l_columns *columns, uint8_t *messages)
-{
-    for (size_t i = 0; i < columns->count; i++)
-        for (uint32_t k = 0; k < columns->rows[i].signature_count; k++, messages += P2L_SIGNED_BYTES) {
-            memcpy(messages, "p2pl.ts1", 8);
-            memcpy(messages + 8, columns->ids + 32 * i, 32);
-        }
-}
-
-int p2l_columns_judge(const struct p2l_columns *columns, const uint8_t *signature_flags, uint8_t *flags)
-{
-    int all = 1;
-    for (size_t i = 0; i < columns->count; i++) {
-        const struct p2l_row *row = &columns->rows[i];
-        flags[i] = 1;
-        for (uint32_t k = 0; k < row->signature_count; k++)
-            flags[i] &= signature_flags[row->first_signature + k] == 1;
-        all &= flags[i];
-    }
-    return all;
-}
-
 void p2l_columns_init(struct p2l_columns *columns, const uint8_t *data, size_t size)
 {
     memset(columns, 0, sizeof *columns);

@@ -207,9 +207,9 @@ static void hash_one(const uint8_t *tag, size_t tag_size, const struct p2l_messa
 static void hash_in_lanes(const struct p2l_lanes *kernel, const uint8_t *tag, size_t tag_size,
                           const struct p2l_message *messages, size_t count)
 {
-    struct lane lanes[P2L_LANES_MAX];
-    uint32_t states[8 * P2L_LANES_MAX];
-    const uint8_t *blocks[P2L_LANES_MAX];
+    struct lane lanes[P2L_HASH_LANES_MAX];
+    uint32_t states[8 * P2L_HASH_LANES_MAX];
+    const uint8_t *blocks[P2L_HASH_LANES_MAX];
     size_t next = 0, active = 0, width = kernel->width;
     size_t word_stride = kernel->word_stride, lane_stride = kernel->lane_stride;
 
