@@ -630,7 +630,9 @@ int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size
                 uint64_t replay_window, uint64_t fee, uint8_t *codes, size_t *next)
 {
     struct step steps[STEPS_MAX];
+    enum { EXPECTED_MAX = 1 << 15 };
     struct execution execution;
+    size_t expected = 0; /* rows: at most two for each operation; the books grow from there on */
     int status = P2L_OK, written;
 
     if (p2l_state_width(state, ACCOUNTS) != 32 || p2l_state_width(state, ASSETS) != 16 ||
@@ -644,6 +646,10 @@ int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size
     execution.replay_window = replay_window;
     execution.fee = fee;
     execution.window.steps = steps;
+    for (size_t i = start; i < columns->count && expected < EXPECTED_MAX; i++)
+        expected += 2 * columns->rows[i].operation_count;
+    if (!books_reserve(&execution.books, expected < EXPECTED_MAX ? expected : EXPECTED_MAX))
+        status = P2L_NO_MEMORY;
     while (status == P2L_OK && start < columns->count && columns->rows[start].plain) {
         size_t i = 0;
         status = window_open(&execution, start);
