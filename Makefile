@@ -3,7 +3,7 @@
 #   make demo    the main job: a consortium that settles trades     DEMO_ARGS='--seconds 60 --kill'
 #   make test    every test                                         PYTEST_ARGS='tests/ledger -x'
 #   make lint    ruff, ruff format, mypy --strict, stub check of the compiled core
-#   make bench   measurements of the core                           BENCH_ARGS=...
+#   make bench   measurements of the core beside its peers          BENCH_ARGS='--only hashing'
 #   make clean   removes what was built here, with the environment
 #
 # PYTHON=/path/to/python chooses the interpreter. P2PLEDGER_REQUIRE_CORE=0 lets the environment be made where there
@@ -59,12 +59,12 @@ lint: $(INSTALL_STAMP)
 	  --allowlist tests/stubtest_allowlist.txt --ignore-unused-allowlist p2pledger._core
 
 bench: $(INSTALL_STAMP)
-	$(BIN)/python benchmarks/bench_core.py $(BENCH_ARGS)
+	@$(BIN)/python -m p2pledger bench core $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info p2pledger/_core.c p2pledger/_core.*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find p2pledger tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find p2pledger tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(HOME_STAMP):
 	@set -eu; \

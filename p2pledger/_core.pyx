@@ -57,6 +57,8 @@ cdef extern from "p2l.h" nogil:
     int p2l_level_available(size_t index)
     size_t p2l_level_get()
     int p2l_level_set(size_t index)
+    int p2l_hashing_force(int variant)
+    const char *p2l_compiler()
 
     void p2l_sha256_many(const p2l_span *messages, size_t count, uint8_t *hashes)
     void p2l_sha256_tagged(const char *tag, const uint8_t *data, size_t size, uint8_t *hash)
@@ -233,6 +235,16 @@ def set_level(name):
         if p2l_level_name(i).decode() == name and p2l_level_set(i):
             return
     raise ValueError(f"level must be one of {levels()}, not {name!r}")
+
+
+def _force_hashing(int variant):
+    """For tests only: SHA-256 as on another CPU (p2l.h, p2l_hashing_force); False if this one cannot."""
+    return bool(p2l_hashing_force(variant))
+
+
+def compiler():
+    """What compiled the core: name and version; empty for the reference."""
+    return p2l_compiler().decode()
 
 
 def merkle_root(leaves):

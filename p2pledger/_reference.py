@@ -40,6 +40,7 @@ __all__ = [
     "Verdict",
     "Version",
     "batch_digest",
+    "compiler",
     "empty_state",
     "encode_batch",
     "level",
@@ -226,6 +227,11 @@ def set_level(name: str) -> None:
     """Forces a CPU level; for tests and measurements. ValueError if it is not one of `levels()`."""
     if name not in levels():
         raise ValueError(f"level must be one of {levels()}, not {name!r}")
+
+
+def compiler() -> str:
+    """What compiled the core: name and version; empty for the reference."""
+    return ""
 
 
 def _leaf_hash(leaf: bytes) -> bytes:

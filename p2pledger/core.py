@@ -39,6 +39,7 @@ __all__ = [
     "Version",
     "batch_digest",
     "compiled",
+    "compiler",
     "description",
     "empty_state",
     "encode_batch",
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
         Columns,
         Version,
         batch_digest,
+        compiler,
         empty_state,
         encode_batch,
         level,
@@ -151,6 +153,7 @@ else:
     Columns = _chosen.Columns
     Version = _chosen.Version
     batch_digest = _chosen.batch_digest
+    compiler = _chosen.compiler
     empty_state = _chosen.empty_state
     encode_batch = _chosen.encode_batch
     level = _chosen.level

@@ -42,7 +42,8 @@ struct p2l_pair {
 struct p2l_hashing {
     void (*compress)(uint32_t state[8], const uint8_t *blocks, size_t count);
     struct p2l_lanes narrow, wide;
-    void (*nodes)(const struct p2l_pair *pairs, size_t count, int tag_size); /* 1 .. wide.width of them */
+    void (*nodes)(const struct p2l_pair *pairs, size_t count, int tag_size); /* 1 .. nodes_width of them */
+    size_t nodes_width, nodes_least;
 };
 /* At the level in use. */
 const struct p2l_hashing *p2l_hashing(void);

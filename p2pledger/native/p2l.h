@@ -44,6 +44,11 @@ const char *p2l_level_name(size_t index);
 int p2l_level_available(size_t index);
 size_t p2l_level_get(void);
 int p2l_level_set(size_t index);
+/* For tests: SHA-256 as it would run on another CPU of the level avx512: 1 without the SHA extensions, 2 with slow ones
+ * beside AVX-512, 3 with fast ones; 0 ends it. 0 is returned if this CPU cannot. */
+int p2l_hashing_force(int variant);
+/* What compiled this, for reports. */
+const char *p2l_compiler(void);
 
 /* Hashing and RFC 9162 trees (sha256.c, merkle.c). */
 void p2l_sha256_many(const struct p2l_span *messages, size_t count, uint8_t *hashes);

@@ -317,8 +317,8 @@ void p2l_sha256_nodes(const struct p2l_pair *pairs, size_t count, int tag_size)
     uint32_t state[16];
     uint8_t blocks[2][128];
     if (hashing->nodes != NULL)
-        while (count >= hashing->wide.least) {
-            size_t some = count < hashing->wide.width ? count : hashing->wide.width;
+        while (count >= hashing->nodes_least) {
+            size_t some = count < hashing->nodes_width ? count : hashing->nodes_width;
             hashing->nodes(pairs, some, tag_size);
             pairs += some;
             count -= some;
