@@ -122,8 +122,8 @@ const char *p2l_compiler(void)
 static const struct p2l_hashing hashing_portable = {p2l_sha256_compress_portable, {0}, {0}, NULL, 0, 0};
 
 #ifdef P2L_X86_64
-#define NARROW {p2l_sha256_lanes_sha_ni, 2, 2, 1, 8}
-#define WIDE(least) {p2l_sha256_lanes_avx512, 16, least, 16, 1}
+#define NARROW {p2l_sha256_lanes_sha_ni, 2, 2}
+#define WIDE(least) {p2l_sha256_lanes_avx512, 16, least}
 static const struct p2l_hashing hashing_sha_ni = {p2l_sha256_compress_sha_ni, NARROW, {0}, NULL, 0, 0};
 static const struct p2l_hashing hashing_avx512_amd = {
     p2l_sha256_compress_sha_ni, NARROW, {0}, p2l_sha256_nodes_avx512, 16, 15};

@@ -23,12 +23,12 @@ enum { P2L_PORTABLE, P2L_AVX2, P2L_AVX512 };
 
 extern const uint32_t P2L_SHA256_ROUND[64], P2L_SHA256_START[8];
 
-/* A kernel that compresses `width` messages side by side, `count` blocks of each. Word k of lane i's state stands at
- * states[k * word_stride + i * lane_stride]. Below `least` messages at a time it does not pay. */
+/* A kernel that compresses `width` messages side by side, `count` blocks of each. Of two the states stand one after the
+ * other; of sixteen word k of lane i stands at states[16 * k + i]. Below `least` messages at a time it does not pay. */
 enum { P2L_HASH_LANES_MAX = 16 };
 struct p2l_lanes {
     void (*compress)(uint32_t *states, const uint8_t *const *blocks, size_t count);
-    size_t width, least, word_stride, lane_stride;
+    size_t width, least;
 };
 
 /* Two hashes side by side in a tree, and where the hash of their parent goes. */

@@ -204,14 +204,15 @@ static void hash_one(const uint8_t *tag, size_t tag_size, const struct p2l_messa
     p2l_sha256_final(&hash, message->hash);
 }
 
-static void hash_in_lanes(const struct p2l_lanes *kernel, const uint8_t *tag, size_t tag_size,
-                          const struct p2l_message *messages, size_t count)
+static inline __attribute__((always_inline)) void hash_in(const struct p2l_lanes *kernel, const size_t width,
+                                                          const size_t word_stride, const size_t lane_stride,
+                                                          const uint8_t *tag, size_t tag_size,
+                                                          const struct p2l_message *messages, size_t count)
 {
     struct lane lanes[P2L_HASH_LANES_MAX];
-    uint32_t states[8 * P2L_HASH_LANES_MAX];
+    uint32_t states[8 * P2L_HASH_LANES_MAX]; /* word k of lane i at k * word_stride + i * lane_stride */
     const uint8_t *blocks[P2L_HASH_LANES_MAX];
-    size_t next = 0, active = 0, width = kernel->width;
-    size_t word_stride = kernel->word_stride, lane_stride = kernel->lane_stride;
+    size_t next = 0, active = 0;
 
     memset(states, 0, sizeof states);
     for (size_t i = 0; i < width; i++) {
@@ -265,6 +266,16 @@ static void hash_in_lanes(const struct p2l_lanes *kernel, const uint8_t *tag, si
         while (lane_continue(&lanes[i]));
         hash_store(lanes[i].hash, state, 1);
     }
+}
+
+/* Twice the same, compiled for the two shapes there are. */
+static void hash_in_lanes(const struct p2l_lanes *kernel, const uint8_t *tag, size_t tag_size,
+                          const struct p2l_message *messages, size_t count)
+{
+    if (kernel->width == 2)
+        hash_in(kernel, 2, 1, 8, tag, tag_size, messages, count);
+    else
+        hash_in(kernel, 16, 16, 1, tag, tag_size, messages, count);
 }
 
 void p2l_sha256_messages(const uint8_t *tag, size_t tag_size, const struct p2l_message *messages, size_t count)
