@@ -56,7 +56,7 @@ static int sha_ni_available(void)
 static const struct p2l_level levels[] = {
     {"portable", always_available, &p2l_ed25519_portable},
 #ifdef P2L_X86_64
-    {"avx2", avx2_available, &p2l_ed25519_portable},
+    {"avx2", avx2_available, &p2l_ed25519_avx2},
     {"avx512", avx512_available, &p2l_ed25519_avx512},
 #endif
 };
