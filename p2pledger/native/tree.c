@@ -671,13 +671,14 @@ struct item {
     uint32_t change;
 };
 
-/* The changes that go through one slot: those from `begin` until `end`. A borrowed slot points at a node to which it
- * holds no reference; what does is the fork of which the slot's fork is a copy. */
+/* The changes that go through one child of a fork: those from `begin` until `end`. If it is borrowed, the fork holds no
+ * reference to it; what does is the fork of which that fork is a copy. */
 struct group {
-    struct p2l_node **slot, *node; /* and what stands in it */
+    struct fork *above;
+    struct p2l_node *node; /* the child */
     uint32_t begin, end;
     uint16_t window_at;
-    uint16_t borrowed;
+    uint8_t side, borrowed;
 };
 
 static uint64_t key_window(const uint8_t *key, size_t width, size_t at)
@@ -723,121 +724,170 @@ static void retains_do(struct retains *retains)
  * for ahead of time. A copy takes references to those children only that stay as they are; the others it borrows until
  * their own copies take their places. What is borrowed lives because the topmost copied nodes (`replaced`) are not
  * released before the end. */
-int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count)
+struct walk {
+    struct p2l_state *state;
+    unsigned table;
+    const struct p2l_change *changes;
+    struct item *items;
+    struct group *groups, *following; /* of this level and of the next */
+    size_t group_count;
+    struct p2l_node **replaced;
+    size_t replaced_count;
+    struct retains retains;
+};
+
+/* What is still borrowed is held from here on. */
+static void groups_retain(const struct group *groups, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (groups[i].borrowed)
+            node_retain(groups[i].node);
+}
+
+/* Goes down until no group has more than `most` changes; with 0 to the leaves. */
+static int walk_down(struct walk *walk, uint32_t most)
 {
     enum { AHEAD = 10 };
-    size_t width = state->widths[table], groups = 1, following = 0, replaced_count = 0, at = 0;
-    struct retains retains = {.count = 0};
-    struct p2l_node **replaced;
-    struct item *items;
-    struct group *group, *next;
-    int status = P2L_OK;
+    struct p2l_state *state = walk->state;
+    struct item *items = walk->items;
+    size_t width = state->widths[walk->table];
 
-    if (count == 0)
-        return P2L_OK;
-    items = p2l_allocate(count * sizeof *items);
-    group = p2l_allocate(count * sizeof *group);
-    next = p2l_allocate(count * sizeof *next);
-    replaced = p2l_allocate(count * sizeof *replaced);
-    if (items == NULL || group == NULL || next == NULL || replaced == NULL) {
-        free(items);
-        free(group);
-        free(next);
-        free(replaced);
-        return P2L_NO_MEMORY;
-    }
-    for (size_t i = 0; i < count; i++)
-        items[i] = (struct item){key_window(changes[i].key, width, 0), (uint32_t)i};
-    group[0] = (struct group){&state->tops[table], state->tops[table], 0, (uint32_t)count, 0, 0};
-    state->hashed[table] = 0;
-
-    while (groups > 0) {
-        struct group *swap;
-        following = 0;
-        for (at = 0; at < groups; at++) {
-            struct group *here = &group[at];
-            struct p2l_node **slot = here->slot, *node = here->node;
-            struct fork *fork;
-            unsigned bit;
+    for (int finished = 0; !finished;) {
+        struct group *groups = walk->groups, *following = walk->following;
+        size_t count = walk->group_count, next = 0, at = 0;
+        finished = 1;
+        for (; at < count; at++) {
+            struct group *here = &groups[at];
+            struct p2l_node **slot = &here->above->child[here->side];
+            struct fork *fork = as_fork(here->node);
             uint32_t middle;
+            unsigned bit;
             int copied;
 
-            if (at + AHEAD < groups) {
-                const uint8_t *coming = (const uint8_t *)group[at + AHEAD].node;
-                __builtin_prefetch(coming, 1);
-                __builtin_prefetch(coming + 64);
-                __builtin_prefetch(group[at + AHEAD].slot, 1);
+            if (at + AHEAD < count) {
+                const struct group *coming = &groups[at + AHEAD];
+                __builtin_prefetch(coming->node, 1);
+                __builtin_prefetch((const uint8_t *)coming->node + 64);
+                __builtin_prefetch(&coming->above->child[coming->side], 1);
             }
-            if (is_leaf(node)) {
-                const struct p2l_change *change = &changes[items[here->begin].change];
-                if (here->borrowed) {
-                    struct p2l_node *fresh = leaf_new(state, table, change->key, change->value, change->size);
-                    status = fresh == NULL ? P2L_NO_MEMORY : P2L_OK;
-                    if (fresh != NULL)
-                        *slot = fresh;
+            if (is_leaf(here->node)) {
+                const struct p2l_change *change = &walk->changes[items[here->begin].change];
+                if (!here->borrowed) {
+                    if (leaf_change(state, walk->table, slot, change->value, change->size) != P2L_OK)
+                        break;
                 } else {
-                    status = leaf_change(state, table, slot, change->value, change->size);
+                    struct p2l_node *fresh = leaf_new(state, walk->table, change->key, change->value, change->size);
+                    if (fresh == NULL)
+                        break;
+                    *slot = fresh;
                 }
-                if (status != P2L_OK)
-                    goto out;
                 continue;
             }
-            fork = as_fork(node);
-            copied = here->borrowed || node_shared(node);
+            copied = here->borrowed || node_shared(here->node);
             if (copied) {
                 fork = fork_copy(state, fork);
-                if (fork == NULL) {
-                    status = P2L_NO_MEMORY;
-                    goto out;
-                }
+                if (fork == NULL)
+                    break;
                 if (!here->borrowed)
-                    replaced[replaced_count++] = node;
+                    walk->replaced[walk->replaced_count++] = here->node;
                 *slot = &fork->node;
             }
             bit = fork->node.mark;
             if (bit >= 8u * here->window_at + 64) {
                 here->window_at = (uint16_t)(bit / 8);
                 for (uint32_t i = here->begin; i < here->end; i++)
-                    items[i].window = key_window(changes[items[i].change].key, width, here->window_at);
+                    items[i].window = key_window(walk->changes[items[i].change].key, width, here->window_at);
             }
-            bit -= 8u * here->window_at;
-            middle = items_part(items, here->begin, here->end, bit);
-            for (int side = 0; side < 2; side++) {
+            middle = items_part(items, here->begin, here->end, bit - 8u * here->window_at);
+            for (unsigned side = 0; side < 2; side++) {
                 uint32_t begin = side ? middle : here->begin, end = side ? here->end : middle;
                 if (begin < end) {
                     fork->node.hashed &= (uint8_t)~(1 << side);
-                    next[following++] =
-                        (struct group){&fork->child[side], fork->child[side], begin, end, here->window_at, (uint16_t)copied};
+                    following[next++] = (struct group){fork, fork->child[side], begin, end, here->window_at,
+                                                       (uint8_t)side, (uint8_t)copied};
+                    finished &= end - begin <= most;
                 } else if (copied) {
-                    if (retains.count == RETAINS)
-                        retains_do(&retains);
-                    retains.nodes[retains.count++] = fork->child[side];
+                    if (walk->retains.count == RETAINS)
+                        retains_do(&walk->retains);
+                    walk->retains.nodes[walk->retains.count++] = fork->child[side];
                 }
             }
         }
-        swap = group;
-        group = next;
-        next = swap;
-        groups = following;
+        if (at < count) {
+            groups_retain(groups + at, count - at);
+            groups_retain(following, next);
+            return P2L_NO_MEMORY;
+        }
+        walk->groups = following;
+        walk->following = groups;
+        walk->group_count = next;
+        if (next == 0)
+            break;
     }
-    following = 0;
+    return P2L_OK;
+}
+
+static int gaps_fill(struct fork *above, unsigned table);
+
+/* The tops of the paths first, then subtree by subtree. Each is hashed at once, as long as it is in the caches. */
+int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count)
+{
+    enum { SUBTREE = 512 };
+    struct walk walk = {.state = state, .table = table, .changes = changes};
+    struct group *memory[2], *subtrees;
+    struct fork top;
+    size_t subtree_count;
+    int status = P2L_NO_MEMORY;
+
+    if (count == 0)
+        return P2L_OK;
+    walk.items = p2l_allocate(count * sizeof *walk.items);
+    walk.groups = memory[0] = p2l_allocate(count * sizeof *walk.groups);
+    walk.following = memory[1] = p2l_allocate(count * sizeof *walk.following);
+    walk.replaced = p2l_allocate(count * sizeof *walk.replaced);
+    subtrees = p2l_allocate(count * sizeof *subtrees);
+    if (walk.items == NULL || walk.groups == NULL || walk.following == NULL || walk.replaced == NULL ||
+        subtrees == NULL)
+        goto out;
+    for (size_t i = 0; i < count; i++)
+        walk.items[i] = (struct item){key_window(changes[i].key, state->widths[table], 0), (uint32_t)i};
+    memset(&top, 0, sizeof top);
+    top.child[0] = state->tops[table];
+    walk.groups[0] = (struct group){&top, top.child[0], 0, (uint32_t)count, 0, 0, 0};
+    walk.group_count = 1;
+    state->hashed[table] = 0;
+
+    status = walk_down(&walk, SUBTREE);
+    subtree_count = status == P2L_OK ? walk.group_count : 0;
+    memcpy(subtrees, walk.groups, subtree_count * sizeof *subtrees);
+    for (size_t i = 0; i < subtree_count; i++) {
+        struct group *subtree = &subtrees[i];
+        struct fork above;
+        walk.groups[0] = *subtree;
+        walk.group_count = 1;
+        status = walk_down(&walk, 0);
+        if (status != P2L_OK) {
+            groups_retain(subtrees + i + 1, subtree_count - i - 1);
+            break;
+        }
+        memset(&above, 0, sizeof above);
+        above.child[0] = subtree->above->child[subtree->side];
+        above.node.hashed = 2;
+        if (subtree_count > 1 && gaps_fill(&above, table)) {
+            memcpy(subtree->above->hash[subtree->side], above.hash[0], 32);
+            subtree->above->node.hashed |= (uint8_t)(1 << subtree->side);
+        }
+    }
+    state->tops[table] = top.child[0];
+    retains_do(&walk.retains);
+    for (size_t i = 0; i < walk.replaced_count; i++)
+        node_release(&state->store, walk.replaced[i]);
 out:
-    if (status != P2L_OK) {
-        /* What is still borrowed is held from here on. */
-        for (size_t i = at; i < groups; i++)
-            if (group[i].borrowed)
-                node_retain(group[i].node);
-        for (size_t i = 0; i < following; i++)
-            if (next[i].borrowed)
-                node_retain(next[i].node);
-    }
-    retains_do(&retains);
-    for (size_t i = 0; i < replaced_count; i++)
-        node_release(&state->store, replaced[i]);
-    free(items);
-    free(group);
-    free(next);
-    free(replaced);
+    free(walk.items);
+    free(memory[0]);
+    free(memory[1]);
+    free(walk.replaced);
+    free(subtrees);
     return status;
 }
 
