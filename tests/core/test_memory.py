@@ -1,5 +1,6 @@
 """When memory runs out the compiled core says so: MemoryError, never a crash, and the parent version is as before."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +134,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers need memory of their own")
 def test_a_million_holdings_with_their_accounts_fit_in_400_mb(compiled: ModuleType) -> None:
     """Measured over a tenth of them, in a fresh process."""
     count = 100_000
