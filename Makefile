@@ -3,18 +3,22 @@
 #   make demo    the main job: a consortium that settles trades     DEMO_ARGS='--seconds 60 --kill'
 #   make test    every test                                         PYTEST_ARGS='tests/ledger -x'
 #   make lint    ruff, ruff format, mypy --strict, stub check of the compiled core
-#   make bench   measurements of the core                           BENCH_ARGS=...
+#   make bench   measurements of the core beside its peers          BENCH_ARGS='--only hashing'
+#   make sanitize  the core's tests and its fuzzers under the address and undefined behaviour sanitizers
+#   make tsan    the core's tests of threads under the thread sanitizer, where it runs
 #   make clean   removes what was built here, with the environment
 #
 # PYTHON=/path/to/python chooses the interpreter. P2PLEDGER_REQUIRE_CORE=0 lets the environment be made where there
 # is no C compiler; the package then runs its reference core in plain Python.
 
 SHELL := /bin/bash
+comma := ,
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 30
 BENCH_ARGS ?=
 P2PLEDGER_REQUIRE_CORE ?= 1
 export P2PLEDGER_REQUIRE_CORE
@@ -37,7 +41,7 @@ ifeq ($(P2PLEDGER_REQUIRE_CORE)$(wildcard p2pledger/_core.*.so),1)
 $(INSTALL_STAMP): $(if $(wildcard p2pledger/_core.pyx),again)
 endif
 
-.PHONY: help demo test lint bench clean environment again
+.PHONY: help demo test lint bench sanitize tsan clean environment again
 again:
 
 help:
@@ -59,12 +63,31 @@ lint: $(INSTALL_STAMP)
 	  --allowlist tests/stubtest_allowlist.txt --ignore-unused-allowlist p2pledger._core
 
 bench: $(INSTALL_STAMP)
-	$(BIN)/python benchmarks/bench_core.py $(BENCH_ARGS)
+	@$(BIN)/python -m p2pledger bench core $(BENCH_ARGS)
+
+# A copy of what is tested, so that the core in use stays what it is. Python itself is not built with sanitizers: their
+# library has to be there before it. What Python does not free at its end is no leak of ours.
+SANITIZED = mkdir -p build/$(1) && rm -rf build/$(1)/tree && mkdir build/$(1)/tree && \
+  cp -r setup.py pyproject.toml LICENSE p2pledger tests build/$(1)/tree/ && rm -f build/$(1)/tree/p2pledger/_core.*.so && \
+  cd build/$(1)/tree && P2PLEDGER_SANITIZE=$(2) P2PLEDGER_REQUIRE_CORE=1 $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+PRELOAD = LD_PRELOAD=$$($${CC:-gcc} -print-file-name=$(1)) PYTHONMALLOC=malloc P2PLEDGER_CORE=compiled \
+  P2PLEDGER_DATA=$${P2PLEDGER_DATA:-$(CURDIR)/../shared/data}
+
+sanitize: $(INSTALL_STAMP)
+	@$(call SANITIZED,sanitize,address$(comma)undefined)
+	cd build/sanitize/tree && export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 && \
+	  $(call PRELOAD,libasan.so) $(CURDIR)/$(BIN)/python -m pytest tests/core -q -p no:cacheprovider && \
+	  $(call PRELOAD,libasan.so) $(CURDIR)/$(BIN)/python -m tests.core.fuzz --seconds $(FUZZ_SECONDS)
+
+tsan: $(INSTALL_STAMP)
+	@$(call SANITIZED,tsan,thread)
+	cd build/tsan/tree && TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0 $(call PRELOAD,libtsan.so) \
+	  setarch -R $(CURDIR)/$(BIN)/python -m pytest tests/core/test_threads.py -q -p no:cacheprovider -k 'not reference'
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info p2pledger/_core.c p2pledger/_core.*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find p2pledger tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find p2pledger tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(HOME_STAMP):
 	@set -eu; \

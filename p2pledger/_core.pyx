@@ -23,13 +23,19 @@ from p2pledger._reference import (
     MalformedBytes,
     Proof,
     StateReleased,
+    Verdict,
     _as_index,
     _as_uint64,
     _as_width,
     _check_int,
     _check_limits,
     _flatten_proof,
+    check_batch_arguments,
 )
+
+cdef extern from "ed25519.h" nogil:
+    void p2l_scalar_reduce(uint64_t *scalar, const uint64_t *number)
+    void p2l_scalar_accumulate(uint64_t *sum, const uint64_t *z, const uint64_t *scalar)
 
 cdef extern from "p2l.h" nogil:
     enum:
@@ -51,12 +57,21 @@ cdef extern from "p2l.h" nogil:
     int p2l_level_available(size_t index)
     size_t p2l_level_get()
     int p2l_level_set(size_t index)
+    int p2l_hashing_force(int variant)
+    const char *p2l_compiler()
 
     void p2l_sha256_many(const p2l_span *messages, size_t count, uint8_t *hashes)
     void p2l_sha256_tagged(const char *tag, const uint8_t *data, size_t size, uint8_t *hash)
     void p2l_merkle_leaves(const p2l_span *leaves, size_t count, uint8_t *hashes)
     void p2l_merkle_root(const p2l_span *leaves, size_t count, uint8_t *root)
     size_t p2l_merkle_path(uint8_t *hashes, size_t count, size_t index, uint8_t *path)
+    int p2l_sha512_many(const p2l_span *messages, size_t count, uint8_t *hashes)
+    int p2l_ed25519_verify(const uint8_t *public_keys, const uint8_t *signatures, const p2l_span *messages, size_t count,
+                           uint8_t *flags)
+    enum:
+        P2L_PROBE_OPERANDS
+        P2L_PROBE_RESULTS
+    int p2l_ed25519_probe(int operation, const uint64_t *operands, uint64_t *results)
     int p2l_merkle_verify(const uint8_t *root, const uint8_t *leaf_hash, uint64_t index, uint64_t size,
                           const uint8_t *path, size_t path_count)
     size_t p2l_receipt_encode(const uint8_t *id, const uint8_t *code, uint8_t *receipt)
@@ -95,6 +110,8 @@ cdef extern from "p2l.h" nogil:
     void p2l_columns_init(p2l_columns *columns, const uint8_t *data, size_t size)
     void p2l_columns_free(p2l_columns *columns)
     int p2l_batch_scan(p2l_columns *columns, const uint8_t *network, const p2l_limits *limits)
+    void p2l_columns_root(const p2l_columns *columns, uint8_t *root)
+    int p2l_columns_verify(const p2l_columns *columns, uint8_t *flags)
     int p2l_transactions_scan(p2l_columns *columns, const size_t *sizes, size_t count, const uint8_t *network,
                               const p2l_limits *limits, int *refusals)
 
@@ -151,7 +168,13 @@ cdef bytes as_bytes(object value, str name):
 
 
 cdef list as_bytes_list(object values, str name):
-    return [as_bytes(value, name) for value in values]
+    """A list of its own, whatever the caller does to his meanwhile."""
+    cdef list items = list(values)
+    cdef Py_ssize_t i
+    for i in range(len(items)):
+        if type(items[i]) is not bytes:
+            items[i] = as_bytes(items[i], name)
+    return items
 
 
 cdef inline const uint8_t *pointer(bytes data) noexcept:
@@ -214,6 +237,16 @@ def set_level(name):
     raise ValueError(f"level must be one of {levels()}, not {name!r}")
 
 
+def _force_hashing(int variant):
+    """For tests only: SHA-256 as on another CPU (p2l.h, p2l_hashing_force); False if this one cannot."""
+    return bool(p2l_hashing_force(variant))
+
+
+def compiler():
+    """What compiled the core: name and version; empty for the reference."""
+    return p2l_compiler().decode()
+
+
 def merkle_root(leaves):
     """The root of RFC 9162, section 2.1.1, over the leaves' data; of no leaves SHA-256 of nothing."""
     cdef list items = as_bytes_list(leaves, "leaves")
@@ -272,6 +305,91 @@ def merkle_verify_hash(root, leaf_hash, index, size, proof):
     path = b"".join(siblings)
     verified = p2l_merkle_verify(pointer(wanted), pointer(leaf), number, total, pointer(path), count)
     return bool(verified)
+
+
+# SHA-512 and Ed25519 ---------------------------------------------------------------------------------------------
+
+
+def sha512_many(messages):
+    """The SHA-512 of each message, concatenated: n x 64 bytes."""
+    cdef list items = as_bytes_list(messages, "messages")
+    cdef size_t count = len(items)
+    cdef bytes hashes = PyBytes_FromStringAndSize(NULL, 64 * len(items))
+    cdef uint8_t *out = <uint8_t *> PyBytes_AS_STRING(hashes)
+    cdef p2l_span *spans = spans_of(items)
+    cdef int status
+    with nogil:
+        status = p2l_sha512_many(spans, count, out)
+    free(spans)
+    if status != P2L_OK:
+        raise MemoryError
+    return hashes
+
+
+def verify_batch(public_keys, signatures, messages):
+    """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages."""
+    cdef tuple checked = check_batch_arguments(public_keys, signatures, messages)
+    cdef bytes keys = checked[0], both = checked[1]
+    cdef list items = checked[2]
+    cdef const uint8_t *first_key = pointer(keys)
+    cdef const uint8_t *first_signature = pointer(both)
+    cdef size_t count = len(items)
+    cdef bytes flags = PyBytes_FromStringAndSize(NULL, len(items))
+    cdef uint8_t *out = <uint8_t *> PyBytes_AS_STRING(flags)
+    cdef p2l_span *spans = spans_of(items)
+    cdef int status
+    with nogil:
+        status = p2l_ed25519_verify(first_key, first_signature, spans, count, out)
+    free(spans)
+    if status != P2L_OK:
+        raise MemoryError
+    return flags
+
+
+def _field(int operation, operands):
+    """For tests only: field operation number `operation` (ed25519_lanes.h, probe) of the level in use, in every lane.
+
+    operands: 4 x 5 words. Returns 2 x 5 words for each lane.
+    """
+    cdef uint64_t words[P2L_PROBE_OPERANDS]
+    cdef uint64_t results[P2L_PROBE_RESULTS]
+    cdef int lanes, lane, number, i
+    memset(words, 0, sizeof(words))
+    lanes = p2l_ed25519_probe(0, words, results)
+    for lane in range(lanes):
+        for number in range(4):
+            for i in range(5):
+                words[(number * lanes + lane) * 5 + i] = operands[5 * number + i]
+    p2l_ed25519_probe(operation, words, results)
+    return [
+        [results[(number * lanes + lane) * 5 + i] for number in range(2) for i in range(5)] for lane in range(lanes)
+    ]
+
+
+def _scalar_reduce(words):
+    """For tests only: a number of 8 words modulo the order of the group, 4 words."""
+    cdef uint64_t number[8]
+    cdef uint64_t scalar[4]
+    cdef int i
+    for i in range(8):
+        number[i] = words[i]
+    p2l_scalar_reduce(scalar, number)
+    return [scalar[i] for i in range(4)]
+
+
+def _scalar_accumulate(words, z, scalar):
+    """For tests only: 8 words + 2 words x 4 words, 8 words."""
+    cdef uint64_t total[8]
+    cdef uint64_t factors[6]
+    cdef int i
+    for i in range(8):
+        total[i] = words[i]
+    for i in range(2):
+        factors[i] = z[i]
+    for i in range(4):
+        factors[2 + i] = scalar[i]
+    p2l_scalar_accumulate(total, factors, factors + 2)
+    return [total[i] for i in range(8)]
 
 
 # Columns ---------------------------------------------------------------------------------------------------------
@@ -390,6 +508,13 @@ cdef class Columns:
         """The height until which transaction i is valid."""
         return self.row(i).valid_until
 
+    def transactions_root(self):
+        """The RFC 9162 root over the bytes of the signed transactions: 32 bytes."""
+        cdef uint8_t root[32]
+        with nogil:
+            p2l_columns_root(&self.native, root)
+        return copied(root, 32)
+
     def signers(self, i):
         """The public keys that signed transaction i, ascending, concatenated."""
         cdef p2l_row *row = self.row(i)
@@ -477,6 +602,34 @@ def scan_transactions(data, network_id, limits):
             return columns, refused
         items = good
         joined = b"".join(items)
+
+
+def verify_columns(columns):
+    """Verifies all signatures of scanned columns, the maker's among them, as one batch."""
+    cdef Columns over
+    cdef size_t maker, count
+    cdef bytes flags
+    cdef uint8_t *out
+    cdef const p2l_columns *native
+    cdef int status
+    if not isinstance(columns, Columns):
+        raise TypeError(f"columns must be Columns, not {type(columns).__name__}")
+    over = columns
+    native = &over.native
+    maker, count = native.maker_signature_at > 0, native.signature_count
+    flags = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> (maker + count + native.count))
+    out = <uint8_t *> PyBytes_AS_STRING(flags)
+    with nogil:
+        status = p2l_columns_verify(native, out)
+    if status != P2L_OK:
+        raise MemoryError
+    return Verdict(out[0] == 1 if maker else True, flags[maker + count :], flags[maker : maker + count])
+
+
+def validate(data, network_id, limits):
+    """Scans a *signed batch* and verifies all its signatures. Raises MalformedBytes; a bad signature is a flag."""
+    columns = scan_batch(data, network_id, limits)
+    return columns, verify_columns(columns)
 
 
 def encode_batch(network_id, maker, epoch, sequence, transactions):

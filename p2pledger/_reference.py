@@ -22,7 +22,7 @@ import hashlib
 import itertools
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,8 +37,10 @@ __all__ = [
     "MalformedBytes",
     "Proof",
     "StateReleased",
+    "Verdict",
     "Version",
     "batch_digest",
+    "compiler",
     "empty_state",
     "encode_batch",
     "level",
@@ -53,8 +55,11 @@ __all__ = [
     "scan_transactions",
     "set_level",
     "sha256_many",
+    "sha512_many",
     "state_verify",
+    "validate",
     "verify_batch",
+    "verify_columns",
     "verify_zip215",
 ]
 
@@ -69,6 +74,7 @@ UINT64_MAX = 2**64 - 1
 TRANSACTION_TAG = b"p2pl.tx1"
 TRANSACTION_SIGNATURE_TAG = b"p2pl.ts1"
 BATCH_TAG = b"p2pl.ba1"
+BATCH_SIGNATURE_TAG = b"p2pl.bs1"
 
 # The tables of section 7 that plain transactions touch.
 TABLE_ACCOUNTS = 1
@@ -202,6 +208,11 @@ def sha256_many(messages: Sequence[Buffer]) -> bytes:
     return b"".join([_sha256(_as_bytes(message, "messages")) for message in messages])
 
 
+def sha512_many(messages: Sequence[Buffer]) -> bytes:
+    """The SHA-512 of each message, concatenated: n x 64 bytes."""
+    return b"".join([hashlib.sha512(_as_bytes(message, "messages")).digest() for message in messages])
+
+
 def levels() -> list[str]:
     """The CPU levels that this implementation can run at here, slowest first."""
     return ["reference"]
@@ -216,6 +227,11 @@ def set_level(name: str) -> None:
     """Forces a CPU level; for tests and measurements. ValueError if it is not one of `levels()`."""
     if name not in levels():
         raise ValueError(f"level must be one of {levels()}, not {name!r}")
+
+
+def compiler() -> str:
+    """What compiled the core: name and version; empty for the reference."""
+    return ""
 
 
 def _leaf_hash(leaf: bytes) -> bytes:
@@ -585,9 +601,59 @@ class Columns:
         """The height until which transaction i is valid."""
         return self._rows[_as_index(i, self.count, "i")].valid_until
 
+    def transactions_root(self) -> bytes:
+        """The RFC 9162 root over the bytes of the signed transactions: 32 bytes."""
+        return merkle_root([self.transaction(i) for i in range(self.count)])
+
     def signers(self, i: int) -> bytes:
         """The public keys that signed transaction i, ascending, concatenated."""
         return self._rows[_as_index(i, self.count, "i")].public_keys
+
+
+class Verdict(NamedTuple):
+    """What the signatures of columns are worth.
+
+    maker            whether the maker's signature is valid; True where there is none (single transactions)
+    flags            n flags, one for each transaction: 1 if all its signatures are valid
+    signature_flags  m flags, one for each signature of a transaction, in the order of the columns
+    """
+
+    maker: bool
+    flags: bytes
+    signature_flags: bytes
+
+    @property
+    def valid(self) -> bool:
+        """Whether every signature is."""
+        return self.maker and 0 not in self.flags
+
+
+def _verify_columns(columns: Columns, verify: Callable[[bytes, bytes, list[bytes]], bytes]) -> Verdict:
+    """By whatever verifies batches. The maker's signature is one of the batch, the first."""
+    if not isinstance(columns, Columns):
+        raise TypeError(f"columns must be Columns, not {type(columns).__name__}")
+    maker = [BATCH_SIGNATURE_TAG + columns.digest] if columns.maker else []
+    all_flags = verify(
+        columns.maker + columns.public_keys, columns.maker_signature + columns.signatures, maker + columns.messages
+    )
+    signature_flags = all_flags[len(maker) :]
+    flags, at = bytearray(), 0
+    for i in range(columns.count):
+        count = len(columns.signers(i)) // 32
+        flags.append(0 not in signature_flags[at : at + count])
+        at += count
+    return Verdict(0 not in all_flags[: len(maker)], bytes(flags), signature_flags)
+
+
+def verify_columns(columns: Columns) -> Verdict:
+    """Verifies all signatures of scanned columns, the maker's among them, as one batch."""
+    return _verify_columns(columns, verify_batch)
+
+
+def validate(data: Buffer, network_id: bytes, limits: Limits) -> tuple[Columns, Verdict]:
+    """Scans a *signed batch* and verifies all its signatures. Raises MalformedBytes; a bad signature is a flag."""
+    columns = scan_batch(data, network_id, limits)
+    return columns, verify_columns(columns)
 
 
 def _read_operation(reader: _Reader) -> bool:
@@ -1726,7 +1792,7 @@ def verify_zip215(public_key: bytes, signature: bytes, message: bytes) -> bool:
     return x == 0 and y == z
 
 
-def verify_batch(public_keys: bytes, signatures: bytes, messages: Sequence[bytes]) -> bytes:
+def verify_batch(public_keys: Buffer, signatures: Buffer, messages: Sequence[Buffer]) -> bytes:
     """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages.
 
     Every signature is checked alone and without a shortcut, about a millisecond each: this is the oracle.
@@ -1741,7 +1807,7 @@ def verify_batch(public_keys: bytes, signatures: bytes, messages: Sequence[bytes
 
 
 def check_batch_arguments(
-    public_keys: bytes, signatures: bytes, messages: Sequence[bytes]
+    public_keys: Buffer, signatures: Buffer, messages: Sequence[Buffer]
 ) -> tuple[bytes, bytes, list[bytes]]:
     """The arguments of verify_batch as bytes of the right lengths."""
     signed = [_as_bytes(message, "messages") for message in messages]

@@ -4,7 +4,8 @@
 slower) elsewhere. The environment variable P2PLEDGER_CORE decides when it is set: `reference` forces the
 reference, `compiled` makes a missing compiled core an error. Everybody above this floor imports from here.
 
-Signatures are checked here for both: `verify_batch` follows the rules of ZIP 215 by way of libsodium.
+Where the reference runs, `verify_batch` takes libsodium's word for signatures that it accepts, which ZIP 215 then
+accepts too; the compiled core decides everything itself.
 """
 
 import os
@@ -15,7 +16,16 @@ from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from p2pledger import _reference
-from p2pledger._reference import BranchInUse, Limits, MalformedBytes, Proof, StateReleased, verify_zip215
+from p2pledger._reference import (
+    BranchInUse,
+    Buffer,
+    Limits,
+    MalformedBytes,
+    Proof,
+    StateReleased,
+    Verdict,
+    verify_zip215,
+)
 
 __all__ = [
     "Branch",
@@ -25,9 +35,11 @@ __all__ = [
     "MalformedBytes",
     "Proof",
     "StateReleased",
+    "Verdict",
     "Version",
     "batch_digest",
     "compiled",
+    "compiler",
     "description",
     "empty_state",
     "encode_batch",
@@ -43,8 +55,11 @@ __all__ = [
     "scan_transactions",
     "set_level",
     "sha256_many",
+    "sha512_many",
     "state_verify",
+    "validate",
     "verify_batch",
+    "verify_columns",
     "verify_zip215",
 ]
 
@@ -59,6 +74,38 @@ compiled: bool
 
 _reason: str
 
+
+def _verify_batch_by_libsodium(public_keys: Buffer, signatures: Buffer, messages: Sequence[Buffer]) -> bytes:
+    """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages.
+
+    libsodium's acceptance implies ZIP 215's: it demands everything that ZIP 215 demands and more (canonical y, no
+    small-order points, the equation without the cofactor). Its refusal implies nothing, so what it refuses goes to
+    the plain-integer check, and every flag is exact. An honest signature costs about 0.1 ms, a refused one about
+    1 ms more: callers bound n (max_batch_signatures for a batch), and with it the work of one call.
+    """
+    keys, both, signed = _reference.check_batch_arguments(public_keys, signatures, messages)
+    flags = bytearray(len(signed))
+    for i, message in enumerate(signed):
+        key, signature = keys[32 * i : 32 * i + 32], both[64 * i : 64 * i + 64]
+        try:
+            crypto_sign_open(signature + message, key)
+            flags[i] = 1
+        except BadSignatureError:
+            flags[i] = verify_zip215(key, signature, message)
+    return bytes(flags)
+
+
+def _verify_columns_by_libsodium(columns: _reference.Columns) -> Verdict:
+    """Verifies all signatures of scanned columns, the maker's among them."""
+    return _reference._verify_columns(columns, _verify_batch_by_libsodium)
+
+
+def _validate_by_libsodium(data: Buffer, network_id: bytes, limits: Limits) -> tuple[_reference.Columns, Verdict]:
+    """Scans a *signed batch* and verifies all its signatures."""
+    columns = _reference.scan_batch(data, network_id, limits)
+    return columns, _verify_columns_by_libsodium(columns)
+
+
 if TYPE_CHECKING:
     # Both implementations have one face; the stub of the compiled one is its written form.
     from p2pledger._core import (
@@ -66,6 +113,7 @@ if TYPE_CHECKING:
         Columns,
         Version,
         batch_digest,
+        compiler,
         empty_state,
         encode_batch,
         level,
@@ -80,7 +128,11 @@ if TYPE_CHECKING:
         scan_transactions,
         set_level,
         sha256_many,
+        sha512_many,
         state_verify,
+        validate,
+        verify_batch,
+        verify_columns,
     )
 else:
     try:
@@ -101,6 +153,7 @@ else:
     Columns = _chosen.Columns
     Version = _chosen.Version
     batch_digest = _chosen.batch_digest
+    compiler = _chosen.compiler
     empty_state = _chosen.empty_state
     encode_batch = _chosen.encode_batch
     level = _chosen.level
@@ -115,7 +168,11 @@ else:
     scan_transactions = _chosen.scan_transactions
     set_level = _chosen.set_level
     sha256_many = _chosen.sha256_many
+    sha512_many = _chosen.sha512_many
     state_verify = _chosen.state_verify
+    validate = _chosen.validate if compiled else _validate_by_libsodium
+    verify_batch = _chosen.verify_batch if compiled else _verify_batch_by_libsodium
+    verify_columns = _chosen.verify_columns if compiled else _verify_columns_by_libsodium
 
 
 def description() -> str:
@@ -123,23 +180,3 @@ def description() -> str:
     if compiled:
         return f"compiled core, level {level()}"
     return f"REFERENCE CORE in plain Python (same results, far slower): {_reason}"
-
-
-def verify_batch(public_keys: bytes, signatures: bytes, messages: Sequence[bytes]) -> bytes:
-    """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages.
-
-    libsodium's acceptance implies ZIP 215's: it demands everything that ZIP 215 demands and more (canonical y, no
-    small-order points, the equation without the cofactor). Its refusal implies nothing, so what it refuses goes to
-    the plain-integer check, and every flag is exact. An honest signature costs about 0.1 ms, a refused one about
-    1 ms more: callers bound n (max_batch_signatures for a batch), and with it the work of one call.
-    """
-    keys, both, signed = _reference.check_batch_arguments(public_keys, signatures, messages)
-    flags = bytearray(len(signed))
-    for i, message in enumerate(signed):
-        key, signature = keys[32 * i : 32 * i + 32], both[64 * i : 64 * i + 64]
-        try:
-            crypto_sign_open(signature + message, key)
-            flags[i] = 1
-        except BadSignatureError:
-            flags[i] = verify_zip215(key, signature, message)
-    return bytes(flags)

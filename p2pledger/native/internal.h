@@ -7,20 +7,71 @@
 
 #include <string.h>
 
-/* One CPU level: a kernel for each thing that has more than one. Slots for wider machines go in here. */
+/* One CPU level; what runs at it is looked up by its index, P2L_PORTABLE .. P2L_AVX512. */
 struct p2l_level {
     const char *name;
     int (*available)(void);
-    void (*sha256_compress)(uint32_t state[8], const uint8_t *blocks, size_t count);
+    const struct p2l_ed25519_kernels *ed25519;
 };
+enum { P2L_PORTABLE, P2L_AVX2, P2L_AVX512 };
 
-void p2l_sha256_compress_portable(uint32_t state[8], const uint8_t *blocks, size_t count);
 #if defined(__x86_64__) && defined(__GNUC__)
 #define P2L_X86_64 1
-void p2l_sha256_compress_sha_ni(uint32_t state[8], const uint8_t *blocks, size_t count);
 #endif
+
+/* SHA-256 ------------------------------------------------------------------------------------------------------- */
+
+extern const uint32_t P2L_SHA256_ROUND[64], P2L_SHA256_START[8];
+
+/* A kernel that compresses `width` messages side by side, `count` blocks of each. Of two the states stand one after the
+ * other; of sixteen word k of lane i stands at states[16 * k + i]. Below `least` messages at a time it does not pay. */
+enum { P2L_HASH_LANES_MAX = 16 };
+struct p2l_lanes {
+    void (*compress)(uint32_t *states, const uint8_t *const *blocks, size_t count);
+    size_t width, least;
+};
+
+/* Two hashes side by side in a tree, and where the hash of their parent goes. */
+struct p2l_pair {
+    const uint8_t *left, *right;
+    uint8_t *hash;
+    uint32_t tag;
+};
+
+/* What SHA-256 runs on at one level. A width of 0, or a null pointer, is what there is none of. */
+struct p2l_hashing {
+    void (*compress)(uint32_t state[8], const uint8_t *blocks, size_t count);
+    struct p2l_lanes narrow, wide;
+    void (*nodes)(const struct p2l_pair *pairs, size_t count, int tag_size); /* 1 .. nodes_width of them */
+    size_t nodes_width, nodes_least;
+};
 /* At the level in use. */
-void p2l_sha256_compress(uint32_t state[8], const uint8_t *blocks, size_t count);
+const struct p2l_hashing *p2l_hashing(void);
+
+void p2l_sha256_compress_portable(uint32_t state[8], const uint8_t *blocks, size_t count);
+#ifdef P2L_X86_64
+void p2l_sha256_compress_sha_ni(uint32_t state[8], const uint8_t *blocks, size_t count);
+void p2l_sha256_lanes_sha_ni(uint32_t *states, const uint8_t *const *blocks, size_t count);
+void p2l_sha256_lanes_avx512(uint32_t *states, const uint8_t *const *blocks, size_t count);
+void p2l_sha256_nodes_avx512(const struct p2l_pair *pairs, size_t count, int tag_size);
+#endif
+
+static inline void p2l_sha256_compress(uint32_t state[8], const uint8_t *blocks, size_t count)
+{
+    p2l_hashing()->compress(state, blocks, count);
+}
+
+/* tag || data to each hash; a tag has at most 8 bytes. */
+struct p2l_message {
+    const uint8_t *data;
+    size_t size;
+    uint8_t *hash;
+};
+void p2l_sha256_messages(const uint8_t *tag, size_t tag_size, const struct p2l_message *messages, size_t count);
+void p2l_sha256_spans(const uint8_t *tag, size_t tag_size, const struct p2l_span *spans, size_t count, uint8_t *hashes);
+/* The hashes of tag (1 or 3 bytes, the low ones of pair.tag) || left || right. In one call a parent may be written over
+ * children of its own pair and of pairs before it, so a level of a tree may be made in the place of the one below. */
+void p2l_sha256_nodes(const struct p2l_pair *pairs, size_t count, int tag_size);
 
 struct p2l_sha256 {
     uint32_t state[8];
@@ -33,14 +84,6 @@ void p2l_sha256_final(struct p2l_sha256 *hash, uint8_t out[32]);
 
 void p2l_merkle_leaf(const uint8_t *data, size_t size, uint8_t hash[32]);
 void p2l_merkle_node(const uint8_t left[32], const uint8_t right[32], uint8_t hash[32]);
-/* An RFC 9162 tree fed leaf by leaf: stack[k] holds the full subtree of 2^k leaves for every bit k of count. */
-struct p2l_merkle {
-    uint64_t count;
-    uint8_t stack[64][32];
-};
-void p2l_merkle_push(struct p2l_merkle *tree, const uint8_t leaf_hash[32]);
-void p2l_merkle_finish(const struct p2l_merkle *tree, uint8_t root[32]);
-
 /* A reader of canonical MessagePack. Each read returns 1, or 0 with refusal and refusal_at set. */
 struct p2l_reader {
     const uint8_t *data;

@@ -44,6 +44,11 @@ const char *p2l_level_name(size_t index);
 int p2l_level_available(size_t index);
 size_t p2l_level_get(void);
 int p2l_level_set(size_t index);
+/* For tests: SHA-256 as it would run on another CPU of the level avx512: 1 without the SHA extensions, 2 with slow ones
+ * beside AVX-512, 3 with fast ones; 0 ends it. 0 is returned if this CPU cannot. */
+int p2l_hashing_force(int variant);
+/* What compiled this, for reports. */
+const char *p2l_compiler(void);
 
 /* Hashing and RFC 9162 trees (sha256.c, merkle.c). */
 void p2l_sha256_many(const struct p2l_span *messages, size_t count, uint8_t *hashes);
@@ -59,6 +64,18 @@ enum { P2L_RECEIPT_MAX = 42 };
 size_t p2l_receipt_encode(const uint8_t id[32], const uint8_t code[4], uint8_t *receipt);
 void p2l_receipts_root(const uint8_t *ids, const uint8_t *codes, size_t count, uint8_t root[32]);
 
+/* SHA-512 of each message, count x 64 bytes (sha512.c). P2L_OK or P2L_NO_MEMORY. */
+int p2l_sha512_many(const struct p2l_span *messages, size_t count, uint8_t *hashes);
+
+/* Ed25519 under the rules of ZIP 215 (ed25519.c): flags[i] = whether signature i is valid. P2L_OK or P2L_NO_MEMORY.
+ * Draws a seed from the operating system; it decides how verdicts are reached, never which. */
+int p2l_ed25519_verify(const uint8_t *public_keys, const uint8_t *signatures, const struct p2l_span *messages,
+                       size_t count, uint8_t *flags);
+/* For tests: field operation number `operation` of the level in use, on 4 operands and with 2 results for each of at
+ * most 8 lanes, five words each. Returns the number of lanes. */
+enum { P2L_PROBE_OPERANDS = 4 * 8 * 5, P2L_PROBE_RESULTS = 2 * 8 * 5 };
+int p2l_ed25519_probe(int operation, const uint64_t *operands, uint64_t *results);
+
 /* The canonical scan (scan.c). */
 struct p2l_limits {
     uint64_t transactions, operations, signatures, transaction_bytes, batch_signatures;
@@ -67,6 +84,7 @@ struct p2l_limits {
 struct p2l_row {
     uint64_t valid_until, max_fee;
     uint32_t start, end; /* of the signed transaction in data */
+    uint32_t body_at, body_end;
     uint32_t fee_payer_at, operations_at, operation_count;
     uint32_t first_signature, signature_count;
     uint32_t plain;
@@ -90,6 +108,11 @@ struct p2l_columns {
 void p2l_columns_init(struct p2l_columns *columns, const uint8_t *data, size_t size);
 void p2l_columns_free(struct p2l_columns *columns);
 int p2l_batch_scan(struct p2l_columns *columns, const uint8_t network[8], const struct p2l_limits *limits);
+/* The RFC 9162 root over the signed transactions. */
+void p2l_columns_root(const struct p2l_columns *columns, uint8_t root[32]);
+/* Verifies all signatures of scanned columns together (verify.c). flags: 1 for the maker's, if there is one, then one for
+ * each signature, then one for each transaction, which is 1 if those of all its signatures are. */
+int p2l_columns_verify(const struct p2l_columns *columns, uint8_t *flags);
 /* Judges each item of `data` (their sizes, in order) alone; refusals[i] is 0 for a good one, which gets a row. */
 int p2l_transactions_scan(struct p2l_columns *columns, const size_t *sizes, size_t count, const uint8_t network[8],
                           const struct p2l_limits *limits, int *refusals);
@@ -104,6 +127,21 @@ unsigned p2l_state_width(const struct p2l_state *state, unsigned table);
 uint64_t p2l_state_count(const struct p2l_state *state, unsigned table);
 int p2l_state_get(const struct p2l_state *state, unsigned table, const uint8_t *key, struct p2l_span *value);
 int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
+/* The same for a key that is known not to be there. */
+int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
+/* Gives rows that are there (fewer than 2^32, no key twice) other values, all of them in one walk. */
+struct p2l_change {
+    const uint8_t *key, *value;
+    size_t size;
+};
+int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count);
+/* Finds the values of many keys; their data is NULL where there is no row. */
+struct p2l_search {
+    const uint8_t *key;
+    struct p2l_span value;
+    const struct p2l_node *node;
+};
+void p2l_state_search(const struct p2l_state *state, unsigned table, struct p2l_search *searches, size_t count);
 int p2l_state_delete(struct p2l_state *state, unsigned table, const uint8_t *key, int *found);
 int p2l_state_delete_prefix(struct p2l_state *state, unsigned table, const uint8_t *prefix, size_t size,
                             uint64_t *deleted);

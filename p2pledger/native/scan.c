@@ -472,9 +472,25 @@ static int read_transaction(struct p2l_columns *columns, struct p2l_reader *read
     row->end = (uint32_t)reader->position;
     row->valid_until = valid_until;
     row->max_fee = max_fee;
-    p2l_sha256_tagged("p2pl.tx1", reader->data + body_at, body_end - body_at, columns->ids + 32 * columns->count);
+    row->body_at = (uint32_t)body_at;
+    row->body_end = (uint32_t)body_end;
     columns->count++;
     return P2L_OK;
+}
+
+/* The ids of all rows, together. */
+static void rows_name(struct p2l_columns *columns)
+{
+    struct p2l_message messages[256];
+    for (size_t i = 0; i < columns->count;) {
+        size_t some = 0;
+        for (; some < 256 && i < columns->count; some++, i++) {
+            const struct p2l_row *row = &columns->rows[i];
+            messages[some] = (struct p2l_message){columns->data + row->body_at, row->body_end - row->body_at,
+                                                  columns->ids + 32 * i};
+        }
+        p2l_sha256_messages((const uint8_t *)"p2pl.tx1", 8, messages, some);
+    }
 }
 
 void p2l_columns_init(struct p2l_columns *columns, const uint8_t *data, size_t size)
@@ -545,6 +561,7 @@ static int read_batch(struct p2l_columns *columns, struct p2l_reader *reader, co
         refuse(reader, P2L_TRAILING, reader->position);
         return P2L_MALFORMED;
     }
+    rows_name(columns);
     p2l_sha256_tagged("p2pl.ba1", reader->data + batch_at, batch_end - batch_at, columns->digest);
     return P2L_OK;
 }
@@ -578,5 +595,6 @@ int p2l_transactions_scan(struct p2l_columns *columns, const size_t *sizes, size
             columns->signature_count = signatures;
         }
     }
+    rows_name(columns);
     return P2L_OK;
 }

@@ -13,39 +13,47 @@
  * (release). A state on which p2l_state_hash was called last has all hashes: nobody writes to its nodes any more but
  * to their counts, so any number of threads may read it, branch from it and release it.
  *
- * Hashes are missing (hashed = 0) exactly on the paths that were written since the last p2l_state_hash, and a node
- * without its hash is always reachable from one branch only. */
+ * Hashes. The hash of a node stands beside the pointer to it, in the fork above or in the state: so a fork is hashed
+ * from its own memory, whatever its children are, and who walks a path does not touch what hangs beside it. Bit k of
+ * `hashed` says that the hash of child k is there. It is missing exactly on the paths that were written since the last
+ * p2l_state_hash, and a fork in which one is missing is always reachable from one branch only.
+ *
+ * Memory. Nodes come from slabs, by size, without headers and rounding, and large states from slabs of huge pages: a
+ * path through a gigabyte of small pages misses the page tables at every step. A state keeps some free nodes of each
+ * size at hand for its writer, so that the slabs' lock is taken rarely. Freed nodes are used again; slabs are never
+ * given back to the system. */
+
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* madvise */
+#endif
 
 #include "internal.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 enum { LEAF = 0x8000 }; /* in `mark` of a leaf, together with the width of its key; a fork's mark is its bit */
 
 struct p2l_node {
     _Atomic uint32_t references;
     uint16_t mark;
-    uint8_t hashed;
-    uint8_t table; /* of a leaf */
-    uint8_t hash[32];
+    uint8_t hashed; /* of a fork */
+    uint8_t table;  /* of a leaf */
 };
 
 struct fork {
     struct p2l_node node;
     struct p2l_node *child[2];
+    uint8_t hash[2][32];
 };
 
 struct leaf {
     struct p2l_node node;
     uint32_t value_size;
     uint8_t bytes[]; /* the key, then the value */
-};
-
-struct p2l_state {
-    struct p2l_node *tops[P2L_TABLES];
-    uint64_t counts[P2L_TABLES];
-    uint8_t widths[P2L_TABLES];
 };
 
 /* Memory -------------------------------------------------------------------------------------------------------- */
@@ -77,6 +85,196 @@ void *p2l_reallocate(void *memory, size_t size)
     return allocation_fails() ? NULL : realloc(memory, size);
 }
 
+/* Sizes in steps of 8 up to SLAB_SIZE_MAX; what is larger has its own malloc. Under the address sanitizer everything
+ * has, so that it sees every node. */
+enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1), SLAB_BYTES = 1 << 16, HUGE_BYTES = 1 << 21 };
+#if defined(__SANITIZE_ADDRESS__)
+#define P2L_SLABS 0
+#else
+#define P2L_SLABS 1
+#endif
+
+/* Free nodes are named in magazines and not linked through themselves: handing many of them on touches none of them. */
+struct magazine {
+    struct magazine *next;
+    size_t count;
+    void *nodes[62];
+};
+enum { MAGAZINE = sizeof((struct magazine *)0)->nodes / sizeof(void *) };
+
+/* Free nodes by size: one magazine to take from and put into, and full ones. */
+struct store {
+    struct magazine *open[CLASSES], *full[CLASSES], *last[CLASSES];
+};
+
+static struct {
+    atomic_flag busy;
+    struct magazine *full[CLASSES];
+    uint8_t *slab; /* what is left of the newest one */
+    size_t slab_left, slabs_bytes;
+} slabs = {.busy = ATOMIC_FLAG_INIT};
+
+/* Held for some dozens of instructions. */
+static void slabs_enter(void)
+{
+    while (atomic_flag_test_and_set_explicit(&slabs.busy, memory_order_acquire))
+        ;
+}
+
+static void slabs_leave(void)
+{
+    atomic_flag_clear_explicit(&slabs.busy, memory_order_release);
+}
+
+static inline size_t class_of(size_t size)
+{
+    return (size + CLASS_STEP - 1) / CLASS_STEP;
+}
+
+/* Small slabs until there are enough of them to fill a huge page. */
+static void *slab_new(size_t so_far, size_t *size)
+{
+    void *slab = NULL;
+#ifdef MADV_HUGEPAGE
+    if (so_far >= HUGE_BYTES && posix_memalign(&slab, HUGE_BYTES, HUGE_BYTES) == 0) {
+        madvise(slab, HUGE_BYTES, MADV_HUGEPAGE); /* a wish; small pages do as well */
+        *size = HUGE_BYTES;
+        return slab;
+    }
+#endif
+    (void)so_far;
+    *size = SLAB_BYTES;
+    return malloc(SLAB_BYTES);
+}
+
+/* Gets a magazine with free nodes; NULL if there is no memory. New nodes are taken in the order of their addresses: a
+ * path that is written together lies together. What is left of a slab that is too short for a node is given up. */
+static struct magazine *magazine_get(size_t class)
+{
+    size_t size = class * CLASS_STEP, count;
+    struct magazine *magazine;
+    slabs_enter();
+    magazine = slabs.full[class];
+    if (magazine != NULL)
+        slabs.full[class] = magazine->next;
+    slabs_leave();
+    if (magazine != NULL)
+        return magazine;
+    magazine = malloc(sizeof *magazine);
+    if (magazine == NULL)
+        return NULL;
+    slabs_enter();
+    if (slabs.slab_left < size) {
+        size_t bytes;
+        uint8_t *fresh = slab_new(slabs.slabs_bytes, &bytes);
+        if (fresh == NULL) {
+            slabs_leave();
+            free(magazine);
+            return NULL;
+        }
+        slabs.slab = fresh;
+        slabs.slab_left = bytes;
+        slabs.slabs_bytes += bytes;
+    }
+    count = slabs.slab_left / size < MAGAZINE ? slabs.slab_left / size : MAGAZINE;
+    for (size_t i = 0; i < count; i++)
+        magazine->nodes[count - 1 - i] = slabs.slab + size * i;
+    slabs.slab += size * count;
+    slabs.slab_left -= size * count;
+    slabs_leave();
+    magazine->count = count;
+    return magazine;
+}
+
+static void *store_take(struct store *store, size_t size)
+{
+    enum { AHEAD = 6 };
+    size_t class = class_of(size);
+    struct magazine *open;
+    if (allocation_fails())
+        return NULL;
+    if (!P2L_SLABS || size > SLAB_SIZE_MAX)
+        return malloc(size);
+    open = store->open[class];
+    if (open == NULL || open->count == 0) {
+        struct magazine *full = store->full[class];
+        if (full != NULL)
+            store->full[class] = full->next;
+        else
+            full = magazine_get(class);
+        if (full == NULL)
+            return NULL;
+        free(open);
+        store->open[class] = open = full;
+    }
+    if (open->count > AHEAD) {
+        __builtin_prefetch(open->nodes[open->count - 1 - AHEAD], 1);
+        __builtin_prefetch((uint8_t *)open->nodes[open->count - 1 - AHEAD] + 64, 1);
+    }
+    return open->nodes[--open->count];
+}
+
+static void store_put(struct store *store, void *memory, size_t size)
+{
+    size_t class = class_of(size);
+    struct magazine *open;
+    if (!P2L_SLABS || size > SLAB_SIZE_MAX) {
+        free(memory);
+        return;
+    }
+    open = store->open[class];
+    if (open == NULL || open->count == MAGAZINE) {
+        struct magazine *fresh = malloc(sizeof *fresh);
+        if (fresh == NULL)
+            return; /* without memory for a list the node is lost: better than failing to give memory back */
+        if (open != NULL) {
+            if (store->full[class] == NULL)
+                store->last[class] = open;
+            open->next = store->full[class];
+            store->full[class] = open;
+        }
+        fresh->count = 0;
+        store->open[class] = open = fresh;
+    }
+    open->nodes[open->count++] = memory;
+}
+
+/* Gives everything in the store to all. */
+static void store_empty(struct store *store)
+{
+    for (size_t class = 0; class < CLASSES; class++) {
+        struct magazine *open = store->open[class];
+        store->open[class] = NULL;
+        if (open != NULL && open->count == 0) {
+            free(open);
+        } else if (open != NULL) {
+            if (store->full[class] == NULL)
+                store->last[class] = open;
+            open->next = store->full[class];
+            store->full[class] = open;
+        }
+    }
+    slabs_enter();
+    for (size_t class = 0; class < CLASSES; class++)
+        if (store->full[class] != NULL) {
+            store->last[class]->next = slabs.full[class];
+            slabs.full[class] = store->full[class];
+            store->full[class] = NULL;
+        }
+    slabs_leave();
+}
+
+struct p2l_state {
+    struct p2l_node *tops[P2L_TABLES];
+    uint8_t hash[P2L_TABLES][32]; /* of the tops, where `hashed` */
+    uint8_t hashed[P2L_TABLES];
+    uint64_t counts[P2L_TABLES];
+    uint8_t widths[P2L_TABLES];
+    struct store store;
+};
+
+/* Nodes --------------------------------------------------------------------------------------------------------- */
+
 static inline int is_leaf(const struct p2l_node *node)
 {
     return node->mark & LEAF;
@@ -97,9 +295,22 @@ static inline size_t leaf_width(const struct leaf *leaf)
     return leaf->node.mark & ~(unsigned)LEAF;
 }
 
-static struct p2l_node *leaf_new(unsigned table, const uint8_t *key, size_t width, const uint8_t *value, size_t size)
+static inline size_t leaf_size(size_t width, size_t value_size)
 {
-    struct leaf *leaf = p2l_allocate(sizeof *leaf + width + size);
+    return offsetof(struct leaf, bytes) + width + value_size;
+}
+
+static void node_free(struct store *store, struct p2l_node *node)
+{
+    store_put(store, node,
+              is_leaf(node) ? leaf_size(leaf_width(as_leaf(node)), as_leaf(node)->value_size) : sizeof(struct fork));
+}
+
+static struct p2l_node *leaf_new(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value,
+                                 size_t size)
+{
+    size_t width = state->widths[table];
+    struct leaf *leaf = store_take(&state->store, leaf_size(width, size));
     if (leaf == NULL)
         return NULL;
     atomic_init(&leaf->node.references, 1);
@@ -113,60 +324,100 @@ static struct p2l_node *leaf_new(unsigned table, const uint8_t *key, size_t widt
     return &leaf->node;
 }
 
-static void node_retain(struct p2l_node *node)
+static inline void node_retain(struct p2l_node *node)
 {
     atomic_fetch_add_explicit(&node->references, 1, memory_order_relaxed);
 }
 
-static int node_unreferenced(struct p2l_node *node)
+static inline int node_unreferenced(struct p2l_node *node)
 {
     return atomic_fetch_sub_explicit(&node->references, 1, memory_order_acq_rel) == 1;
 }
 
-/* Gives up one reference, and frees what nobody holds then. A dead node's hash is not needed any more: it links the
- * dead ones that wait for being freed. */
-static void node_release(struct p2l_node *node)
+static inline int node_shared(struct p2l_node *node)
 {
-    struct p2l_node *waiting = NULL;
-    if (!node_unreferenced(node))
-        return;
-    memcpy(node->hash, &waiting, sizeof waiting);
-    waiting = node;
-    while (waiting != NULL) {
-        node = waiting;
-        memcpy(&waiting, node->hash, sizeof waiting);
-        if (!is_leaf(node)) {
-            for (int side = 0; side < 2; side++) {
-                struct p2l_node *child = as_fork(node)->child[side];
-                if (node_unreferenced(child)) {
-                    memcpy(child->hash, &waiting, sizeof waiting);
-                    waiting = child;
-                }
-            }
-        }
-        free(node);
-    }
+    return atomic_load_explicit(&node->references, memory_order_acquire) != 1;
 }
 
-/* Makes the fork in the slot, which is reached over own forks only, an own one without a hash. */
-static struct fork *fork_own(struct p2l_node **slot)
+/* Gives up one reference, and frees what nobody holds then. Of dead forks the first child links those that wait. Far
+ * children take long to come from memory: they are asked for some forks before they are counted down. */
+static void node_release(struct store *store, struct p2l_node *node)
+{
+    enum { AHEAD = 8 };
+    struct fork *coming[AHEAD] = {NULL};
+    struct p2l_node *waiting = NULL;
+    size_t at = 0, underway = 0;
+
+    if (!node_unreferenced(node))
+        return;
+    if (is_leaf(node)) {
+        node_free(store, node);
+        return;
+    }
+    /* A waiting fork is linked by its hash, which nobody needs any more. */
+#define WAIT(dead)                                               \
+    do {                                                         \
+        memcpy(as_fork(dead)->hash, &waiting, sizeof waiting); \
+        waiting = (dead);                                        \
+    } while (0)
+    WAIT(node);
+    while (waiting != NULL || underway > 0) {
+        struct fork *due = coming[at];
+        coming[at] = NULL;
+        if (waiting != NULL) {
+            struct fork *fork = as_fork(waiting);
+            memcpy(&waiting, fork->hash, sizeof waiting);
+            __builtin_prefetch(fork->child[0], 1);
+            __builtin_prefetch(fork->child[1], 1);
+            coming[at] = fork;
+            underway++;
+        }
+        at = (at + 1) % AHEAD;
+        if (due == NULL)
+            continue;
+        underway--;
+        for (int side = 0; side < 2; side++) {
+            struct p2l_node *child = due->child[side];
+            if (!node_unreferenced(child))
+                continue;
+            if (is_leaf(child))
+                node_free(store, child);
+            else
+                WAIT(child);
+        }
+        store_put(store, due, sizeof *due);
+    }
+#undef WAIT
+}
+
+/* An own fork like this one, which is shared. */
+static struct fork *fork_copy(struct p2l_state *state, const struct fork *fork)
+{
+    struct fork *copy = store_take(&state->store, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    atomic_init(&copy->node.references, 1);
+    copy->node.mark = fork->node.mark;
+    copy->node.hashed = fork->node.hashed;
+    copy->node.table = 0;
+    memcpy(copy->child, fork->child, sizeof copy->child);
+    memcpy(copy->hash, fork->hash, sizeof copy->hash);
+    return copy;
+}
+
+/* Makes the fork in the slot, which is reached over own forks only, an own one. */
+static struct fork *fork_own(struct p2l_state *state, struct p2l_node **slot)
 {
     struct p2l_node *node = *slot;
-    if (atomic_load_explicit(&node->references, memory_order_acquire) != 1) {
-        struct fork *copy = p2l_allocate(sizeof *copy);
+    if (node_shared(node)) {
+        struct fork *copy = fork_copy(state, as_fork(node));
         if (copy == NULL)
             return NULL;
-        atomic_init(&copy->node.references, 1);
-        copy->node.mark = node->mark;
-        copy->node.table = 0;
-        for (int side = 0; side < 2; side++) {
-            copy->child[side] = as_fork(node)->child[side];
+        for (int side = 0; side < 2; side++)
             node_retain(copy->child[side]);
-        }
         *slot = &copy->node;
-        node_release(node);
+        node_release(&state->store, node);
     }
-    (*slot)->hashed = 0;
     return as_fork(*slot);
 }
 
@@ -232,7 +483,8 @@ struct p2l_state *p2l_state_branch(const struct p2l_state *state)
     struct p2l_state *branch = p2l_allocate(sizeof *branch);
     if (branch == NULL)
         return NULL;
-    memcpy(branch, state, sizeof *branch);
+    memcpy(branch, state, offsetof(struct p2l_state, store));
+    memset(&branch->store, 0, sizeof branch->store);
     for (int table = 0; table < P2L_TABLES; table++)
         if (branch->tops[table] != NULL)
             node_retain(branch->tops[table]);
@@ -245,7 +497,8 @@ void p2l_state_free(struct p2l_state *state)
         return;
     for (int table = 0; table < P2L_TABLES; table++)
         if (state->tops[table] != NULL)
-            node_release(state->tops[table]);
+            node_release(&state->store, state->tops[table]);
+    store_empty(&state->store);
     free(state);
 }
 
@@ -273,69 +526,378 @@ int p2l_state_get(const struct p2l_state *state, unsigned table, const uint8_t *
     return 1;
 }
 
-int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size)
+/* The key is not there; `nearest` is the leaf at which its path ends. */
+static int insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size,
+                  const struct leaf *nearest)
 {
-    size_t width = state->widths[table];
-    struct p2l_node **slot = &state->tops[table], *fresh;
-    struct fork *fork = NULL;
-    const struct leaf *nearest;
-    int difference;
+    int difference = first_difference(nearest->bytes, key, state->widths[table]), side;
+    struct p2l_node **slot = &state->tops[table], *fresh = leaf_new(state, table, key, value, size);
+    struct fork *fork = fresh == NULL ? NULL : store_take(&state->store, sizeof *fork);
+    const uint8_t *hash = state->hash[table]; /* of what is in the slot, */
+    int hashed = state->hashed[table];        /* if this is true */
 
-    if (*slot == NULL) {
-        *slot = leaf_new(table, key, width, value, size);
-        if (*slot == NULL)
-            return P2L_NO_MEMORY;
-        state->counts[table] = 1;
-        return P2L_OK;
-    }
-    nearest = nearest_leaf(*slot, key);
-    difference = first_difference(nearest->bytes, key, width);
-    if (difference < 0 && nearest->value_size == size &&
-        (size == 0 || memcmp(nearest->bytes + width, value, size) == 0))
-        return P2L_OK;
-    fresh = leaf_new(table, key, width, value, size);
-    if (fresh == NULL)
+    if (fork == NULL) {
+        if (fresh != NULL)
+            node_free(&state->store, fresh);
         return P2L_NO_MEMORY;
-    if (difference >= 0) {
-        fork = p2l_allocate(sizeof *fork);
-        if (fork == NULL) {
-            free(fresh);
-            return P2L_NO_MEMORY;
-        }
     }
-    while (!is_leaf(*slot) && (difference < 0 || (*slot)->mark < difference)) {
-        struct fork *own = fork_own(slot);
+    state->hashed[table] = 0;
+    while (!is_leaf(*slot) && (*slot)->mark < difference) {
+        struct fork *own = fork_own(state, slot);
         if (own == NULL) {
             /* The copies made so far hold the same rows; only their hashes will be computed again. */
-            free(fresh);
-            free(fork);
+            node_free(&state->store, fresh);
+            store_put(&state->store, fork, sizeof *fork);
             return P2L_NO_MEMORY;
         }
-        slot = &own->child[key_bit(key, own->node.mark)];
+        side = key_bit(key, own->node.mark);
+        hash = own->hash[side];
+        hashed = own->node.hashed >> side & 1;
+        own->node.hashed &= (uint8_t)~(1 << side);
+        slot = &own->child[side];
     }
-    if (difference < 0) {
-        node_release(*slot);
-        *slot = fresh;
-        return P2L_OK;
-    }
+    side = key_bit(key, (unsigned)difference);
     atomic_init(&fork->node.references, 1);
     fork->node.mark = (uint16_t)difference;
-    fork->node.hashed = 0;
+    fork->node.hashed = (uint8_t)(hashed << !side);
     fork->node.table = 0;
-    fork->child[key_bit(key, (unsigned)difference)] = fresh;
-    fork->child[!key_bit(key, (unsigned)difference)] = *slot;
+    fork->child[side] = fresh;
+    fork->child[!side] = *slot;
+    memcpy(fork->hash[!side], hash, 32);
     *slot = &fork->node;
     state->counts[table]++;
     return P2L_OK;
 }
 
+/* Gives the leaf in the slot, reached over own forks only, another value. */
+static int leaf_change(struct p2l_state *state, unsigned table, struct p2l_node **slot, const uint8_t *value,
+                       size_t size)
+{
+    struct leaf *leaf = as_leaf(*slot);
+    size_t width = state->widths[table];
+    struct p2l_node *fresh;
+    if (leaf->value_size == size && !node_shared(*slot)) {
+        if (size > 0)
+            memcpy(leaf->bytes + width, value, size);
+        return P2L_OK;
+    }
+    fresh = leaf_new(state, table, leaf->bytes, value, size);
+    if (fresh == NULL)
+        return P2L_NO_MEMORY;
+    node_release(&state->store, *slot);
+    *slot = fresh;
+    return P2L_OK;
+}
+
+int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size)
+{
+    size_t width = state->widths[table];
+    struct p2l_node **slot = &state->tops[table];
+    const struct leaf *nearest;
+
+    if (*slot == NULL) {
+        *slot = leaf_new(state, table, key, value, size);
+        if (*slot == NULL)
+            return P2L_NO_MEMORY;
+        state->hashed[table] = 0;
+        state->counts[table] = 1;
+        return P2L_OK;
+    }
+    nearest = nearest_leaf(*slot, key);
+    if (memcmp(nearest->bytes, key, width) != 0)
+        return insert(state, table, key, value, size, nearest);
+    if (nearest->value_size == size && (size == 0 || memcmp(nearest->bytes + width, value, size) == 0))
+        return P2L_OK;
+    state->hashed[table] = 0;
+    while (!is_leaf(*slot)) {
+        struct fork *own = fork_own(state, slot);
+        int side;
+        if (own == NULL)
+            return P2L_NO_MEMORY;
+        side = key_bit(key, own->node.mark);
+        own->node.hashed &= (uint8_t)~(1 << side);
+        slot = &own->child[side];
+    }
+    return leaf_change(state, table, slot, value, size);
+}
+
+int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size)
+{
+    const struct leaf *nearest;
+    if (state->tops[table] == NULL)
+        return p2l_state_put(state, table, key, value, size);
+    nearest = nearest_leaf(state->tops[table], key);
+    return insert(state, table, key, value, size, nearest);
+}
+
+/* Many rows at once --------------------------------------------------------------------------------------------- */
+
+/* In a large table nearly every step of a path waits for memory. Many paths are walked a step at a time in turns, and
+ * each node is asked for one turn before it is looked at. */
+void p2l_state_search(const struct p2l_state *state, unsigned table, struct p2l_search *searches, size_t count)
+{
+    size_t width = state->widths[table], walking = count;
+    for (size_t i = 0; i < count; i++) {
+        searches[i].node = state->tops[table];
+        searches[i].value.data = NULL;
+        searches[i].value.size = 0;
+    }
+    if (state->tops[table] == NULL)
+        return;
+    while (walking > 0) {
+        walking = 0;
+        for (size_t i = 0; i < count; i++) {
+            const struct p2l_node *node = searches[i].node;
+            if (is_leaf(node))
+                continue;
+            node = as_fork(node)->child[key_bit(searches[i].key, node->mark)];
+            __builtin_prefetch(node);
+            searches[i].node = node;
+            walking++;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct leaf *leaf = as_leaf(searches[i].node);
+        if (i + 8 < count)
+            __builtin_prefetch((const uint8_t *)searches[i + 8].node + 64);
+        if (memcmp(leaf->bytes, searches[i].key, width) == 0)
+            searches[i].value = (struct p2l_span){leaf->bytes + width, leaf->value_size};
+    }
+}
+
+/* One change on its way down. `window` holds 64 bits of its key, from a byte on that its group knows. */
+struct item {
+    uint64_t window;
+    uint32_t change;
+};
+
+/* The changes that go through one child of a fork: those from `begin` until `end`. If it is borrowed, the fork holds no
+ * reference to it; what does is the fork of which that fork is a copy. */
+struct group {
+    struct fork *above;
+    struct p2l_node *node; /* the child */
+    uint32_t begin, end;
+    uint16_t window_at;
+    uint8_t side, borrowed;
+};
+
+static uint64_t key_window(const uint8_t *key, size_t width, size_t at)
+{
+    uint8_t bytes[8] = {0};
+    memcpy(bytes, key + at, width - at < 8 ? width - at : 8);
+    return (uint64_t)p2l_load32(bytes) << 32 | p2l_load32(bytes + 4);
+}
+
+/* Those with bit 0 first; returns where those with bit 1 begin. Without branches: the bits are random. */
+static uint32_t items_part(struct item *items, uint32_t begin, uint32_t end, unsigned bit)
+{
+    uint32_t middle = begin;
+    for (uint32_t i = begin; i < end; i++) {
+        struct item item = items[i];
+        items[i] = items[middle];
+        items[middle] = item;
+        middle += !(item.window >> (63 - bit) & 1);
+    }
+    return middle;
+}
+
+/* References to be taken. An atomic instruction waits until all that was written before it has arrived in memory, so
+ * they are taken in runs, apart from the copying. */
+enum { RETAINS = 512 };
+struct retains {
+    size_t count;
+    struct p2l_node *nodes[RETAINS];
+};
+
+static void retains_do(struct retains *retains)
+{
+    enum { AHEAD = 16 };
+    for (size_t i = 0; i < retains->count; i++) {
+        if (i + AHEAD < retains->count)
+            __builtin_prefetch(retains->nodes[i + AHEAD], 1);
+        node_retain(retains->nodes[i]);
+    }
+    retains->count = 0;
+}
+
+/* All paths go down together, level by level, so every fork is met and copied once, and what comes next can be asked
+ * for ahead of time. A copy takes references to those children only that stay as they are; the others it borrows until
+ * their own copies take their places. What is borrowed lives because the topmost copied nodes (`replaced`) are not
+ * released before the end. */
+struct walk {
+    struct p2l_state *state;
+    unsigned table;
+    const struct p2l_change *changes;
+    struct item *items;
+    struct group *groups, *following; /* of this level and of the next */
+    size_t group_count;
+    struct p2l_node **replaced;
+    size_t replaced_count;
+    struct retains retains;
+};
+
+/* What is still borrowed is held from here on. */
+static void groups_retain(const struct group *groups, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (groups[i].borrowed)
+            node_retain(groups[i].node);
+}
+
+/* Goes down until no group has more than `most` changes; with 0 to the leaves. */
+static int walk_down(struct walk *walk, uint32_t most)
+{
+    enum { AHEAD = 10 };
+    struct p2l_state *state = walk->state;
+    struct item *items = walk->items;
+    size_t width = state->widths[walk->table];
+
+    for (int finished = 0; !finished;) {
+        struct group *groups = walk->groups, *following = walk->following;
+        size_t count = walk->group_count, next = 0, at = 0;
+        finished = 1;
+        for (; at < count; at++) {
+            struct group *here = &groups[at];
+            struct p2l_node **slot = &here->above->child[here->side];
+            struct fork *fork = as_fork(here->node);
+            uint32_t middle;
+            unsigned bit;
+            int copied;
+
+            if (at + AHEAD < count) {
+                const struct group *coming = &groups[at + AHEAD];
+                __builtin_prefetch(coming->node, 1);
+                __builtin_prefetch((const uint8_t *)coming->node + 64);
+                __builtin_prefetch(&coming->above->child[coming->side], 1);
+            }
+            if (is_leaf(here->node)) {
+                const struct p2l_change *change = &walk->changes[items[here->begin].change];
+                if (!here->borrowed) {
+                    if (leaf_change(state, walk->table, slot, change->value, change->size) != P2L_OK)
+                        break;
+                } else {
+                    struct p2l_node *fresh = leaf_new(state, walk->table, change->key, change->value, change->size);
+                    if (fresh == NULL)
+                        break;
+                    *slot = fresh;
+                }
+                continue;
+            }
+            copied = here->borrowed || node_shared(here->node);
+            if (copied) {
+                fork = fork_copy(state, fork);
+                if (fork == NULL)
+                    break;
+                if (!here->borrowed)
+                    walk->replaced[walk->replaced_count++] = here->node;
+                *slot = &fork->node;
+            }
+            bit = fork->node.mark;
+            if (bit >= 8u * here->window_at + 64) {
+                here->window_at = (uint16_t)(bit / 8);
+                for (uint32_t i = here->begin; i < here->end; i++)
+                    items[i].window = key_window(walk->changes[items[i].change].key, width, here->window_at);
+            }
+            middle = items_part(items, here->begin, here->end, bit - 8u * here->window_at);
+            for (unsigned side = 0; side < 2; side++) {
+                uint32_t begin = side ? middle : here->begin, end = side ? here->end : middle;
+                if (begin < end) {
+                    fork->node.hashed &= (uint8_t)~(1 << side);
+                    following[next++] = (struct group){fork, fork->child[side], begin, end, here->window_at,
+                                                       (uint8_t)side, (uint8_t)copied};
+                    finished &= end - begin <= most;
+                } else if (copied) {
+                    if (walk->retains.count == RETAINS)
+                        retains_do(&walk->retains);
+                    walk->retains.nodes[walk->retains.count++] = fork->child[side];
+                }
+            }
+        }
+        if (at < count) {
+            groups_retain(groups + at, count - at);
+            groups_retain(following, next);
+            return P2L_NO_MEMORY;
+        }
+        walk->groups = following;
+        walk->following = groups;
+        walk->group_count = next;
+        if (next == 0)
+            break;
+    }
+    return P2L_OK;
+}
+
+static int gaps_fill(struct fork *above, unsigned table);
+
+/* The tops of the paths first, then subtree by subtree. Each is hashed at once, as long as it is in the caches. */
+int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count)
+{
+    enum { SUBTREE = 512 };
+    struct walk walk = {.state = state, .table = table, .changes = changes};
+    struct group *memory[2], *subtrees;
+    struct fork top;
+    size_t subtree_count;
+    int status = P2L_NO_MEMORY;
+
+    if (count == 0)
+        return P2L_OK;
+    walk.items = p2l_allocate(count * sizeof *walk.items);
+    walk.groups = memory[0] = p2l_allocate(count * sizeof *walk.groups);
+    walk.following = memory[1] = p2l_allocate(count * sizeof *walk.following);
+    walk.replaced = p2l_allocate(count * sizeof *walk.replaced);
+    subtrees = p2l_allocate(count * sizeof *subtrees);
+    if (walk.items == NULL || walk.groups == NULL || walk.following == NULL || walk.replaced == NULL ||
+        subtrees == NULL)
+        goto out;
+    for (size_t i = 0; i < count; i++)
+        walk.items[i] = (struct item){key_window(changes[i].key, state->widths[table], 0), (uint32_t)i};
+    memset(&top, 0, sizeof top);
+    top.child[0] = state->tops[table];
+    walk.groups[0] = (struct group){&top, top.child[0], 0, (uint32_t)count, 0, 0, 0};
+    walk.group_count = 1;
+    state->hashed[table] = 0;
+
+    status = walk_down(&walk, SUBTREE);
+    subtree_count = status == P2L_OK ? walk.group_count : 0;
+    memcpy(subtrees, walk.groups, subtree_count * sizeof *subtrees);
+    for (size_t i = 0; i < subtree_count; i++) {
+        struct group *subtree = &subtrees[i];
+        struct fork above;
+        walk.groups[0] = *subtree;
+        walk.group_count = 1;
+        status = walk_down(&walk, 0);
+        if (status != P2L_OK) {
+            groups_retain(subtrees + i + 1, subtree_count - i - 1);
+            break;
+        }
+        memset(&above, 0, sizeof above);
+        above.child[0] = subtree->above->child[subtree->side];
+        above.node.hashed = 2;
+        if (subtree_count > 1 && gaps_fill(&above, table)) {
+            memcpy(subtree->above->hash[subtree->side], above.hash[0], 32);
+            subtree->above->node.hashed |= (uint8_t)(1 << subtree->side);
+        }
+    }
+    state->tops[table] = top.child[0];
+    retains_do(&walk.retains);
+    for (size_t i = 0; i < walk.replaced_count; i++)
+        node_release(&state->store, walk.replaced[i]);
+out:
+    free(walk.items);
+    free(memory[0]);
+    free(memory[1]);
+    free(walk.replaced);
+    free(subtrees);
+    return status;
+}
+
 /* Takes the own fork in the slot away, with the child of that side; its other child takes its place. */
-static void fork_remove(struct p2l_node **slot, int side)
+static void fork_remove(struct p2l_state *state, struct p2l_node **slot, int side)
 {
     struct fork *fork = as_fork(*slot);
     *slot = fork->child[!side];
-    node_release(fork->child[side]);
-    free(fork);
+    node_release(&state->store, fork->child[side]);
+    store_put(&state->store, fork, sizeof *fork);
 }
 
 /* Takes away the subtree that hangs where the path of `key` leads through the forks below bit `until`. */
@@ -343,19 +905,21 @@ static int subtree_remove(struct p2l_state *state, unsigned table, const uint8_t
 {
     struct p2l_node **slot = &state->tops[table], **above = NULL;
     int side = 0;
+    state->hashed[table] = 0;
     while (!is_leaf(*slot) && (*slot)->mark < until) {
-        struct fork *own = fork_own(slot);
+        struct fork *own = fork_own(state, slot);
         if (own == NULL)
             return P2L_NO_MEMORY;
         above = slot;
         side = key_bit(key, own->node.mark);
+        own->node.hashed &= (uint8_t)~(1 << side);
         slot = &own->child[side];
     }
     if (above == NULL) {
-        node_release(*slot);
+        node_release(&state->store, *slot);
         *slot = NULL;
     } else {
-        fork_remove(above, side);
+        fork_remove(state, above, side);
     }
     return P2L_OK;
 }
@@ -421,17 +985,19 @@ int p2l_state_delete_below(struct p2l_state *state, unsigned table, const uint8_
     if (least == NULL || memcmp(as_leaf(least)->bytes, bound, width) >= 0)
         return P2L_OK;
     difference = first_difference(nearest_leaf(*slot, bound)->bytes, bound, width);
+    state->hashed[table] = 0;
     while (!is_leaf(*slot) && (difference < 0 || (*slot)->mark < difference)) {
-        struct fork *own = fork_own(slot);
+        struct fork *own = fork_own(state, slot);
         if (own == NULL) {
             state->counts[table] -= *deleted;
             return P2L_NO_MEMORY;
         }
         if (key_bit(bound, own->node.mark)) {
             *deleted += leaves_count(own->child[0]);
-            fork_remove(slot, 0);
+            fork_remove(state, slot, 0);
         } else {
             above = slot;
+            own->node.hashed &= (uint8_t)~1;
             slot = &own->child[0];
         }
     }
@@ -439,10 +1005,10 @@ int p2l_state_delete_below(struct p2l_state *state, unsigned table, const uint8_
     if (difference >= 0 && key_bit(bound, (unsigned)difference)) {
         *deleted += leaves_count(*slot);
         if (above == NULL) {
-            node_release(*slot);
+            node_release(&state->store, *slot);
             *slot = NULL;
         } else {
-            fork_remove(above, 0);
+            fork_remove(state, above, 0);
         }
     }
     state->counts[table] -= *deleted;
@@ -474,39 +1040,145 @@ static void fork_hash(uint16_t bit, const uint8_t left[32], const uint8_t right[
     p2l_sha256_final(&hash, out);
 }
 
-static void node_hash(struct p2l_node *node)
+/* What is missing is found from the top down, level by level, and computed from the bottom up: leaves as they are found,
+ * then the forks of each level side by side. A gap is a missing hash. */
+struct gap {
+    struct fork *fork;
+    struct p2l_node *node; /* the fork's child; NULL once the gap is filled or on its way to be */
+    unsigned side;
+};
+
+struct gaps {
+    struct gap *list; /* level by level */
+    size_t count, capacity;
+};
+
+static int gaps_add(struct gaps *gaps, struct fork *fork, unsigned side)
 {
-    struct p2l_node *above[P2L_DEPTH_MAX];
-    size_t depth = 0;
-    for (;;) {
-        while (!node->hashed) {
-            if (is_leaf(node)) {
-                struct leaf *leaf = as_leaf(node);
-                size_t width = leaf_width(leaf);
-                leaf_hash(node->table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, node->hash);
-                node->hashed = 1;
-                break;
+    if (gaps->count == gaps->capacity) {
+        size_t wanted = gaps->capacity > 0 ? 2 * gaps->capacity : 256;
+        struct gap *memory = p2l_reallocate(gaps->list, wanted * sizeof *memory);
+        if (memory == NULL)
+            return 0;
+        gaps->list = memory;
+        gaps->capacity = wanted;
+    }
+    gaps->list[gaps->count++] = (struct gap){fork, fork->child[side], side};
+    return 1;
+}
+
+/* Fills the gap in child 0 of the pseudo-fork `above`, and all below it. 0: no memory for the list of gaps; what was
+ * filled until then counts for nothing. */
+static int gaps_fill(struct fork *above, unsigned table)
+{
+    enum { AHEAD = 12, SOME = 128, MESSAGES = 256 };
+    const uint8_t tag[2] = {0x02, (uint8_t)table};
+    struct gaps gaps = {NULL, 0, 0};
+    struct p2l_message messages[MESSAGES];
+    struct p2l_pair pairs[SOME];
+    size_t levels[P2L_DEPTH_MAX + 3], depth = 0, leaves = 0; /* levels: where the gaps below `depth` forks begin */
+    int enough = gaps_add(&gaps, above, 0);
+
+    levels[0] = 0;
+    levels[1] = gaps.count;
+    while (enough && levels[depth] < levels[depth + 1]) {
+        for (size_t at = levels[depth]; enough && at < levels[depth + 1]; at++) {
+            struct gap *gap = &gaps.list[at];
+            struct fork *fork = as_fork(gap->node);
+            if (at + AHEAD < levels[depth + 1]) {
+                __builtin_prefetch(gap[AHEAD].node, 1);
+                __builtin_prefetch((const uint8_t *)gap[AHEAD].node + 64, 1);
             }
-            struct p2l_node **child = as_fork(node)->child;
-            if (child[0]->hashed && child[1]->hashed) {
-                fork_hash(node->mark, child[0]->hash, child[1]->hash, node->hash);
-                node->hashed = 1;
-                break;
+            if (is_leaf(gap->node)) {
+                struct leaf *leaf = as_leaf(gap->node);
+                messages[leaves++] = (struct p2l_message){leaf->bytes, leaf_width(leaf) + leaf->value_size,
+                                                          gap->fork->hash[gap->side]};
+                if (leaves == MESSAGES) {
+                    p2l_sha256_messages(tag, 2, messages, leaves);
+                    leaves = 0;
+                }
+                gap->node = NULL;
+                continue;
             }
-            above[depth++] = node;
-            node = child[0]->hashed ? child[1] : child[0];
+            for (unsigned side = 0; side < 2 && enough; side++)
+                if (!(fork->node.hashed >> side & 1))
+                    enough = gaps_add(&gaps, fork, side);
         }
-        if (depth == 0)
-            return;
-        node = above[--depth];
+        depth++;
+        levels[depth + 1] = gaps.count;
+    }
+    if (!enough) {
+        free(gaps.list);
+        return 0;
+    }
+    p2l_sha256_messages(tag, 2, messages, leaves);
+    while (depth > 0) {
+        size_t some = 0;
+        depth--;
+        for (size_t at = levels[depth]; at < levels[depth + 1]; at++) {
+            struct gap *gap = &gaps.list[at];
+            struct fork *fork = as_fork(gap->node);
+            if (at + AHEAD < levels[depth + 1]) {
+                __builtin_prefetch(gap[AHEAD].node, 1);
+                __builtin_prefetch((const uint8_t *)gap[AHEAD].node + 64);
+                __builtin_prefetch(gap[AHEAD].fork->hash[gap[AHEAD].side], 1);
+            }
+            if (fork == NULL)
+                continue;
+            pairs[some++] = (struct p2l_pair){fork->hash[0], fork->hash[1], gap->fork->hash[gap->side],
+                                              0x030000u | fork->node.mark};
+            fork->node.hashed = 3;
+            if (some == SOME) {
+                p2l_sha256_nodes(pairs, some, 3);
+                some = 0;
+            }
+        }
+        p2l_sha256_nodes(pairs, some, 3);
+    }
+    free(gaps.list);
+    return 1;
+}
+
+/* The same one by one, for when there is no memory for a list. */
+static void gaps_fill_one_by_one(struct fork *above)
+{
+    struct gap waiting[P2L_DEPTH_MAX + 1];
+    size_t depth = 0;
+    waiting[depth++] = (struct gap){above, above->child[0], 0};
+    while (depth > 0) {
+        struct gap gap = waiting[depth - 1];
+        uint8_t *hash = gap.fork->hash[gap.side];
+        if (is_leaf(gap.node)) {
+            struct leaf *leaf = as_leaf(gap.node);
+            size_t width = leaf_width(leaf);
+            leaf_hash(leaf->node.table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, hash);
+        } else if (gap.node->hashed == 3) {
+            fork_hash(gap.node->mark, as_fork(gap.node)->hash[0], as_fork(gap.node)->hash[1], hash);
+        } else {
+            unsigned side = gap.node->hashed & 1;
+            waiting[depth++] = (struct gap){as_fork(gap.node), as_fork(gap.node)->child[side], side};
+            continue;
+        }
+        gap.fork->node.hashed |= (uint8_t)(1 << gap.side);
+        depth--;
     }
 }
 
 void p2l_state_hash(struct p2l_state *state)
 {
-    for (int table = 0; table < P2L_TABLES; table++)
-        if (state->tops[table] != NULL)
-            node_hash(state->tops[table]);
+    for (unsigned table = 0; table < P2L_TABLES; table++) {
+        struct fork above;
+        if (state->hashed[table] || state->tops[table] == NULL)
+            continue;
+        memset(&above, 0, sizeof above);
+        above.child[0] = state->tops[table];
+        above.node.hashed = 2;
+        if (!gaps_fill(&above, table))
+            gaps_fill_one_by_one(&above);
+        memcpy(state->hash[table], above.hash[0], 32);
+        state->hashed[table] = 1;
+    }
+    store_empty(&state->store);
 }
 
 void p2l_state_table_root(const struct p2l_state *state, unsigned table, uint8_t root[32])
@@ -514,7 +1186,7 @@ void p2l_state_table_root(const struct p2l_state *state, unsigned table, uint8_t
     if (state->tops[table] == NULL)
         memset(root, 0, 32);
     else
-        memcpy(root, state->tops[table]->hash, 32);
+        memcpy(root, state->hash[table], 32);
 }
 
 static void table_hashes(const struct p2l_state *state, uint8_t hashes[P2L_TABLES][32])
@@ -562,7 +1234,7 @@ void p2l_state_prove(const struct p2l_state *state, unsigned table, const uint8_
     for (size_t i = proof->path_count; i > 0; i--) {
         int side = key_bit(key, node->mark);
         proof->bits[i - 1] = node->mark;
-        memcpy(proof->siblings[i - 1], as_fork(node)->child[!side]->hash, 32);
+        memcpy(proof->siblings[i - 1], as_fork(node)->hash[!side], 32);
         node = as_fork(node)->child[side];
     }
 }

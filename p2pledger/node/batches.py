@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pledger import core
-from p2pledger.primitives.hashing import BATCH_SIGN_TAG
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.validators import Validators
 
@@ -95,14 +94,10 @@ def check_batch(
         return BadBatch(error.code, f"a batch is malformed at byte {error.offset}: {error.code}")
     if validators.signer_of(columns.maker) is None or columns.epoch != validators.epoch:
         return BadBatch("unknown_maker", f"{columns.maker.hex()[:16]} makes no batches in epoch {columns.epoch}")
-    flags = core.verify_batch(
-        columns.maker + columns.public_keys,
-        columns.maker_signature + columns.signatures,
-        [BATCH_SIGN_TAG + columns.digest, *columns.messages],
-    )
-    if flags != b"\x01" * (columns.signature_count + 1):
-        bad = flags.index(0)
-        what = "the maker's signature" if bad == 0 else f"transaction signature {bad - 1}"
+    verdict = core.verify_columns(columns)
+    if not verdict.valid:
+        bad = verdict.signature_flags.find(0)
+        what = f"transaction signature {bad}" if verdict.maker else "the maker's signature"
         return BadBatch("bad_signature", f"{what} of a batch of {columns.maker.hex()[:16]} is not valid")
     return columns
 

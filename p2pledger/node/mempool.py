@@ -40,21 +40,20 @@ def check_transactions(
 ) -> list[Candidate | Reason]:
     """Each transaction alone: a candidate, or why it is refused. Pure; some 70 us a signature."""
     columns, refused = core.scan_transactions(transactions, network_id, limits_of(parameters))
-    flags = core.verify_batch(columns.public_keys, columns.signatures, columns.messages)
+    verdict = core.verify_columns(columns)
     results: list[Candidate | Reason] = []
     reasons = {index: _CODES.get(code, Reason.MALFORMED) for index, code in refused}
-    at = good = 0
+    good = 0
     for index, data in enumerate(transactions):
         if index in reasons:
             results.append(reasons[index])
             continue
-        count = len(columns.signers(good)) // 32
-        if 0 in flags[at : at + count]:
-            results.append(Reason.BAD_SIGNATURE)
-        else:
+        if verdict.flags[good]:
             identifier = columns.ids[32 * good : 32 * good + 32]
+            count = len(columns.signers(good)) // 32
             results.append(Candidate(data, identifier, columns.valid_until(good), count))
-        at += count
+        else:
+            results.append(Reason.BAD_SIGNATURE)
         good += 1
     return results
 

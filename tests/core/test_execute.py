@@ -371,3 +371,63 @@ def test_random_workloads_end_alike_and_conserve_supply(compiled: ModuleType) ->
     assert set(seen) >= set(range(13)) - {FEE}
     assert seen[OK] > 100
     assert stops > 10
+
+
+def test_blocks_around_the_size_of_a_window(compiled: ModuleType) -> None:
+    """Windows of 48 transactions or 192 operations; the same one twice, in one window and in different ones."""
+    for count, operations in ((1, 1), (47, 1), (48, 1), (49, 2), (97, 1), (10, 19), (3, 64), (60, 5), (150, 2)):
+        rng = random.Random(count)
+        transactions = []
+        for salt in range(count):
+            # Some change rows that others in the same window have read, made or emptied.
+            moves = [
+                [1, *rng.sample([A, B, C, RICH], 2), rng.choice((GOLD, CASH)), rng.choice((1, 2, 50, 100))]
+                for _ in range(operations)
+            ]
+            transactions.append(simple(moves, "a", "b", "c", "rich", salt=salt))
+        transactions += [transactions[-1], transactions[0]]
+        results = []
+        for core in (_reference, compiled):
+            branch = world(core)
+            parent = branch.commit()
+            branch = parent.branch()
+            results.append((run(core, branch, transactions), branch.root(), branch.count(b.HOLDINGS)))
+            assert parent.root() == world(core).root()
+        assert results[0] == results[1]
+
+
+def test_a_large_state_changes_like_a_small_one(compiled: ModuleType) -> None:
+    """Thousands of holdings: many paths go down together, some end in new rows, some in rows that go."""
+    names = [f"holder {i}" for i in range(2000)]
+    rng = random.Random(9)
+    transactions = []
+    for salt in range(900):
+        source, target = rng.sample(names, 2)
+        amount = rng.choice((1, 100, 100, 101))  # all of it, or too much
+        moves = [[1, b.account(source), b.account(target), rng.choice((GOLD, CASH)), amount]]
+        transactions.append(b.signed(b.body(moves, b.account(source), salt=salt), [source]))
+    results = []
+    for core in (_reference, compiled):
+        branch = core.empty_state(b.WIDTHS).branch()
+        b.put_asset(branch, "XAU")
+        b.put_asset(branch, "CNY@ICBC")
+        for i, name in enumerate(names):
+            b.put_account(branch, name)
+            if i % 3:
+                b.put_holding(branch, "XAU", name, 100)
+            b.put_holding(branch, "CNY@ICBC", name, 100)
+        parent = branch.commit()
+        before = parent.root()
+        branch = parent.branch()
+        decided = run(core, branch, transactions)
+        child = branch.commit()
+        again = child.branch()
+        # Whether they succeeded or failed, all of them are remembered.
+        assert set(run(core, again, transactions)[1]) == {(DUPLICATE, WHOLE)}
+        again.drop()
+        results.append((decided, child.root(), child.scan(b.HOLDINGS, limit=10**6)))
+        assert parent.root() == before
+        assert parent.branch().table_root(b.HOLDINGS) == parent.table_root(b.HOLDINGS)
+        parent.release()
+        assert child.branch().root() == child.root()
+    assert results[0] == results[1]

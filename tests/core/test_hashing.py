@@ -1,11 +1,16 @@
 """SHA-256 of many messages, against hashlib and FIPS 180-4."""
 
 import hashlib
+import random
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from p2pledger import _reference
+from tests.core import builders as b
 
 # Around the ends of blocks, where padding takes another block.
 EDGES = [0, 1, 2, 3, 54, 55, 56, 57, 63, 64, 65, 111, 118, 119, 120, 121, 127, 128, 129, 183, 184, 1000, 4096, 65537]
@@ -56,3 +61,85 @@ def test_every_level_agrees_with_hashlib(messages: list[bytes]) -> None:
         core.set_level(name)
         assert core.sha256_many(messages) == expected
     core.set_level(before)
+
+
+# How SHA-256 runs on CPUs of the level avx512 without the SHA extensions, with slow ones, and with fast ones.
+VARIANTS = [1, 2, 3]
+# Around the widths of kernels (2, 16), where they begin to pay, the chunks of calls (128, 256) and of trees (1024).
+COUNTS = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    9,
+    10,
+    14,
+    15,
+    16,
+    17,
+    18,
+    31,
+    32,
+    33,
+    47,
+    48,
+    49,
+    127,
+    128,
+    129,
+    255,
+    256,
+    257,
+    272,
+    300,
+]
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(compiled: ModuleType, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    if not compiled._force_hashing(request.param):
+        pytest.skip("this processor cannot run it")
+    yield compiled
+    compiled._force_hashing(0)
+
+
+def check_counts(core: ModuleType) -> None:
+    rng = random.Random(1)
+    messages = [rng.randbytes(rng.choice(EDGES[:-2])) for _ in range(COUNTS[-1])]
+    expected = [hashlib.sha256(message).digest() for message in messages]
+    for count in COUNTS:
+        assert core.sha256_many(messages[:count]) == b"".join(expected[:count])
+        alike = [messages[0]] * count
+        assert core.sha256_many(alike) == expected[0] * count
+
+
+def test_any_number_of_messages_of_any_sizes(core: ModuleType) -> None:
+    check_counts(core)
+
+
+def test_a_long_message_among_short_ones(core: ModuleType) -> None:
+    """The lanes go on with short ones while one of them is at the long one, and finish it when all others are done."""
+    rng = random.Random(2)
+    for at in (0, 5, 39):
+        messages = [rng.randbytes(rng.randrange(100)) for _ in range(40)]
+        messages[at] = rng.randbytes(50_000)
+        assert core.sha256_many(messages) == b"".join(hashlib.sha256(message).digest() for message in messages)
+
+
+def test_every_variant_of_the_widest_level(variant: ModuleType) -> None:
+    check_counts(variant)
+    for count in (*COUNTS, 1023, 1024, 1025, 2048, 3000):
+        leaves = [i.to_bytes(4, "big") * (i % 40) for i in range(count)]
+        assert variant.merkle_root(leaves) == _reference.merkle_root(leaves)
+
+
+def test_state_trees_at_every_variant(variant: ModuleType) -> None:
+    rng = random.Random(3)
+    rows = {rng.randbytes(8): rng.randbytes(rng.randrange(90)) for _ in range(700)}
+    branch = variant.empty_state({9: 8}).branch()
+    for key, value in rows.items():
+        branch.put(9, key, value)
+    assert branch.root() == b.naive_state_root({9: rows})

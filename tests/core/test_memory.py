@@ -1,5 +1,8 @@
 """When memory runs out the compiled core says so: MemoryError, never a crash, and the parent version is as before."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -72,3 +75,69 @@ def test_writes(compiled: ModuleType, write: str) -> None:
 
     assert until_it_succeeds(compiled, work) > 1
     assert parent.branch().root() == root
+
+
+def test_many_changes_at_once(compiled: ModuleType) -> None:
+    """Whenever memory ends, also between the copies of forks that borrow from each other, the parent stays whole."""
+    names = [f"holder {i}" for i in range(60)]
+    branch = compiled.empty_state(b.WIDTHS).branch()
+    b.put_asset(branch, "XAU")
+    for name in names:
+        b.put_account(branch, name)
+        b.put_holding(branch, "XAU", name, 100)
+    parent = branch.commit()
+    rows, root = parent.scan(b.HOLDINGS), parent.root()
+    trades = [
+        b.signed(b.body([[1, b.account(one), b.account(other), GOLD, 1]], b.account(one), salt=i), [one])
+        for i, (one, other) in enumerate(zip(names[:20], names[30:50], strict=True))
+    ]
+    columns = compiled.scan_batch(b.batch(trades), b.NETWORK, b.LIMITS)
+    roots = set()
+
+    def work() -> None:
+        branch = parent.branch()
+        try:
+            assert branch.execute_plain(columns, 0, 50, 100, 0, bytearray(80)) == 20
+            child = branch.commit()
+        finally:
+            assert parent.scan(b.HOLDINGS) == rows
+        roots.add(child.root())
+
+    assert until_it_succeeds(compiled, work) > 100
+    assert len(roots) == 1
+    assert parent.branch().root() == root
+    # Hashing goes on without its list.
+    side = parent.branch()
+    assert side.execute_plain(columns, 0, 50, 100, 0, bytearray(80)) == 20
+    compiled._fail_allocations_after(0)
+    try:
+        assert side.root() in roots
+    finally:
+        compiled._fail_allocations_after(-1)
+
+
+SIZE_OF_A_LARGE_STATE = """
+import hashlib, resource
+from p2pledger import _core as core
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+branch = core.empty_state({1: 32, 3: 48}).branch()
+before = resident()
+for i in range(COUNT):
+    account, key = hashlib.sha256(b"a%d" % i).digest(), hashlib.sha256(b"k%d" % i).digest()
+    branch.put(1, account, bytes.fromhex("930100930191" "92c420") + key + bytes([1, 1]))
+    branch.put(3, b"DE0005140008CSDC" + account, bytes.fromhex("9301ce") + (10**6 + i).to_bytes(4, "big") + bytes(1))
+version = branch.commit()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers need memory of their own")
+def test_a_million_holdings_with_their_accounts_fit_in_400_mb(compiled: ModuleType) -> None:
+    """Measured over a tenth of them, in a fresh process."""
+    count = 100_000
+    program = SIZE_OF_A_LARGE_STATE.replace("COUNT", str(count))
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert 250 < int(told.stdout) / count < 400

@@ -37,6 +37,20 @@ def test_every_leaf_of_every_size_is_proved(core: ModuleType) -> None:
             assert core.merkle_verify_hash(root, sha256(b"\0" + leaf).digest(), index, size, proof)
 
 
+def test_sizes_around_the_runs_in_which_leaves_are_taken(core: ModuleType) -> None:
+    """Runs of 1,024 leaves; receipts are encoded 128 at a time."""
+    hashes = [sha256(b"%d" % i).digest() for i in range(2500)]
+    codes = bytes(i % 7 for i in range(4 * len(hashes)))
+    for size in (0, 1, 15, 16, 17, 127, 128, 129, 1023, 1024, 1025, 1152, 2047, 2048, 2049, 2500):
+        leaves = [leaf * (i % 5) for i, leaf in enumerate(hashes[:size])]
+        assert core.merkle_root(leaves) == _reference.merkle_root(leaves)
+        ids = b"".join(hashes[:size])
+        assert core.receipts_root(ids, codes[: 4 * size]) == _reference.receipts_root(ids, codes[: 4 * size])
+        if size:
+            proof = core.merkle_proof(leaves, size // 2)
+            assert core.merkle_verify(core.merkle_root(leaves), leaves[size // 2], size // 2, size, proof)
+
+
 def test_a_changed_proof_fails(core: ModuleType) -> None:
     leaves = [b"leaf %d" % i for i in range(21)]
     root = core.merkle_root(leaves)

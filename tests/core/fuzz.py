@@ -1,0 +1,164 @@
+"""Fuzzes every entry of the compiled core that takes a peer's bytes: bytes that are nearly right, from a seed.
+
+    python -m tests.core.fuzz [--seconds 20] [--seed 1] [--only scan]
+
+Each target takes a good input, bends it, and gives it to the compiled core at a random CPU level and to the reference:
+both must end alike, in a result or in the error that the contract names. Meant to run over a core that was built with
+sanitizers (`make sanitize`), which end the program at the first wrong access. A round is made from the seed and its
+number alone, and both are printed when it fails.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from p2pledger import _core, _reference
+from p2pledger._reference import MalformedBytes, Proof
+from tests.core import builders as b
+
+INTERESTING = [0, 1, 0x7F, 0x80, 0x90, 0x91, 0x92, 0x93, 0x9F, 0xA0, 0xC0, 0xC4, 0xC5, 0xC6, 0xCC, 0xCD, 0xCE, 0xCF,
+               0xD9, 0xDC, 0xDD, 0xFF]  # fmt: skip
+BATCH = b.batch(b.one_of_each() * 3)
+ITEMS = [b.pack(transaction) for transaction in b.one_of_each()]
+LEAVES = [b"leaf %d" % i for i in range(37)]
+EXECUTABLE = [
+    b.signed(b.body([[1, b.account("a"), b.account("b"), b.asset("XAU"), 5]], b.account("a"), salt=i), ["a"])
+    for i in range(20)
+]
+
+
+def bent(data: bytes, rng: random.Random) -> bytes:
+    """The data with some bytes changed, taken out, doubled or put in, or cut off."""
+    result = bytearray(data)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 3, 8))):
+        at = rng.randrange(len(result) + 1)
+        match rng.randrange(7):
+            case 0 if at < len(result):
+                result[at] ^= 1 << rng.randrange(8)
+            case 1 if at < len(result):
+                result[at] = rng.choice(INTERESTING)
+            case 2:
+                del result[at : at + rng.choice((1, 1, 2, 9, 33))]
+            case 3:
+                result[at:at] = result[at : at + rng.choice((1, 2, 9, 40, 200))]
+            case 4:
+                result[at:at] = rng.choice((b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\x7f\xff\xff\xff"))
+            case 5:
+                del result[at:]
+            case _:
+                result[at:at] = rng.randbytes(rng.randrange(1, 9))
+    return bytes(result)
+
+
+def told(work: Callable[[], Any]) -> Any:
+    """The result, or the refusal."""
+    try:
+        return work()
+    except MalformedBytes as error:
+        return error.code, error.offset
+
+
+def shown(columns: Any) -> list[Any]:
+    names = ("count", "data", "ids", "plain", "public_keys", "signatures", "messages", "maker", "epoch", "sequence")
+    rows = [(columns.span(i), columns.valid_until(i), columns.signers(i)) for i in range(columns.count)]
+    return [*(getattr(columns, name) for name in names), columns.digest, columns.transactions_root(), rows]
+
+
+def scan_batch(core: ModuleType, rng: random.Random) -> Any:
+    data = bent(BATCH, rng)
+    return told(lambda: shown(core.scan_batch(data, b.NETWORK, b.LIMITS)))
+
+
+def scan_transactions(core: ModuleType, rng: random.Random) -> Any:
+    items = [bent(item, rng) for item in rng.choices(ITEMS, k=rng.randrange(6))]
+    columns, refused = core.scan_transactions(items, b.NETWORK, b.LIMITS)
+    return shown(columns), refused
+
+
+def execute(core: ModuleType, rng: random.Random) -> Any:
+    """Whatever the scan lets through, over a state with rows that may be bent as well."""
+    branch = core.empty_state(b.WIDTHS).branch()
+    for table, key, value in (
+        (b.ACCOUNTS, b.account("a"), b.pack([1, 0, b.policy(("a", 1))])),
+        (b.ACCOUNTS, b.account("b"), b.pack([1, 0, b.policy(("b", 1), ("c", 2), threshold=2)])),
+        (b.ASSETS, b.asset("XAU"), b.pack([1, 0, 0, 0, bytes(32), 0, 0, "XAU"])),
+        (b.HOLDINGS, b.asset("XAU") + b.account("a"), b.pack([1, 50, 0])),
+    ):
+        branch.put(table, key, bent(value, rng) if rng.random() < 0.2 else value)
+    data = bent(b.batch(EXECUTABLE), rng)
+    try:
+        columns = core.scan_batch(data, b.NETWORK, b.LIMITS)
+    except MalformedBytes as error:
+        return error.code, error.offset
+    codes = bytearray(4 * columns.count)
+    end = branch.execute_plain(columns, 0, 50, 100, 0, codes)
+    return end, bytes(codes), branch.root()
+
+
+def merkle_verify(core: ModuleType, rng: random.Random) -> Any:
+    index, size = rng.randrange(40), rng.choice((37, 37, 37, 38, 2**64 - 1, 1))
+    proof = [*_reference.merkle_proof(LEAVES, min(index, 36))]
+    for _ in range(rng.randrange(3)):
+        at = rng.randrange(len(proof) + 1)
+        proof[at : at + rng.randrange(2)] = [bent(bytes(32), rng) for _ in range(rng.randrange(2))]
+    root = bent(_reference.merkle_root(LEAVES), rng) if rng.random() < 0.2 else _reference.merkle_root(LEAVES)
+    return core.merkle_verify(root, LEAVES[min(index, 36)], index, size, proof)
+
+
+def state_verify(core: ModuleType, rng: random.Random) -> Any:
+    branch = _reference.empty_state({2: 4}).branch()
+    for i in range(9):
+        branch.put(2, bytes([i * 29, i, 0, 0]), b"value")
+    version = branch.commit()
+    key = bytes([29 * rng.randrange(12) % 256, rng.randrange(9), 0, 0])
+    leaf, path, tables = version.prove(2, key)
+    if leaf is not None and rng.random() < 0.4:
+        leaf = (bent(leaf[0], rng), bent(leaf[1], rng))
+    steps = [(bit if rng.random() < 0.8 else rng.randrange(-2, 2**17), sibling) for bit, sibling in path]
+    steps = [step if rng.random() < 0.8 else (step[0], bent(step[1], rng)) for step in steps]
+    value = rng.choice((version.get(2, key), None, b"value", b""))
+    proof = Proof(leaf, tuple(steps), tables[: rng.choice((6, 6, 6, 5))])
+    key = bent(key, rng) if rng.random() < 0.2 else key
+    return core.state_verify(version.root(), rng.choice((2, 2, 2, 3)), key, value, proof)
+
+
+TARGETS: dict[str, Callable[[ModuleType, random.Random], Any]] = {
+    "scan_batch": scan_batch,
+    "scan_transactions": scan_transactions,
+    "execute": execute,
+    "merkle_verify": merkle_verify,
+    "state_verify": state_verify,
+}
+
+
+def fuzz(name: str, seed: int, number: int) -> None:
+    """One round of one target."""
+    chance = f"{name} {seed} {number}"
+    level = random.Random(chance).choice(_core.levels())
+    _core.set_level(level)
+    found, expected = (TARGETS[name](core, random.Random(chance)) for core in (_core, _reference))
+    assert found == expected, f"target {name}, seed {seed}, round {number}, level {level}: {found!r} != {expected!r}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fuzzes the compiled core beside the reference.")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for all targets together")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="only the targets whose name contains it")
+    arguments = parser.parse_args()
+    names = [name for name in TARGETS if arguments.only in name]
+    for name in names:
+        end, number = time.monotonic() + arguments.seconds / len(names), 0
+        while time.monotonic() < end:
+            fuzz(name, arguments.seed, number)
+            number += 1
+        print(f"fuzz: {name}: {number} rounds from seed {arguments.seed}, none wrong", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
