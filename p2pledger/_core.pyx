@@ -29,6 +29,7 @@ from p2pledger._reference import (
     _check_int,
     _check_limits,
     _flatten_proof,
+    check_batch_arguments,
 )
 
 cdef extern from "p2l.h" nogil:
@@ -57,6 +58,13 @@ cdef extern from "p2l.h" nogil:
     void p2l_merkle_leaves(const p2l_span *leaves, size_t count, uint8_t *hashes)
     void p2l_merkle_root(const p2l_span *leaves, size_t count, uint8_t *root)
     size_t p2l_merkle_path(uint8_t *hashes, size_t count, size_t index, uint8_t *path)
+    int p2l_sha512_many(const p2l_span *messages, size_t count, uint8_t *hashes)
+    int p2l_ed25519_verify(const uint8_t *public_keys, const uint8_t *signatures, const p2l_span *messages, size_t count,
+                           uint8_t *flags)
+    enum:
+        P2L_PROBE_OPERANDS
+        P2L_PROBE_RESULTS
+    int p2l_ed25519_probe(int operation, const uint64_t *operands, uint64_t *results)
     int p2l_merkle_verify(const uint8_t *root, const uint8_t *leaf_hash, uint64_t index, uint64_t size,
                           const uint8_t *path, size_t path_count)
     size_t p2l_receipt_encode(const uint8_t *id, const uint8_t *code, uint8_t *receipt)
@@ -272,6 +280,65 @@ def merkle_verify_hash(root, leaf_hash, index, size, proof):
     path = b"".join(siblings)
     verified = p2l_merkle_verify(pointer(wanted), pointer(leaf), number, total, pointer(path), count)
     return bool(verified)
+
+
+# SHA-512 and Ed25519 ---------------------------------------------------------------------------------------------
+
+
+def sha512_many(messages):
+    """The SHA-512 of each message, concatenated: n x 64 bytes."""
+    cdef list items = as_bytes_list(messages, "messages")
+    cdef size_t count = len(items)
+    cdef bytes hashes = PyBytes_FromStringAndSize(NULL, 64 * len(items))
+    cdef uint8_t *out = <uint8_t *> PyBytes_AS_STRING(hashes)
+    cdef p2l_span *spans = spans_of(items)
+    cdef int status
+    with nogil:
+        status = p2l_sha512_many(spans, count, out)
+    free(spans)
+    if status != P2L_OK:
+        raise MemoryError
+    return hashes
+
+
+def verify_batch(public_keys, signatures, messages):
+    """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages."""
+    cdef tuple checked = check_batch_arguments(public_keys, signatures, messages)
+    cdef bytes keys = checked[0], both = checked[1]
+    cdef list items = checked[2]
+    cdef const uint8_t *first_key = pointer(keys)
+    cdef const uint8_t *first_signature = pointer(both)
+    cdef size_t count = len(items)
+    cdef bytes flags = PyBytes_FromStringAndSize(NULL, len(items))
+    cdef uint8_t *out = <uint8_t *> PyBytes_AS_STRING(flags)
+    cdef p2l_span *spans = spans_of(items)
+    cdef int status
+    with nogil:
+        status = p2l_ed25519_verify(first_key, first_signature, spans, count, out)
+    free(spans)
+    if status != P2L_OK:
+        raise MemoryError
+    return flags
+
+
+def _field(int operation, operands):
+    """For tests only: field operation number `operation` (ed25519_lanes.h, probe) of the level in use, in every lane.
+
+    operands: 4 x 5 words. Returns 2 x 5 words for each lane.
+    """
+    cdef uint64_t words[P2L_PROBE_OPERANDS]
+    cdef uint64_t results[P2L_PROBE_RESULTS]
+    cdef int lanes, lane, number, i
+    memset(words, 0, sizeof(words))
+    lanes = p2l_ed25519_probe(0, words, results)
+    for lane in range(lanes):
+        for number in range(4):
+            for i in range(5):
+                words[(number * lanes + lane) * 5 + i] = operands[5 * number + i]
+    p2l_ed25519_probe(operation, words, results)
+    return [
+        [results[(number * lanes + lane) * 5 + i] for number in range(2) for i in range(5)] for lane in range(lanes)
+    ]
 
 
 # Columns ---------------------------------------------------------------------------------------------------------

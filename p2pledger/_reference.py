@@ -53,6 +53,7 @@ __all__ = [
     "scan_transactions",
     "set_level",
     "sha256_many",
+    "sha512_many",
     "state_verify",
     "verify_batch",
     "verify_zip215",
@@ -200,6 +201,11 @@ def _sha256(data: bytes) -> bytes:
 def sha256_many(messages: Sequence[Buffer]) -> bytes:
     """The SHA-256 of each message, concatenated: n x 32 bytes."""
     return b"".join([_sha256(_as_bytes(message, "messages")) for message in messages])
+
+
+def sha512_many(messages: Sequence[Buffer]) -> bytes:
+    """The SHA-512 of each message, concatenated: n x 64 bytes."""
+    return b"".join([hashlib.sha512(_as_bytes(message, "messages")).digest() for message in messages])
 
 
 def levels() -> list[str]:
@@ -1726,7 +1732,7 @@ def verify_zip215(public_key: bytes, signature: bytes, message: bytes) -> bool:
     return x == 0 and y == z
 
 
-def verify_batch(public_keys: bytes, signatures: bytes, messages: Sequence[bytes]) -> bytes:
+def verify_batch(public_keys: Buffer, signatures: Buffer, messages: Sequence[Buffer]) -> bytes:
     """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages.
 
     Every signature is checked alone and without a shortcut, about a millisecond each: this is the oracle.
@@ -1741,7 +1747,7 @@ def verify_batch(public_keys: bytes, signatures: bytes, messages: Sequence[bytes
 
 
 def check_batch_arguments(
-    public_keys: bytes, signatures: bytes, messages: Sequence[bytes]
+    public_keys: Buffer, signatures: Buffer, messages: Sequence[Buffer]
 ) -> tuple[bytes, bytes, list[bytes]]:
     """The arguments of verify_batch as bytes of the right lengths."""
     signed = [_as_bytes(message, "messages") for message in messages]

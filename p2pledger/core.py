@@ -4,7 +4,8 @@
 slower) elsewhere. The environment variable P2PLEDGER_CORE decides when it is set: `reference` forces the
 reference, `compiled` makes a missing compiled core an error. Everybody above this floor imports from here.
 
-Signatures are checked here for both: `verify_batch` follows the rules of ZIP 215 by way of libsodium.
+Where the reference runs, `verify_batch` takes libsodium's word for signatures that it accepts, which ZIP 215 then
+accepts too; the compiled core decides everything itself.
 """
 
 import os
@@ -15,7 +16,7 @@ from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from p2pledger import _reference
-from p2pledger._reference import BranchInUse, Limits, MalformedBytes, Proof, StateReleased, verify_zip215
+from p2pledger._reference import BranchInUse, Buffer, Limits, MalformedBytes, Proof, StateReleased, verify_zip215
 
 __all__ = [
     "Branch",
@@ -43,6 +44,7 @@ __all__ = [
     "scan_transactions",
     "set_level",
     "sha256_many",
+    "sha512_many",
     "state_verify",
     "verify_batch",
     "verify_zip215",
@@ -58,6 +60,27 @@ compiled: bool
 """True if the compiled core runs."""
 
 _reason: str
+
+
+def _verify_batch_by_libsodium(public_keys: Buffer, signatures: Buffer, messages: Sequence[Buffer]) -> bytes:
+    """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages.
+
+    libsodium's acceptance implies ZIP 215's: it demands everything that ZIP 215 demands and more (canonical y, no
+    small-order points, the equation without the cofactor). Its refusal implies nothing, so what it refuses goes to
+    the plain-integer check, and every flag is exact. An honest signature costs about 0.1 ms, a refused one about
+    1 ms more: callers bound n (max_batch_signatures for a batch), and with it the work of one call.
+    """
+    keys, both, signed = _reference.check_batch_arguments(public_keys, signatures, messages)
+    flags = bytearray(len(signed))
+    for i, message in enumerate(signed):
+        key, signature = keys[32 * i : 32 * i + 32], both[64 * i : 64 * i + 64]
+        try:
+            crypto_sign_open(signature + message, key)
+            flags[i] = 1
+        except BadSignatureError:
+            flags[i] = verify_zip215(key, signature, message)
+    return bytes(flags)
+
 
 if TYPE_CHECKING:
     # Both implementations have one face; the stub of the compiled one is its written form.
@@ -80,7 +103,9 @@ if TYPE_CHECKING:
         scan_transactions,
         set_level,
         sha256_many,
+        sha512_many,
         state_verify,
+        verify_batch,
     )
 else:
     try:
@@ -115,7 +140,9 @@ else:
     scan_transactions = _chosen.scan_transactions
     set_level = _chosen.set_level
     sha256_many = _chosen.sha256_many
+    sha512_many = _chosen.sha512_many
     state_verify = _chosen.state_verify
+    verify_batch = _chosen.verify_batch if compiled else _verify_batch_by_libsodium
 
 
 def description() -> str:
@@ -123,23 +150,3 @@ def description() -> str:
     if compiled:
         return f"compiled core, level {level()}"
     return f"REFERENCE CORE in plain Python (same results, far slower): {_reason}"
-
-
-def verify_batch(public_keys: bytes, signatures: bytes, messages: Sequence[bytes]) -> bytes:
-    """n flags, 1 = valid under ZIP 215. public_keys n x 32 bytes, signatures n x 64 bytes, n messages.
-
-    libsodium's acceptance implies ZIP 215's: it demands everything that ZIP 215 demands and more (canonical y, no
-    small-order points, the equation without the cofactor). Its refusal implies nothing, so what it refuses goes to
-    the plain-integer check, and every flag is exact. An honest signature costs about 0.1 ms, a refused one about
-    1 ms more: callers bound n (max_batch_signatures for a batch), and with it the work of one call.
-    """
-    keys, both, signed = _reference.check_batch_arguments(public_keys, signatures, messages)
-    flags = bytearray(len(signed))
-    for i, message in enumerate(signed):
-        key, signature = keys[32 * i : 32 * i + 32], both[64 * i : 64 * i + 64]
-        try:
-            crypto_sign_open(signature + message, key)
-            flags[i] = 1
-        except BadSignatureError:
-            flags[i] = verify_zip215(key, signature, message)
-    return bytes(flags)

@@ -3,7 +3,7 @@
  * first and always complete. The SHA extensions are a feature of their own: a level above the portable one uses
  * them where they exist. */
 
-#include "internal.h"
+#include "ed25519.h"
 
 #include <stdatomic.h>
 
@@ -66,10 +66,10 @@ static void sha256_compress_x86(uint32_t state[8], const uint8_t *blocks, size_t
 #endif
 
 static const struct p2l_level levels[] = {
-    {"portable", always_available, p2l_sha256_compress_portable},
+    {"portable", always_available, p2l_sha256_compress_portable, &p2l_ed25519_portable},
 #ifdef P2L_X86_64
-    {"avx2", avx2_available, sha256_compress_x86},
-    {"avx512", avx512_available, sha256_compress_x86},
+    {"avx2", avx2_available, sha256_compress_x86, &p2l_ed25519_portable},
+    {"avx512", avx512_available, sha256_compress_x86, &p2l_ed25519_portable},
 #endif
 };
 enum { LEVELS = sizeof levels / sizeof *levels };
@@ -119,4 +119,9 @@ int p2l_level_set(size_t index)
 void p2l_sha256_compress(uint32_t state[8], const uint8_t *blocks, size_t count)
 {
     levels[level_index()].sha256_compress(state, blocks, count);
+}
+
+const struct p2l_ed25519_kernels *p2l_ed25519_kernels(void)
+{
+    return levels[level_index()].ed25519;
 }

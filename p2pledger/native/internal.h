@@ -12,6 +12,7 @@ struct p2l_level {
     const char *name;
     int (*available)(void);
     void (*sha256_compress)(uint32_t state[8], const uint8_t *blocks, size_t count);
+    const struct p2l_ed25519_kernels *ed25519;
 };
 
 void p2l_sha256_compress_portable(uint32_t state[8], const uint8_t *blocks, size_t count);

@@ -59,6 +59,18 @@ enum { P2L_RECEIPT_MAX = 42 };
 size_t p2l_receipt_encode(const uint8_t id[32], const uint8_t code[4], uint8_t *receipt);
 void p2l_receipts_root(const uint8_t *ids, const uint8_t *codes, size_t count, uint8_t root[32]);
 
+/* SHA-512 of each message, count x 64 bytes (sha512.c). P2L_OK or P2L_NO_MEMORY. */
+int p2l_sha512_many(const struct p2l_span *messages, size_t count, uint8_t *hashes);
+
+/* Ed25519 under the rules of ZIP 215 (ed25519.c): flags[i] = whether signature i is valid. P2L_OK or P2L_NO_MEMORY.
+ * Draws a seed from the operating system; it decides how verdicts are reached, never which. */
+int p2l_ed25519_verify(const uint8_t *public_keys, const uint8_t *signatures, const struct p2l_span *messages,
+                       size_t count, uint8_t *flags);
+/* For tests: field operation number `operation` of the level in use, on 4 operands and with 2 results for each of at
+ * most 8 lanes, five words each. Returns the number of lanes. */
+enum { P2L_PROBE_OPERANDS = 4 * 8 * 5, P2L_PROBE_RESULTS = 2 * 8 * 5 };
+int p2l_ed25519_probe(int operation, const uint64_t *operands, uint64_t *results);
+
 /* The canonical scan (scan.c). */
 struct p2l_limits {
     uint64_t transactions, operations, signatures, transaction_bytes, batch_signatures;
