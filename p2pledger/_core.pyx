@@ -32,6 +32,10 @@ from p2pledger._reference import (
     check_batch_arguments,
 )
 
+cdef extern from "ed25519.h" nogil:
+    void p2l_scalar_reduce(uint64_t *scalar, const uint64_t *number)
+    void p2l_scalar_accumulate(uint64_t *sum, const uint64_t *z, const uint64_t *scalar)
+
 cdef extern from "p2l.h" nogil:
     enum:
         P2L_OK
@@ -339,6 +343,32 @@ def _field(int operation, operands):
     return [
         [results[(number * lanes + lane) * 5 + i] for number in range(2) for i in range(5)] for lane in range(lanes)
     ]
+
+
+def _scalar_reduce(words):
+    """For tests only: a number of 8 words modulo the order of the group, 4 words."""
+    cdef uint64_t number[8]
+    cdef uint64_t scalar[4]
+    cdef int i
+    for i in range(8):
+        number[i] = words[i]
+    p2l_scalar_reduce(scalar, number)
+    return [scalar[i] for i in range(4)]
+
+
+def _scalar_accumulate(words, z, scalar):
+    """For tests only: 8 words + 2 words x 4 words, 8 words."""
+    cdef uint64_t total[8]
+    cdef uint64_t factors[6]
+    cdef int i
+    for i in range(8):
+        total[i] = words[i]
+    for i in range(2):
+        factors[i] = z[i]
+    for i in range(4):
+        factors[2 + i] = scalar[i]
+    p2l_scalar_accumulate(total, factors, factors + 2)
+    return [total[i] for i in range(8)]
 
 
 # Columns ---------------------------------------------------------------------------------------------------------
