@@ -69,7 +69,7 @@ static const struct p2l_level levels[] = {
     {"portable", always_available, p2l_sha256_compress_portable, &p2l_ed25519_portable},
 #ifdef P2L_X86_64
     {"avx2", avx2_available, sha256_compress_x86, &p2l_ed25519_portable},
-    {"avx512", avx512_available, sha256_compress_x86, &p2l_ed25519_portable},
+    {"avx512", avx512_available, sha256_compress_x86, &p2l_ed25519_avx512},
 #endif
 };
 enum { LEVELS = sizeof levels / sizeof *levels };

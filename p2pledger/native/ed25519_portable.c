@@ -340,8 +340,7 @@ static inline void fe_words_from_radix_51(uint64_t *words, int count)
 
 typedef uint64_t word;
 #define WORD_ADD(a, b) ((a) + (b))
-#define WORD_XOR(a, b) ((a) ^ (b))
-#define WORD_AND(a, b) ((a) & (b))
+#define WORD_XOR3(a, b, c) ((a) ^ (b) ^ (c))
 #define WORD_ROTATE(a, by) ((a) >> (by) | (a) << (64 - (by)))
 #define WORD_SHIFT(a, by) ((a) >> (by))
 #define WORD_CHOOSE(e, f, g) ((g) ^ ((e) & ((f) ^ (g))))
