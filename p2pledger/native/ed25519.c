@@ -149,7 +149,7 @@ static size_t lay_out_sum(struct batch *b, size_t terms, uint8_t *base)
     b->scalars = take(&arena, terms, sizeof *b->scalars);
     b->term_points = take(&arena, terms, sizeof *b->term_points);
     b->entries = take(&arena, lanes * terms, sizeof *b->entries);
-    b->counts = take(&arena, buckets, sizeof *b->counts);
+    b->counts = take(&arena, buckets + 1, sizeof *b->counts);
     b->digits = take(&arena, terms, sizeof *b->digits);
     b->tasks = take(&arena, buckets, sizeof *b->tasks);
     b->sorted = take(&arena, buckets, sizeof *b->sorted);
@@ -256,31 +256,31 @@ static int multiples_cancel(struct batch *b, size_t long_terms, size_t short_ter
 
     for (size_t window = 0; window < plan.windows; window += lanes) {
         uint32_t placed = 0;
-        memset(b->counts, 0, buckets * sizeof *b->counts);
         for (size_t lane = 0; lane < lanes; lane++) {
             size_t w = window + lane, present = w >= plan.windows ? 0 : w < plan.short_windows ? terms : long_terms;
-            uint32_t *counts = b->counts + lane * per_window;
+            uint32_t *counts = b->counts;
             uint32_t start = w < plan.windows ? plan.starts[w] : 0, size = w < plan.windows ? plan.starts[w + 1] - start : 0;
+            memset(counts, 0, (per_window + 1) * sizeof *counts);
             for (size_t i = 0; i < present; i++) {
                 int topmost = w + 1 == (i < long_terms ? plan.windows : plan.short_windows);
                 int digit = digit_at(b->scalars[i], start, size, topmost);
                 b->digits[i] = (int16_t)digit;
-                if (digit != 0)
-                    counts[(digit < 0 ? -digit : digit) - 1]++;
+                counts[digit < 0 ? -digit : digit]++;
             }
-            /* counts becomes the place of each bucket's next entry. */
+            /* counts becomes the place of each bucket's next entry. Those of the digit 0 are placed and left alone:
+             * there is no branch on a digit, which no processor could predict. */
+            uint32_t zeros = counts[0];
+            counts[0] = placed;
+            placed += zeros;
             for (size_t j = 0; j < per_window; j++) {
                 struct p2l_task *task = &b->tasks[lane * per_window + j];
-                *task = (struct p2l_task){placed, counts[j], (uint32_t)(lane * per_window + j)};
-                placed += counts[j];
-                counts[j] = task->first;
+                *task = (struct p2l_task){placed, counts[j + 1], (uint32_t)(lane * per_window + j)};
+                placed += counts[j + 1];
+                counts[j + 1] = task->first;
             }
             for (size_t i = 0; i < present; i++) {
                 int digit = b->digits[i];
-                if (digit > 0)
-                    b->entries[counts[digit - 1]++] = b->term_points[i] << 1;
-                else if (digit < 0)
-                    b->entries[counts[-digit - 1]++] = b->term_points[i] << 1 | 1;
+                b->entries[counts[digit < 0 ? -digit : digit]++] = b->term_points[i] << 1 | (digit < 0);
             }
         }
         sort_tasks(b->tasks, buckets, b->sorted);

@@ -68,12 +68,18 @@ INLINE void carry(fe *r, const columns *t)
 }
 
 /* Columns 5 .. 9 come back as 19 times columns 0 .. 4, since 2^255 = 19. */
+/* The compiler is kept from turning the multiplication into shifts and additions, which take more room than it. */
+INLINE __m512i nineteen_times(__m512i number)
+{
+    __m512i nineteen = SPREAD(19);
+    __asm__("" : "+v"(nineteen));
+    return _mm512_mullo_epi64(number, nineteen);
+}
+
 INLINE void fold(columns *t, const __m512i *r)
 {
     for (int i = 0; i < 5; i++) {
-        __m512i high = r[i + 5];
-        __m512i nineteen = _mm512_add_epi64(_mm512_add_epi64(high, _mm512_slli_epi64(high, 1)), _mm512_slli_epi64(high, 4));
-        t->column[i] = _mm512_add_epi64(r[i], nineteen);
+        t->column[i] = _mm512_add_epi64(r[i], nineteen_times(r[i + 5]));
     }
 }
 
@@ -101,30 +107,43 @@ INLINE void columns_of_product(columns *t, const fe *a, const fe *b)
     check_below(t->column, UNITS(267));
 }
 
-/* The same bounds. The mixed products count twice: their high halves are doubled before those of the squares and the
- * mixed low halves join them, then all are doubled, then the low halves of the squares come on top. */
-INLINE void columns_of_square(columns *t, const fe *a)
+#define EACH_CHAIN _Pragma("GCC unroll 2") for (int k = 0; k < chains; k++)
+
+/* The same bounds for the squares of `chains` elements, step by step side by side, so that each hides the latency of
+ * the other. The mixed products count twice: their high halves are doubled before those of the squares and the mixed
+ * low halves join them, then all are doubled, then the low halves of the squares come on top. */
+INLINE void columns_of_squares(columns *t, const fe *a, const int chains)
 {
-    check_below(a->limb, FACTOR);
-    __m512i r[10];
-    for (int k = 0; k < 10; k++)
-        r[k] = _mm512_setzero_si512();
+    __m512i r[10][PAIR];
+    EACH_CHAIN check_below(a[k].limb, FACTOR);
+#pragma GCC unroll 10
+    for (int n = 0; n < 10; n++)
+        EACH_CHAIN r[n][k] = _mm512_setzero_si512();
+#pragma GCC unroll 5
     for (int i = 0; i < 5; i++)
+#pragma GCC unroll 5
         for (int j = i + 1; j < 5; j++)
-            r[i + j + 1] = _mm512_madd52hi_epu64(r[i + j + 1], a->limb[i], a->limb[j]);
-    for (int k = 2; k < 9; k++)
-        r[k] = _mm512_add_epi64(r[k], r[k]);
+            EACH_CHAIN r[i + j + 1][k] = _mm512_madd52hi_epu64(r[i + j + 1][k], a[k].limb[i], a[k].limb[j]);
+#pragma GCC unroll 10
+    for (int n = 2; n < 9; n++)
+        EACH_CHAIN r[n][k] = _mm512_add_epi64(r[n][k], r[n][k]);
+#pragma GCC unroll 5
     for (int i = 0; i < 5; i++) {
-        r[2 * i + 1] = _mm512_madd52hi_epu64(r[2 * i + 1], a->limb[i], a->limb[i]);
+        EACH_CHAIN r[2 * i + 1][k] = _mm512_madd52hi_epu64(r[2 * i + 1][k], a[k].limb[i], a[k].limb[i]);
+#pragma GCC unroll 5
         for (int j = i + 1; j < 5; j++)
-            r[i + j] = _mm512_madd52lo_epu64(r[i + j], a->limb[i], a->limb[j]);
+            EACH_CHAIN r[i + j][k] = _mm512_madd52lo_epu64(r[i + j][k], a[k].limb[i], a[k].limb[j]);
     }
-    for (int k = 1; k < 10; k++)
-        r[k] = _mm512_add_epi64(r[k], r[k]);
+#pragma GCC unroll 10
+    for (int n = 1; n < 10; n++)
+        EACH_CHAIN r[n][k] = _mm512_add_epi64(r[n][k], r[n][k]);
+#pragma GCC unroll 5
     for (int i = 0; i < 5; i++)
-        r[2 * i] = _mm512_madd52lo_epu64(r[2 * i], a->limb[i], a->limb[i]);
-    fold(t, r);
-    check_below(t->column, UNITS(267));
+        EACH_CHAIN r[2 * i][k] = _mm512_madd52lo_epu64(r[2 * i][k], a[k].limb[i], a[k].limb[i]);
+#pragma GCC unroll 5
+    for (int i = 0; i < 5; i++)
+        EACH_CHAIN t[k].column[i] = _mm512_add_epi64(r[i][k], nineteen_times(r[i + 5][k]));
+    EACH_CHAIN check_below(t[k].column, UNITS(267));
 }
 
 INLINE void fe_multiply(fe *r, const fe *a, const fe *b)
@@ -137,8 +156,16 @@ INLINE void fe_multiply(fe *r, const fe *a, const fe *b)
 INLINE void fe_square(fe *r, const fe *a)
 {
     columns t;
-    columns_of_square(&t, a);
+    columns_of_squares(&t, a, 1);
     carry(r, &t);
+}
+
+INLINE void fe_square_each(fe *x)
+{
+    columns t[PAIR];
+    columns_of_squares(t, x, PAIR);
+    for (int k = 0; k < PAIR; k++)
+        carry(&x[k], &t[k]);
 }
 
 /* s and t below 267 units; 1024 p is at least 2^61 - 2^15, above them. Sums below 534, differences below 267 + 512
@@ -167,8 +194,8 @@ INLINE void fe_multiply_both(fe *sum, fe *difference, const fe *a, const fe *b, 
 INLINE void fe_square_both(fe *sum, fe *difference, const fe *a, const fe *b)
 {
     columns aa, bb;
-    columns_of_square(&aa, a);
-    columns_of_square(&bb, b);
+    columns_of_squares(&aa, a, 1);
+    columns_of_squares(&bb, b, 1);
     carry_both(sum, difference, &aa, &bb);
 }
 

@@ -10,6 +10,7 @@
  *   LANES, PAIR              elements per vector; how many chains of squarings run interleaved
  *   fe                       a vector of field elements; every function accepts what every function returns
  *   fe_multiply, fe_square, fe_add, fe_subtract, fe_constant
+ *   fe_square_each           PAIR elements squared, side by side
  *   fe_multiply_both         sum = ab + cd, difference = ab - cd
  *   fe_square_both           sum = a^2 + b^2, difference = a^2 - b^2
  *   fe_around_twice          sum = 2z + ab, difference = 2z - ab
@@ -187,7 +188,7 @@ static inline unsigned point_neutral_lanes(const point *p)
 static inline __attribute__((always_inline)) void square_times(fe *x, int times)
 {
     for (int i = 0; i < times; i++)
-        EACH fe_square(&x[k], &x[k]);
+        fe_square_each(x);
 }
 
 /* x^((p - 5) / 8) = x^(2^252 - 3): 251 squarings and 11 multiplications in a chain that cannot be shortened; running

@@ -153,6 +153,12 @@ static inline void fe_square(fe *r, const fe *a)
     carry(r, t0, t1, t2, t3, t4);
 }
 
+static inline void fe_square_each(fe *x)
+{
+    for (int k = 0; k < PAIR; k++)
+        fe_square(&x[k], &x[k]);
+}
+
 /* a and b below 2^53; no carry: result below 2^54. */
 static inline void add_only(fe *r, const fe *a, const fe *b)
 {
