@@ -33,7 +33,7 @@
 #endif
 
 enum {
-    SLICE = 16384,      /* signatures in one equation */
+    SLICE = 16383,      /* signatures in one equation: the numbers of 2 n + 1 points, times two, have 16 bits */
     WINDOWS_MAX = 84,   /* of at least three bits */
     WINDOWS_MIN = 20,   /* of at most 13 bits */
     SCALAR_BITS = 253,
@@ -65,7 +65,8 @@ struct batch {
     /* One sum of multiples. */
     unsigned digit_bits_max;
     uint64_t (*scalars)[4];
-    uint32_t *term_points, *entries, *counts;
+    uint16_t *term_points, *entries;
+    uint32_t *counts;
     int16_t *digits;
     struct p2l_task *tasks, *sorted;
     uint64_t (*buckets)[P2L_POINT_WORDS], (*sums)[P2L_POINT_WORDS];
@@ -280,7 +281,7 @@ static int multiples_cancel(struct batch *b, size_t long_terms, size_t short_ter
             }
             for (size_t i = 0; i < present; i++) {
                 int digit = b->digits[i];
-                b->entries[counts[digit < 0 ? -digit : digit]++] = b->term_points[i] << 1 | (digit < 0);
+                b->entries[counts[digit < 0 ? -digit : digit]++] = (uint16_t)(b->term_points[i] << 1 | (digit < 0));
             }
         }
         sort_tasks(b->tasks, buckets, b->sorted);
@@ -309,14 +310,14 @@ static int equation_holds(struct batch *b, const uint32_t *items, size_t count)
         p2l_scalar_accumulate(base_sum, b->z[item], b->s[item]);
     }
     for (size_t i = 0; i < terms; i++) {
-        b->term_points[i] = b->stamped[i];
+        b->term_points[i] = (uint16_t)b->stamped[i];
         p2l_scalar_reduce(b->scalars[i], b->key_sums[b->stamped[i]]);
     }
-    b->term_points[terms] = (uint32_t)(b->keys + b->count);
+    b->term_points[terms] = (uint16_t)(b->keys + b->count);
     p2l_scalar_reduce(b->scalars[terms], base_sum);
     p2l_scalar_negate(b->scalars[terms++]);
     for (size_t i = 0; i < count; i++) {
-        b->term_points[terms + i] = (uint32_t)(b->keys + items[i]);
+        b->term_points[terms + i] = (uint16_t)(b->keys + items[i]);
         scalar = b->scalars[terms + i];
         scalar[0] = b->z[items[i]][0];
         scalar[1] = b->z[items[i]][1];

@@ -30,7 +30,7 @@ struct p2l_ed25519_kernels {
     void (*decompress)(const uint8_t *const *encodings, size_t count, uint64_t (*points)[P2L_AFFINE_WORDS],
                        uint8_t *valid);
     /* The sum of each task's entries, written to buckets[task.bucket]. Best if neighbours are of similar length. */
-    void (*fill)(const uint64_t (*points)[P2L_AFFINE_WORDS], const uint32_t *entries, const struct p2l_task *tasks,
+    void (*fill)(const uint64_t (*points)[P2L_AFFINE_WORDS], const uint16_t *entries, const struct p2l_task *tasks,
                  size_t count, uint64_t (*buckets)[P2L_POINT_WORDS]);
     /* For each lane i: sums[i] = sum over j of (j + 1) buckets[i x count + j], in radix 2^51. */
     void (*reduce)(const uint64_t (*buckets)[P2L_POINT_WORDS], size_t count, uint64_t (*sums)[P2L_POINT_WORDS]);

@@ -310,11 +310,11 @@ static inline void prefetch_record(const uint64_t *record)
 
 /* A lane for each task: the running sums stay in registers, and only points are looked up. Lanes whose task is over
  * add the neutral element. */
-static void LEVEL(fill)(const uint64_t (*points)[P2L_AFFINE_WORDS], const uint32_t *entries,
+static void LEVEL(fill)(const uint64_t (*points)[P2L_AFFINE_WORDS], const uint16_t *entries,
                         const struct p2l_task *tasks, size_t count, uint64_t (*buckets)[P2L_POINT_WORDS])
 {
     for (size_t first = 0; first < count; first += LANES) {
-        const uint32_t *next[LANES];
+        const uint16_t *next[LANES];
         uint32_t left[LANES], longest = 0;
         uint64_t spare[P2L_POINT_WORDS] __attribute__((aligned(64))), *rows[LANES];
         point sum;
@@ -334,7 +334,7 @@ static void LEVEL(fill)(const uint64_t (*points)[P2L_AFFINE_WORDS], const uint32
             for (size_t i = 0; i < LANES; i++) {
                 from[i] = NEUTRAL_AFFINE;
                 if (step < left[i]) {
-                    uint32_t entry = next[i][step];
+                    unsigned entry = next[i][step];
                     from[i] = points[entry >> 1];
                     negative |= (entry & 1) << i;
                 }

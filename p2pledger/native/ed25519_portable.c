@@ -1,8 +1,8 @@
 /* Ed25519 at the level portable: one lane, radix 2^51, products of 64 by 64 bits.
  *
- * Bounds. Elements come in two kinds. *Carried*, what a multiplication returns: limbs below 2^51 + 2^13. *Loose*, what
+ * Bounds. Elements come in two kinds. *Carried*, what a multiplication returns: limbs below 2^51 + 2^15. *Loose*, what
  * any function may return: limbs below 2^54. Multiplications accept loose operands: a column is at most
- * 5 x 2^54 x 19 x 2^54 < 2^115. Subtraction adds 4 p, with limbs of at least 2^53 - 76, to what must not get below
+ * 77 x 2^108 < 2^115. Subtraction adds 4 p, with limbs of at least 2^53 - 76, to what must not get below
  * zero; so a subtrahend must be below 2^53 - 76. Carried elements and the sum of two of them are. Beside each function
  * stands what it accepts and returns; P2L_DEBUG checks it. */
 
@@ -36,16 +36,16 @@ static inline void check_below(const fe *a, uint64_t bound)
 }
 #define LOOSE ((uint64_t)1 << 54)
 #define SUBTRACTABLE FOUR_P[0]
-#define CARRIED (((uint64_t)1 << 51) + ((uint64_t)1 << 13))
+#define CARRIED (((uint64_t)1 << 51) + ((uint64_t)1 << 15))
 
 /* Columns of 128 bits. */
 #ifdef __SIZEOF_INT128__
 typedef unsigned __int128 wide;
 #define WIDE_PRODUCT(a, b) ((wide)(a) * (b))
 #define WIDE_ADD(sum, a, b) ((sum) += (wide)(a) * (b))
-#define WIDE_CARRY(sum, carry) ((sum) += (carry))
 #define WIDE_LOW(sum) ((uint64_t)(sum))
-#define WIDE_HIGH_51(sum) ((uint64_t)((sum) >> 51))
+/* Written as a sum because the double shift into which compilers turn everything else is slow on some processors. */
+#define WIDE_HIGH_51(sum) (((uint64_t)(sum) >> 51) + ((uint64_t)((sum) >> 64) << 13))
 #else
 typedef struct {
     uint64_t low, high;
@@ -64,38 +64,27 @@ static inline wide wide_product(uint64_t a, uint64_t b)
 }
 #define WIDE_PRODUCT(a, b) wide_product(a, b)
 #define WIDE_ADD(sum, a, b) wide_add(&(sum), a, b)
-#define WIDE_CARRY(sum, carry) wide_add(&(sum), carry, 1)
 #define WIDE_LOW(sum) ((sum).low)
-#define WIDE_HIGH_51(sum) ((sum).low >> 51 | (sum).high << 13)
+#define WIDE_HIGH_51(sum) (((sum).low >> 51) + ((sum).high << 13))
 #endif
 
-/* Columns below 2^115 give carries below 2^64; the last carry, of the column without the factor 19, is below
- * 2^(3 + 108 - 51 + 1) = 2^61, so that 19 of it need their own reduction. Returns carried. */
+/* Columns of products of loose factors, with a_i b_j times 19 where i + j > 4: column i is below
+ * (i + 1 + 19 (4 - i)) 2^108, from 77 x 2^108 for the lowest to 5 x 2^108 for the topmost. So the carries of the first
+ * round are below 77 x 2^57 < 2^63.3, 19 times the topmost below 95 x 2^57 < 2^63.6, and each fits in a word with a limb
+ * of 51 bits. The carries of the second round are below 2^12.6, the topmost one, of at most 24 x 2^57 + 2^51, below
+ * 24 x 2^6 + 1, and 19 of it below 2^15. Both rounds go limb by limb in parallel: there is no chain. */
 static inline void carry(fe *r, wide t0, wide t1, wide t2, wide t3, wide t4)
 {
-    uint64_t r0, r1, r2, r3, r4, c;
-    r0 = WIDE_LOW(t0) & MASK;
-    WIDE_CARRY(t1, WIDE_HIGH_51(t0));
-    r1 = WIDE_LOW(t1) & MASK;
-    WIDE_CARRY(t2, WIDE_HIGH_51(t1));
-    r2 = WIDE_LOW(t2) & MASK;
-    WIDE_CARRY(t3, WIDE_HIGH_51(t2));
-    r3 = WIDE_LOW(t3) & MASK;
-    WIDE_CARRY(t4, WIDE_HIGH_51(t3));
-    r4 = WIDE_LOW(t4) & MASK;
-    c = WIDE_HIGH_51(t4); /* below 2^61: 5 x 2^108 / 2^51 and a carry */
-    wide folded = WIDE_PRODUCT(c, 19);
-    WIDE_CARRY(folded, r0);
-    r0 = WIDE_LOW(folded) & MASK;
-    r1 += WIDE_HIGH_51(folded); /* below 2^51 + 2^15 */
-    c = r1 >> 51;
-    r1 &= MASK;
-    r2 += c;
-    r->limb[0] = r0;
-    r->limb[1] = r1;
-    r->limb[2] = r2;
-    r->limb[3] = r3;
-    r->limb[4] = r4;
+    uint64_t r0 = (WIDE_LOW(t0) & MASK) + 19 * WIDE_HIGH_51(t4);
+    uint64_t r1 = (WIDE_LOW(t1) & MASK) + WIDE_HIGH_51(t0);
+    uint64_t r2 = (WIDE_LOW(t2) & MASK) + WIDE_HIGH_51(t1);
+    uint64_t r3 = (WIDE_LOW(t3) & MASK) + WIDE_HIGH_51(t2);
+    uint64_t r4 = (WIDE_LOW(t4) & MASK) + WIDE_HIGH_51(t3);
+    r->limb[0] = (r0 & MASK) + 19 * (r4 >> 51);
+    r->limb[1] = (r1 & MASK) + (r0 >> 51);
+    r->limb[2] = (r2 & MASK) + (r1 >> 51);
+    r->limb[3] = (r3 & MASK) + (r2 >> 51);
+    r->limb[4] = (r4 & MASK) + (r3 >> 51);
     check_below(r, CARRIED);
 }
 
@@ -216,8 +205,8 @@ static inline void fe_multiply_both(fe *sum, fe *difference, const fe *a, const 
     fe ab, cd;
     fe_multiply(&ab, a, b);
     fe_multiply(&cd, c, d);
-    add_only(sum, &ab, &cd);             /* below 2^52 + 2^14 */
-    subtract_only(difference, &ab, &cd); /* below 2^53 + 2^51 + 2^13 */
+    add_only(sum, &ab, &cd);             /* below 2^52 + 2^16 */
+    subtract_only(difference, &ab, &cd); /* below 2^53 + 2^51 + 2^15 */
 }
 
 static inline void fe_square_both(fe *sum, fe *difference, const fe *a, const fe *b)
@@ -234,9 +223,9 @@ static inline void fe_around_twice(fe *sum, fe *difference, const fe *z, const f
 {
     fe ab, twice;
     fe_multiply(&ab, a, b);
-    add_only(&twice, z, z);                 /* below 2^52 + 2^14 */
+    add_only(&twice, z, z);                 /* below 2^52 + 2^16 */
     add_only(sum, &twice, &ab);             /* below 2^53 */
-    subtract_only(difference, &twice, &ab); /* below 2^53 + 2^52 + 2^14 */
+    subtract_only(difference, &twice, &ab); /* below 2^53 + 2^52 + 2^16 */
 }
 
 /* a carried; result below 2^53. */
