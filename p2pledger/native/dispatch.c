@@ -68,7 +68,7 @@ static void sha256_compress_x86(uint32_t state[8], const uint8_t *blocks, size_t
 static const struct p2l_level levels[] = {
     {"portable", always_available, p2l_sha256_compress_portable, &p2l_ed25519_portable},
 #ifdef P2L_X86_64
-    {"avx2", avx2_available, sha256_compress_x86, &p2l_ed25519_portable},
+    {"avx2", avx2_available, sha256_compress_x86, &p2l_ed25519_avx2},
     {"avx512", avx512_available, sha256_compress_x86, &p2l_ed25519_avx512},
 #endif
 };
