@@ -31,7 +31,7 @@ def core_extension() -> Extension:
     link_args = []
     if sanitizers:
         flag = f"-fsanitize={sanitizers}"
-        compile_args += [flag, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+        compile_args += [flag, "-DP2L_DEBUG", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
         link_args += [flag]
     return Extension(
         "p2pledger._core",

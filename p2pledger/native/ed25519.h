@@ -6,6 +6,12 @@
 
 #include "internal.h"
 
+/* A debug build checks the bounds that are written beside the arithmetic; setup.py asks for it with the sanitizers. */
+#ifdef P2L_DEBUG
+#undef NDEBUG
+#include <assert.h>
+#endif
+
 /* Points between kernels are records of whole words, so that a lane can load one with a few wide loads.
  *
  *   affine: y + x, y - x, 2dxy                five words each, one of padding

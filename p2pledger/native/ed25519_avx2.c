@@ -14,10 +14,6 @@
 
 #ifdef P2L_X86_64
 
-#ifdef P2L_DEBUG
-#include <assert.h>
-#endif
-
 #pragma GCC target("avx2,bmi2")
 #include <immintrin.h>
 

@@ -15,10 +15,6 @@
 
 #ifdef P2L_X86_64
 
-#ifdef P2L_DEBUG
-#include <assert.h>
-#endif
-
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512ifma,bmi2")
 #include <immintrin.h>
 

@@ -8,10 +8,6 @@
 
 #include "ed25519.h"
 
-#ifdef P2L_DEBUG
-#include <assert.h>
-#endif
-
 #define LANES 1
 #define PAIR 2
 #define LEVEL(name) name##_portable

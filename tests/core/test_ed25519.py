@@ -207,39 +207,45 @@ def value(native: ModuleType, words: list[int]) -> int:
     return sum(((word & 0xFFFFFFFF) + (word >> 32 << 26)) << 51 * i for i, word in enumerate(words)) % _P
 
 
-def extremes(native: ModuleType) -> list[list[int]]:
-    """Elements whose limbs stand at the ends of what stored elements may have, and in between."""
+# The largest limbs that a level accepts, for even and odd limbs (which only differ where limbs have 26 and 25 bits):
+# as factors; as terms; and for z in 2 z +- a b. The sources say why.
+LIMITS = {
+    "portable": {"factor": 2**54 - 1, "term": 2**54 - 153, "doubled": 2**51 + 2**15 - 1},
+    "avx2": {"factor": 2**27 - 1 | (2**26 - 1) << 32},
+    "avx512": {"factor": 2**52 - 1},
+}
+
+
+def extremes(native: ModuleType, kind: str) -> list[list[int]]:
+    """Elements whose limbs stand at the ends of what they may be, and in between."""
     rng = random.Random(51)
-    if radix(native) == "51":
-        limit = 2**51 + 2**13 - 1
-        choices: list[int] = [0, 1, 18, 19, 2**51 - 20, 2**51 - 19, 2**51 - 1, 2**51, limit]
-        fixed = [[limit] * 5, [0] * 5, [2**51 - 1] * 5, [2**51 - 19, *[2**51 - 1] * 4], [2**51 - 20, *[2**51 - 1] * 4]]
-        fixed += [[limit if i == j else 0 for i in range(5)] for j in range(5)]
-        return fixed + [[rng.choice(choices) for _ in range(5)] for _ in range(30)]
-    low, high = 2**26 + 2**9 - 1, 2**25 + 2**9 - 1
-    lows, highs = [0, 1, 18, 19, 2**26 - 19, 2**26 - 1, 2**26, low], [0, 1, 2**25 - 1, 2**25, high]
-    fixed = [[low | high << 32] * 5, [0] * 5, [2**26 - 1 | (2**25 - 1) << 32] * 5]
-    fixed += [[2**26 - 19 - i | (2**25 - 1) << 32, *[2**26 - 1 | (2**25 - 1) << 32] * 4] for i in (0, 1)]
-    fixed += [[low | high << 32 if i == j else 0 for i in range(5)] for j in range(5)]
-    return fixed + [[rng.choice(lows) | rng.choice(highs) << 32 for _ in range(5)] for _ in range(30)]
+    limits = LIMITS[native.level()]
+    limit = limits.get(kind, limits["factor"])
+    full = 2**51 - 1 if radix(native) == "51" else 2**26 - 1 | (2**25 - 1) << 32
+    choices = [0, 1, 18, 19, full - 19, full - 18, full, full + 1, limit]
+    if radix(native) != "51":
+        choices += [low | high << 32 for low in (0, 2**26 - 1, 2**26, 2**27 - 1) for high in (0, 1, 2**25, 2**26 - 1)]
+    fixed = [[limit] * 5, [0] * 5, [full] * 5, [full - 18, *[full] * 4], [full - 19, *[full] * 4]]
+    fixed += [[limit if i == j else 0 for i in range(5)] for j in range(5)]
+    return fixed + [[rng.choice(choices) for _ in range(5)] for _ in range(30)]
 
 
 OPERATIONS = {
-    "multiply": (0, lambda a, b, c, d: (a * b, None)),
-    "square": (1, lambda a, b, c, d: (a * a, None)),
-    "add": (2, lambda a, b, c, d: (a + b, None)),
-    "subtract": (3, lambda a, b, c, d: (a - b, None)),
-    "multiply_both": (4, lambda a, b, c, d: (a * b + c * d, a * b - c * d)),
-    "square_both": (5, lambda a, b, c, d: (a * a + b * b, a * a - b * b)),
-    "around_twice": (6, lambda a, b, c, d: (2 * a + b * c, 2 * a - b * c)),
+    "multiply": (0, "factor", lambda a, b, c, d: (a * b, None)),
+    "square": (1, "factor", lambda a, b, c, d: (a * a, None)),
+    "add": (2, "term", lambda a, b, c, d: (a + b, None)),
+    "subtract": (3, "term", lambda a, b, c, d: (a - b, None)),
+    "multiply_both": (4, "factor", lambda a, b, c, d: (a * b + c * d, a * b - c * d)),
+    "square_both": (5, "factor", lambda a, b, c, d: (a * a + b * b, a * a - b * b)),
+    "around_twice": (6, "doubled", lambda a, b, c, d: (2 * a + b * c, 2 * a - b * c)),
 }
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_field_operations_at_the_extremes(native: ModuleType, operation: str) -> None:
-    number, expected = OPERATIONS[operation]
+    number, kind, expected = OPERATIONS[operation]
     rng = random.Random(number)
-    elements = extremes(native)
+    elements = extremes(native, kind)
     quadruples = [(x, y, z, w) for x in elements[:10] for y in elements[:10] for z, w in ((x, y), (y, x))]
     quadruples += [tuple(rng.choices(elements, k=4)) for _ in range(300)]
     for operands in quadruples:
@@ -251,7 +257,7 @@ def test_field_operations_at_the_extremes(native: ModuleType, operation: str) ->
 
 
 def test_negation_depends_on_the_lane(native: ModuleType) -> None:
-    elements = extremes(native)
+    elements = extremes(native, "term")
     for a in elements:
         for lane, words in enumerate(native._field(7, [*a, *elements[1], *[0] * 10])):
             sum_of_both = value(native, a) + value(native, elements[1])
@@ -259,7 +265,7 @@ def test_negation_depends_on_the_lane(native: ModuleType) -> None:
 
 
 def test_zero_and_parity_are_of_the_canonical_value(native: ModuleType) -> None:
-    elements = extremes(native)
+    elements = extremes(native, "term")
     zero = [0] * 5
     for a in elements[:14]:
         for b in (zero, *elements):
@@ -307,7 +313,7 @@ def test_the_table_of_the_base_point() -> None:
 
 def test_sha512_of_many(core: ModuleType) -> None:
     rng = random.Random(512)
-    edges = [*range(0, 18), 63, 64, 110, 111, 112, 113, 127, 128, 129, 239, 240, 241, 255, 256, 1000, 4096, 40000]
+    edges = [*range(18), 63, 64, 110, 111, 112, 113, 127, 128, 129, 239, 240, 241, 255, 256, 1000, 4096, 40000]
     messages = [rng.randbytes(size) for size in edges]
     for some in (messages, messages[::-1], rng.sample(messages, len(messages)), messages[:1], messages * 3, []):
         assert core.sha512_many(some) == b"".join(hashlib.sha512(message).digest() for message in some)
