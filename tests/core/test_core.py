@@ -11,7 +11,7 @@ import pytest
 from p2pledger import _reference, core
 
 # The names whose implementation is chosen; the rest of core.__all__ is shared.
-CHOSEN = sorted(set(_reference.__all__) & set(core.__all__) - {"verify_batch", "verify_zip215"})
+CHOSEN = sorted(set(_reference.__all__) & set(core.__all__) - {"verify_zip215"})
 
 
 def run(choice: str | None, program: str) -> subprocess.CompletedProcess[str]:
