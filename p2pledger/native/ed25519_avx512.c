@@ -20,8 +20,10 @@
 
 #define LANES 8
 #define PAIR 2
+#define LEAST 2
+#define FEW 8
 #define LEVEL(name) name##_avx512
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE P2L_INLINE
 
 typedef struct {
     __m512i limb[5];
