@@ -12,8 +12,8 @@
  * with z random, of 128 bits, not zero, and unknown to whoever made the batch: if a signature is invalid, it holds by
  * chance with probability below 2^-127. Because of the cofactor 8 this is the same rule as for one signature alone,
  * with keys and nonces of any order. (The signs are turned: R and A come in with plus, B with minus.) What the
- * equation does not confirm is halved and tried again, up to a budget, and in the end signatures are checked one by
- * one; a signature is refused only by a check of its own.
+ * equation does not confirm is halved and tried again, up to a budget of work, and in the end signatures are checked
+ * one by one; a signature is refused only by a check of its own.
  *
  * The sum of multiples is Pippenger's: the scalars are cut into windows of signed digits; within a window, points of
  * the same digit are added into a bucket, and sum j x bucket[j] by running sums. The terms of a window are sorted by
@@ -243,9 +243,9 @@ static void sort_tasks(const struct p2l_task *tasks, size_t count, struct p2l_ta
     }
 }
 
-/* Whether 8 x the sum of scalars[i] x points[term_points[i]] is the identity. The first `long_terms` scalars are below
+/* total = the sum of scalars[i] x points[term_points[i]], up to a point of small order. The first `long_terms` scalars are below
  * L, the others below 2^128. */
-static int multiples_cancel(struct batch *b, size_t long_terms, size_t short_terms)
+static void sum_multiples(struct batch *b, size_t long_terms, size_t short_terms, uint64_t total[P2L_POINT_WORDS])
 {
     const struct p2l_ed25519_kernels *kernels = b->kernels;
     size_t lanes = kernels->lanes, terms = long_terms + short_terms;
@@ -288,13 +288,13 @@ static int multiples_cancel(struct batch *b, size_t long_terms, size_t short_ter
         kernels->fill((const uint64_t(*)[P2L_AFFINE_WORDS])b->points, b->entries, b->sorted, buckets, b->buckets);
         kernels->reduce((const uint64_t(*)[P2L_POINT_WORDS])b->buckets, per_window, b->sums + window);
     }
-    return p2l_ed25519_sum_is_small((const uint64_t(*)[P2L_POINT_WORDS])b->sums, plan.starts, plan.windows);
+    p2l_ed25519_combine((const uint64_t(*)[P2L_POINT_WORDS])b->sums, plan.starts, plan.windows, total);
 }
 
 /* Verdicts -------------------------------------------------------------------------------------------------------- */
 
-/* Whether the equation of these signatures holds. */
-static int equation_holds(struct batch *b, const uint32_t *items, size_t count)
+/* What stands in the equation of these signatures before it is multiplied by 8. */
+static void evaluate(struct batch *b, const uint32_t *items, size_t count, uint64_t value[P2L_POINT_WORDS])
 {
     uint64_t base_sum[8] = {0}, *scalar;
     size_t terms = 0;
@@ -323,7 +323,7 @@ static int equation_holds(struct batch *b, const uint32_t *items, size_t count)
         scalar[1] = b->z[items[i]][1];
         scalar[2] = scalar[3] = 0;
     }
-    return multiples_cancel(b, terms, count);
+    sum_multiples(b, terms, count, value);
 }
 
 static void verify_one_by_one(struct batch *b, const uint32_t *items, size_t count)
@@ -347,36 +347,27 @@ static void verify_one_by_one(struct batch *b, const uint32_t *items, size_t cou
     }
 }
 
-/* Decides the items; `refuted` says that their equation is known not to hold. A half that is confirmed leaves the
- * fault to the other half, which then needs no equation. Each recursion halves: at most 14 deep. */
-static void decide(struct batch *b, const uint32_t *items, size_t count, int refuted)
+/* Decides the items, of which the equation has this value. If it does not hold, the first half is evaluated; what is
+ * left is the value of the other half, up to a point of small order, at no cost. A fault among n costs n/2 + n/4 + ...
+ * terms. The depth is at most 14. */
+static void decide(struct batch *b, const uint32_t *items, size_t count, const uint64_t value[P2L_POINT_WORDS])
 {
+    uint64_t first[P2L_POINT_WORDS] = {0}, second[P2L_POINT_WORDS] = {0};
     size_t half = count / 2;
-    if (!refuted) {
-        if (count <= b->kernels->lanes || b->budget < (int64_t)count) {
-            verify_one_by_one(b, items, count);
-            return;
-        }
-        b->budget -= (int64_t)count;
-        if (equation_holds(b, items, count)) {
-            for (size_t i = 0; i < count; i++)
-                b->flags[items[i]] = 1;
-            return;
-        }
+    if (p2l_ed25519_is_small(value)) {
+        for (size_t i = 0; i < count; i++)
+            b->flags[items[i]] = 1;
+        return;
     }
-    if (count <= 4 * b->kernels->lanes || b->budget < (int64_t)half) {
+    if (count <= 4 * b->kernels->few || b->budget < (int64_t)half) {
         verify_one_by_one(b, items, count);
         return;
     }
     b->budget -= (int64_t)half;
-    if (equation_holds(b, items, half)) {
-        for (size_t i = 0; i < half; i++)
-            b->flags[items[i]] = 1;
-        decide(b, items + half, count - half, 1);
-    } else {
-        decide(b, items, half, 1);
-        decide(b, items + half, count - half, 0);
-    }
+    evaluate(b, items, half, first);
+    p2l_ed25519_difference(value, first, second);
+    decide(b, items, half, first);
+    decide(b, items + half, count - half, second);
 }
 
 /* Numbers the distinct keys in order of appearance. The table's hash is keyed, so that nobody can choose keys that
@@ -428,8 +419,10 @@ static int verify_slice(const uint8_t *public_keys, const uint8_t *signatures, c
 {
     struct batch b = {.kernels = p2l_ed25519_kernels(), .count = count, .flags = flags};
     uint8_t seed[96] = {0}, *memory, *sum_memory;
-    uint64_t secret[4];
+    uint64_t secret[4], value[P2L_POINT_WORDS] = {0};
     size_t pending = 0;
+    if (count < b.kernels->least)
+        b.kernels = &p2l_ed25519_portable;
     int random = fill_random(seed, sizeof seed);
     memory = p2l_allocate(lay_out_batch(&b, NULL) + 64);
     if (memory == NULL)
@@ -457,7 +450,7 @@ static int verify_slice(const uint8_t *public_keys, const uint8_t *signatures, c
             b.pending[pending++] = (uint32_t)i;
     }
 
-    if (pending <= b.kernels->lanes || !random) {
+    if (pending <= b.kernels->few || !random) {
         verify_one_by_one(&b, b.pending, pending);
         free(memory);
         return P2L_OK;
@@ -473,8 +466,9 @@ static int verify_slice(const uint8_t *public_keys, const uint8_t *signatures, c
     lay_out_sum(&b, b.keys + 1 + pending, on_cache_line(sum_memory));
     b.kernels->base(b.points[b.keys + count]);
     memset(b.stamps, 0, b.keys * sizeof *b.stamps);
-    b.budget = 3 * (int64_t)pending;
-    decide(&b, b.pending, pending, 0);
+    b.budget = 2 * (int64_t)pending;
+    evaluate(&b, b.pending, pending, value);
+    decide(&b, b.pending, pending, value);
     free(sum_memory);
     free(memory);
     return P2L_OK;

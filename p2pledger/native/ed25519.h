@@ -10,6 +10,12 @@
 #ifdef P2L_DEBUG
 #undef NDEBUG
 #include <assert.h>
+/* Sanitizers multiply the code of what is inlined; the compiler would take minutes. */
+#define P2L_INLINE static
+#elif defined(__GNUC__)
+#define P2L_INLINE static inline __attribute__((always_inline))
+#else
+#define P2L_INLINE static inline
 #endif
 
 /* Points between kernels are records of whole words, so that a lane can load one with a few wide loads.
@@ -30,6 +36,8 @@ struct p2l_task {
 
 struct p2l_ed25519_kernels {
     size_t lanes;
+    /* Below `least` signatures the portable level is faster; up to `few`, checks one by one beat the equation. */
+    size_t least, few;
     /* The base point as an affine record. */
     void (*base)(uint64_t record[P2L_AFFINE_WORDS]);
     /* count x 32 bytes -> count affine records; valid[i] is 0 where the bytes are no point. */
@@ -56,8 +64,13 @@ extern const struct p2l_ed25519_kernels p2l_ed25519_avx2, p2l_ed25519_avx512;
 /* At the level in use. */
 const struct p2l_ed25519_kernels *p2l_ed25519_kernels(void);
 
-/* Whether 8 x (sum over i of 2^starts[i] sums[i]) is the identity; `sums` in radix 2^51 (ed25519_portable.c). */
-int p2l_ed25519_sum_is_small(const uint64_t (*sums)[P2L_POINT_WORDS], const uint32_t *starts, size_t count);
+/* Points as records in radix 2^51 (ed25519_portable.c): the sum over i of 2^starts[i] sums[i], a difference, and whether
+ * 8 times a point is the identity. */
+void p2l_ed25519_combine(const uint64_t (*sums)[P2L_POINT_WORDS], const uint32_t *starts, size_t count,
+                         uint64_t total[P2L_POINT_WORDS]);
+void p2l_ed25519_difference(const uint64_t one[P2L_POINT_WORDS], const uint64_t other[P2L_POINT_WORDS],
+                            uint64_t result[P2L_POINT_WORDS]);
+int p2l_ed25519_is_small(const uint64_t record[P2L_POINT_WORDS]);
 
 /* The multiples 1 .. 8 of the base point as affine records in radix 2^51 (ed25519_base.c). */
 extern const uint64_t p2l_ed25519_base[8][P2L_AFFINE_WORDS];

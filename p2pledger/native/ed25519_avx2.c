@@ -18,9 +18,11 @@
 #include <immintrin.h>
 
 #define LANES 4
-#define PAIR 1
+#define PAIR 2
+#define LEAST 3
+#define FEW 4
 #define LEVEL(name) name##_avx2
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE P2L_INLINE
 
 typedef struct {
     __m256i limb[10];

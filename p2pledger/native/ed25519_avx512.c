@@ -20,8 +20,10 @@
 
 #define LANES 8
 #define PAIR 2
+#define LEAST 2
+#define FEW 8
 #define LEVEL(name) name##_avx512
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE P2L_INLINE
 
 typedef struct {
     __m512i limb[5];
@@ -51,7 +53,7 @@ INLINE void check_below(const __m512i *limbs, uint64_t bound)
 /* m p, limb by limb, for differences: it must be at least what is subtracted, in every limb. */
 #define TIMES_P(m, i) SPREAD((uint64_t)(m) * (((uint64_t)1 << 51) - ((i) == 0 ? 19 : 1)))
 
-/* Columns below 2^64 - 2^58 or so -> carried. The carries c are below 2^13; 19 c4 is added by a multiply-add. */
+/* Columns below 779 units -> carried: the carries are below 2^11, 19 times the topmost below 2^16. */
 INLINE void carry(fe *r, const columns *t)
 {
     __m512i c[5];

@@ -8,6 +8,7 @@
  * Every vector holds LANES independent elements. What the including file defines:
  *
  *   LANES, PAIR              elements per vector; how many chains of squarings run interleaved
+ *   LEAST, FEW               see struct p2l_ed25519_kernels
  *   fe                       a vector of field elements; every function accepts what every function returns
  *   fe_multiply, fe_square, fe_add, fe_subtract, fe_constant
  *   fe_square_each           PAIR elements squared, side by side
@@ -49,7 +50,7 @@ static const uint64_t NEUTRAL_AFFINE[P2L_AFFINE_WORDS] __attribute__((aligned(64
 
 /* Records --------------------------------------------------------------------------------------------------------- */
 
-static inline __attribute__((always_inline)) void affine_load(affine *q, const uint64_t *const *rows)
+P2L_INLINE void affine_load(affine *q, const uint64_t *const *rows)
 {
     fe loaded[3];
     fe_load(loaded, rows, 3);
@@ -99,7 +100,7 @@ static inline void prepared_store(uint64_t *const *rows, const prepared *q)
 /* Points ---------------------------------------------------------------------------------------------------------- */
 
 /* 7 multiplications. */
-static inline __attribute__((always_inline)) void point_add_affine(point *p, const affine *q)
+P2L_INLINE void point_add_affine(point *p, const affine *q)
 {
     fe e, f, g, h;
     fe_multiply_both(&h, &e, &p->plus, &q->plus, &p->minus, &q->minus);
@@ -185,7 +186,7 @@ static inline unsigned point_neutral_lanes(const point *p)
 
 #define EACH for (int k = 0; k < PAIR; k++)
 
-static inline __attribute__((always_inline)) void square_times(fe *x, int times)
+P2L_INLINE void square_times(fe *x, int times)
 {
     for (int i = 0; i < times; i++)
         fe_square_each(x);
@@ -531,6 +532,8 @@ static void LEVEL(probe)(int operation, const uint64_t *operands, uint64_t *resu
 
 const struct p2l_ed25519_kernels LEVEL(p2l_ed25519) = {
     LANES,
+    LEAST,
+    FEW,
     LEVEL(base),
     LEVEL(decompress),
     LEVEL(fill),

@@ -10,6 +10,8 @@
 
 #define LANES 1
 #define PAIR 2
+#define LEAST 0
+#define FEW 6
 #define LEVEL(name) name##_portable
 
 typedef struct {
@@ -360,22 +362,55 @@ static inline void add_to_state(uint64_t (*state)[P2L_LANES_MAX], const word s[8
 
 #include "ed25519_lanes.h"
 
-int p2l_ed25519_sum_is_small(const uint64_t (*sums)[P2L_POINT_WORDS], const uint32_t *starts, size_t count)
+static void point_add(point *p, const point *q)
 {
-    point total;
-    point_neutral(&total);
+    prepared addend;
+    point_prepare(&addend, q);
+    point_add_prepared(p, &addend);
+}
+
+static void point_read(point *p, const uint64_t record[P2L_POINT_WORDS])
+{
+    point_load(p, &record);
+}
+
+static void point_write(uint64_t record[P2L_POINT_WORDS], const point *p)
+{
+    point_store(&record, p);
+}
+
+void p2l_ed25519_combine(const uint64_t (*sums)[P2L_POINT_WORDS], const uint32_t *starts, size_t count,
+                         uint64_t total[P2L_POINT_WORDS])
+{
+    point running, sum;
+    point_neutral(&running);
     for (size_t i = count; i-- > 0;) {
-        const uint64_t *row = sums[i];
-        point sum;
-        prepared addend;
-        fe_load(&sum.plus, &row, 4);
-        point_prepare(&addend, &sum);
-        point_add_prepared(&total, &addend);
+        point_read(&sum, sums[i]);
+        point_add(&running, &sum);
         uint32_t doublings = starts[i] - (i > 0 ? starts[i - 1] : 0);
         while (doublings-- > 0)
-            point_double(&total);
+            point_double(&running);
     }
+    point_write(total, &running);
+}
+
+void p2l_ed25519_difference(const uint64_t one[P2L_POINT_WORDS], const uint64_t other[P2L_POINT_WORDS],
+                            uint64_t result[P2L_POINT_WORDS])
+{
+    point p, q;
+    point_read(&p, one);
+    point_read(&q, other);
+    fe_swap_where(&q.plus, &q.minus, 1);
+    fe_negate_where(&q.t, 1);
+    point_add(&p, &q);
+    point_write(result, &p);
+}
+
+int p2l_ed25519_is_small(const uint64_t record[P2L_POINT_WORDS])
+{
+    point p;
+    point_read(&p, record);
     for (int i = 0; i < 3; i++)
-        point_double(&total);
-    return (int)point_neutral_lanes(&total);
+        point_double(&p);
+    return (int)point_neutral_lanes(&p);
 }

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -191,6 +192,15 @@ def test_running_out_of_memory_is_said(native: ModuleType) -> None:
             native.sha512_many([b"message"])
     finally:
         native._fail_allocations_after(-1)
+
+
+def test_threads_verify_side_by_side(native: ModuleType) -> None:
+    """Nothing is shared between calls; the interpreter's lock is not held."""
+    rng = random.Random(2)
+    batches = [rng.choices(curve.pool(), k=60) for _ in range(16)]
+    with ThreadPoolExecutor(4) as threads:
+        got = list(threads.map(lambda cases: native.verify_batch(*curve.columns(cases)), batches))
+    assert got == [curve.flags(cases) for cases in batches]
 
 
 # Arithmetic against Python's integers -----------------------------------------------------------------------------
