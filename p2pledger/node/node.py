@@ -47,7 +47,7 @@ from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 
 __all__ = ["Node"]
 
-_SIGNATURE_US: Final = 70
+_SIGNATURE_US: Final = 10
 _EXECUTE_US: Final = 8
 _STALL_MS: Final = 1_000
 """Nothing got final for so long although batches are held: perhaps the others do not hold them."""

@@ -19,6 +19,7 @@ from typing import Any
 from p2pledger import _core, _reference
 from p2pledger._reference import MalformedBytes, Proof
 from tests.core import builders as b
+from tests.core.curve import signed
 
 INTERESTING = [0, 1, 0x7F, 0x80, 0x90, 0x91, 0x92, 0x93, 0x9F, 0xA0, 0xC0, 0xC4, 0xC5, 0xC6, 0xCC, 0xCD, 0xCE, 0xCF,
                0xD9, 0xDC, 0xDD, 0xFF]  # fmt: skip
@@ -126,12 +127,31 @@ def state_verify(core: ModuleType, rng: random.Random) -> Any:
     return core.state_verify(version.root(), rng.choice((2, 2, 2, 3)), key, value, proof)
 
 
+def verify_batch(core: ModuleType, rng: random.Random) -> Any:
+    """Signatures, good, bent and odd ones; few at a time, since the reference takes a millisecond for each."""
+    keys, signatures, messages = [], [], []
+    for _ in range(rng.choice((1, 2, 3, 5, 9))):
+        message = rng.randbytes(rng.choice((0, 1, 40, 200)))
+        key, signature = signed(bytes([rng.randrange(4)]) * 32, message)
+        if rng.random() < 0.3:
+            signature = (bent(signature, rng) + bytes(64))[:64]
+        if rng.random() < 0.2:
+            key = rng.choice((bytes(32), b"\1" + bytes(31), b"\xff" * 32, (bent(key, rng) + bytes(32))[:32]))
+        if rng.random() < 0.1:
+            message = bent(message, rng)
+        keys.append(key)
+        signatures.append(signature)
+        messages.append(message)
+    return core.verify_batch(b"".join(keys), b"".join(signatures), messages)
+
+
 TARGETS: dict[str, Callable[[ModuleType, random.Random], Any]] = {
     "scan_batch": scan_batch,
     "scan_transactions": scan_transactions,
     "execute": execute,
     "merkle_verify": merkle_verify,
     "state_verify": state_verify,
+    "verify_batch": verify_batch,
 }
 
 
