@@ -85,7 +85,7 @@ def likely_digest(data: bytes) -> bytes | None:
 def check_batch(
     data: bytes, network_id: bytes, parameters: Parameters, validators: Validators
 ) -> core.Columns | BadBatch:
-    """Form, limits, network, maker and every signature. Pure; takes some microseconds a signature in the compiled core."""
+    """Form, limits, network, maker and every signature. Pure; microseconds a signature when compiled."""
     if len(data) > parameters.max_batch_bytes:
         return BadBatch("too_large", f"a batch of {len(data)} bytes exceeds {parameters.max_batch_bytes}")
     try:

@@ -38,7 +38,7 @@ class Candidate:
 def check_transactions(
     transactions: tuple[bytes, ...], network_id: bytes, parameters: Parameters
 ) -> list[Candidate | Reason]:
-    """Each transaction alone: a candidate, or why it is refused. Pure; some microseconds a signature in the compiled core."""
+    """Each transaction alone: a candidate, or why it is refused. Pure; microseconds a signature when compiled."""
     columns, refused = core.scan_transactions(transactions, network_id, limits_of(parameters))
     verdict = core.verify_columns(columns)
     results: list[Candidate | Reason] = []
