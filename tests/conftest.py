@@ -1,10 +1,15 @@
 """What all tests share: how hypothesis draws its examples, and where the real data lie."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell that starts a command in the background has it ignore SIGINT, and so would every process that a test starts
+# and means to interrupt. A handler of our own is not inherited: they begin with the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
