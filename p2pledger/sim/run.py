@@ -184,8 +184,7 @@ class Run:
             match fault.kind:
                 case "crash" | "blackout" | "wipe":
                     for machine in machines:
-                        # One that was to die in its next write and has not written since is spared.
-                        machine.dies_writing = False
+                        machine.spare()
                         machine.start()
                 case "partition":
                     world.heal(number)

@@ -346,6 +346,7 @@ class Machine:
     has_halted: bool = False
     dies_writing: bool = False
     """Whether the process dies in the middle of its next sync."""
+    _is_doomed: bool = False
     _chance: random.Random = field(init=False)
     _paused_until_us: int = 0
     _inbox: deque[Event] = field(default_factory=deque)
@@ -409,8 +410,12 @@ class Machine:
         self._vanish()
 
     def _die_if(self, incarnation: int) -> None:
-        if self.incarnation == incarnation:
+        if self.incarnation == incarnation and self._is_doomed:
             self.crash()
+
+    def spare(self) -> None:
+        """It was to die in a write, and the fault is over before it did: it lives."""
+        self.dies_writing = self._is_doomed = False
 
     def _vanish(self) -> None:
         self.peer = None
@@ -574,7 +579,7 @@ class Machine:
         incarnation = self.incarnation
         duration_us = self.sync_us // 2 + self._chance.randrange(self.sync_us + 1)
         if self.dies_writing:
-            self.dies_writing = False
+            self.dies_writing, self._is_doomed = False, True
             self.world.after(self._chance.randrange(duration_us), lambda: self._die_if(incarnation))
 
         def synced() -> None:
