@@ -84,7 +84,6 @@ class Node:
         self.pool = BatchPool(self.parameters)
         self._desk = Desk(self.parameters, archive)
         self.newest_finalisation = self._recover_finalisation(recovery)
-        self.refused_batches = 0
         self.transactions_final = 0
         self._now_ms = 0
         self._out: list[NodeEffect] = []
@@ -329,7 +328,6 @@ class Node:
             del self._checking[digest]
             self._checking_bytes[sender] -= len(data)
             if isinstance(result, BadBatch):
-                self.refused_batches += 1
                 self._offend(sender, result.code, result.sentence)
             elif not self._may_hold(result, len(data), wanted=wanted):
                 self._drop_batch(result.maker)
