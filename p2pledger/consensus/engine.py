@@ -33,6 +33,8 @@ from p2pledger.primitives.records import Record
 from p2pledger.primitives.votes import Certificate, Vote
 
 __all__ = [
+    "Accepted",
+    "Announce",
     "BlockArrived",
     "BlockRef",
     "Broadcast",
@@ -46,8 +48,10 @@ __all__ = [
     "Effect",
     "Engine",
     "Evidence",
+    "Executed",
     "FinalReached",
     "Finalised",
+    "HeadMoved",
     "Input",
     "Notarised",
     "Offence",
@@ -59,8 +63,11 @@ __all__ = [
     "TimerFired",
     "VoteArrived",
     "WantBlock",
+    "WantBranch",
     "WantCertificates",
+    "Work",
     "WorkChanged",
+    "WorkDone",
 ]
 
 
@@ -129,9 +136,14 @@ class CertificateWanted(Input):
 
 @dataclass(frozen=True, slots=True)
 class BlockArrived(Input):
-    """A block that was fetched because of a certificate (no leader's vote needed: the certificate names it)."""
+    """A block without votes.
+
+    Under simplex it was fetched because a certificate names it. In the chain family blocks come no other way:
+    announced or fetched, from ``sender`` (a node key; empty where the node had it itself).
+    """
 
     block: Block
+    sender: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,21 @@ class Built(Input):
 
     view: int
     block: Block | None
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Input):
+    """The node has executed this block: who may build on it can now be asked. (Chain family.)"""
+
+    block: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDone(Input):
+    """What a slice of search (``Work``) has found: a nonce, or None. (Proof of work.)"""
+
+    view: int
+    nonce: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +255,12 @@ class Check(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Build(Effect):
+    """``proof`` goes into the header as it is. A new ``Build`` replaces one that was not answered."""
+
     view: int
     parent: BlockRef
     needed: bool = False
+    proof: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,10 +277,61 @@ class Notarised(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Finalised(Effect):
-    """This block, and so all its ancestors, are final. Heights only grow."""
+    """This block, and so all its ancestors, are final. Heights only grow.
+
+    ``certificate`` is None in the chain family, where the blocks above are the proof.
+    """
 
     block: BlockRef
-    certificate: Certificate
+    certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Announce(Effect):
+    """To all peers: a block of one's own, or one that has become the head. (Chain family.)"""
+
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Effect):
+    """Producer, proof and content of this block are right: it may be executed. Parents first. (Chain family.)"""
+
+    block: BlockRef
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMoved(Effect):
+    """The chain to follow ends in ``head``. ``ancestor`` is the last block that it shares with the one before.
+
+    ``reason`` says in words why, with the weight of the rival where there is one. (Chain family.)
+    """
+
+    head: BlockRef
+    ancestor: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantBranch(Effect):
+    """The ancestors of a block are not known: fetch them from ``sender`` (a node key), from ``block`` downwards."""
+
+    block: bytes
+    sender: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Effect):
+    """A slice of search: nonces ``start .. start + count - 1`` behind ``prefix``, against ``target``.
+
+    A new one replaces one that was not answered. (Proof of work.)
+    """
+
+    view: int
+    prefix: bytes
+    start: int
+    count: int
+    target: int
 
 
 @dataclass(frozen=True, slots=True)

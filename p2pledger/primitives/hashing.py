@@ -12,6 +12,7 @@ __all__ = [
     "BLOCK_TAG",
     "GENESIS_TAG",
     "HELLO_TAG",
+    "SEAL_TAG",
     "TRANSACTION_SIGN_TAG",
     "TRANSACTION_TAG",
     "VALIDATORS_TAG",
@@ -30,6 +31,7 @@ VALIDATORS_TAG: Final = b"p2pl.vs1"
 ACCOUNT_TAG: Final = b"p2pl.ac1"
 GENESIS_TAG: Final = b"p2pl.ge1"
 HELLO_TAG: Final = b"p2pl.he1"
+SEAL_TAG: Final = b"p2pl.se1"
 
 ZERO_HASH: Final = bytes(32)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pledger import core
-from p2pledger.primitives.blocks import MAX_BLOCK_BYTES, Block, Header, genesis_block, sign_batch
+from p2pledger.primitives.blocks import MAX_BLOCK_BYTES, MAX_PROOF_BYTES, Block, Header, genesis_block, sign_batch
 from p2pledger.primitives.codec import U64_MAX, encode
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.hashing import ZERO_HASH
@@ -31,12 +31,13 @@ headers = st.builds(
     parent_state_root=hashes,
     parent_receipts_root=hashes,
     validators_hash=hashes,
+    proof=st.binary(max_size=40),
 )
 
 
-@given(headers, st.lists(hashes, max_size=40, unique=True))
-def test_a_block_reads_back(header: Header, digests: list[bytes]) -> None:
-    block = Block(replace(header, batches_root=core.merkle_root(digests)), tuple(digests))
+@given(headers, st.lists(hashes, max_size=40, unique=True), st.sampled_from([b"", bytes(64)]))
+def test_a_block_reads_back(header: Header, digests: list[bytes], seal: bytes) -> None:
+    block = Block(replace(header, batches_root=core.merkle_root(digests)), tuple(digests), seal)
     again = Block.decode(block.encode())
     assert again == block
     assert again.id == block.id == hashlib.sha256(b"p2pl.bl1" + block.header.encode()).digest()
@@ -48,6 +49,19 @@ def test_the_id_names_every_field(first: Header, second: Header) -> None:
     assert (first == second) is (first.id == second.id)
     for name in ("view", "height", "time_ms", "epoch"):
         assert replace(first, **{name: getattr(first, name) ^ 1}).id != first.id
+    assert replace(first, proof=first.proof + b"p").id != first.id
+
+
+@given(headers, st.binary(max_size=MAX_PROOF_BYTES))
+def test_the_bytes_of_a_header_end_with_its_proof(header: Header, proof: bytes) -> None:
+    """So that a search for a nonce need not encode it again."""
+    assert replace(header, proof=proof).encode().endswith(proof)
+
+
+def test_a_seal_is_the_proposers_signature_under_the_id() -> None:
+    block = samples.full_block().sealed(KEYS[0])
+    assert verify(block.header.proposer, block.seal, b"p2pl.se1" + block.id)
+    assert Block.decode(block.encode()) == block
 
 
 def refusal(values: object) -> str:
@@ -59,28 +73,36 @@ def refusal(values: object) -> str:
 def test_digests_must_be_those_of_the_header_and_distinct() -> None:
     block = samples.full_block()
     values, digests = block.header.values(), block.digests
-    assert refusal((values, digests[:-1])) == "bad_batches_root"
-    assert refusal((values, digests[::-1])) == "bad_batches_root"
-    assert refusal((values, ())) == "bad_batches_root"
+    assert refusal((values, digests[:-1], b"")) == "bad_batches_root"
+    assert refusal((values, digests[::-1], b"")) == "bad_batches_root"
+    assert refusal((values, (), b"")) == "bad_batches_root"
     doubled = (*digests, digests[0])
     root = core.merkle_root(doubled)
-    assert refusal((replace(block.header, batches_root=root).values(), doubled)) == "duplicate_batch"
-    assert refusal((values, (*digests[:-1], digests[-1][1:]))) == "malformed"
+    assert refusal((replace(block.header, batches_root=root).values(), doubled, b"")) == "duplicate_batch"
+    assert refusal((values, (*digests[:-1], digests[-1][1:]), b"")) == "malformed"
+
+
+def test_a_seal_has_64_bytes_or_none_and_a_proof_at_most_512() -> None:
+    block = samples.full_block()
+    assert refusal((block.header.values(), block.digests, bytes(63))) == "malformed"
+    assert refusal((block.header.values(), block.digests, bytes(65))) == "malformed"
+    assert refusal((replace(block.header, proof=bytes(513)).values(), block.digests, b"")) == "malformed"
 
 
 def test_unknown_versions_are_refused_by_name() -> None:
     block = samples.full_block()
-    assert refusal(((2, *block.header.values()[1:]), block.digests)) == "unknown_version"
-    assert refusal((replace(block.header, protocol_version=2).values(), block.digests)) == "unknown_version"
-    assert refusal((block.header.values()[:-1], block.digests)) == "malformed"
+    assert refusal(((2, *block.header.values()[1:]), block.digests, b"")) == "unknown_version"
+    assert refusal((replace(block.header, protocol_version=2).values(), block.digests, b"")) == "unknown_version"
+    assert refusal((block.header.values()[:-1], block.digests, b"")) == "malformed"
 
 
 def test_a_block_of_all_digests_that_fit_is_within_the_limit() -> None:
     digests = tuple(number.to_bytes(32, "big") for number in range(1_900))
     full = Header(**{**{name: getattr(samples.header(), name) for name in ("network_id", "parent", "proposer",
         "parent_state_root", "parent_receipts_root", "validators_hash")}, "epoch": U64_MAX, "view": U64_MAX,
-        "height": U64_MAX, "time_ms": U64_MAX, "batches_root": core.merkle_root(digests)})  # fmt: skip
-    data = Block(full, digests).encode()
+        "height": U64_MAX, "time_ms": U64_MAX, "batches_root": core.merkle_root(digests),
+        "proof": bytes(MAX_PROOF_BYTES)})  # fmt: skip
+    data = Block(full, digests, bytes(64)).encode()
     assert len(data) <= MAX_BLOCK_BYTES
     assert Block.decode(data).digests == digests
     with pytest.raises(PeerFault) as caught:
