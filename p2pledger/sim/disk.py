@@ -189,7 +189,7 @@ class Disk:
             self.breaches.append(f"the final block of height {record.height} does not follow the one below")
         self._finals.append(record.block)
         self._open_blocks.pop(record.block, None)
-        _, digests = msgpack.unpackb(block.data)
+        digests = msgpack.unpackb(block.data)[1]
         for digest in digests:
             if digest not in self._batches:
                 self.breaches.append(f"a batch of the final block of height {record.height} is not stored")

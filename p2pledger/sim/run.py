@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TextIO
 
+import msgpack
+
 from p2pledger.network.peer import Peer
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.keys import Keypair
@@ -261,7 +263,7 @@ class Run:
     def _rests(self, machine: Machine) -> bool:
         """The newest final block is empty: nothing waits to be certified."""
         block = machine.disk.final_block(machine.disk.final_height)
-        return block is None or block[-1] == 0x90
+        return block is None or not msgpack.unpackb(block)[1]
 
     def _look_at_bounds(self) -> None:
         for machine in self.honest:

@@ -355,7 +355,7 @@ def replay(evidence: Evidence) -> History:
     genesis_hash = digest(b"p2pl.ge1", evidence.genesis)
     seats = digest(b"p2pl.vs1", pack([[key, weight] for key, weight, _ in sorted(validators)]))
     start = [1, books.network, 0, 0, 0, genesis_hash, genesis_time_ms, bytes(32), list_root([])]
-    parent = digest(b"p2pl.bl1", pack([*start, bytes(32), bytes(32), seats, 1]))
+    parent = digest(b"p2pl.bl1", pack([*start, bytes(32), bytes(32), seats, 1, b""]))
     parent_time_ms, parent_view = genesis_time_ms, 0
     state_root, receipts_root = books.root(), list_root([])
     makers = {key for key, _, _ in validators}
@@ -368,9 +368,9 @@ def replay(evidence: Evidence) -> History:
         if height not in chain or chain[height] not in evidence.blocks:
             faults.append(f"the final block of height {height} was stored by nobody")
             break
-        header, digests = unpack(evidence.blocks[chain[height]])
+        header, digests, _ = unpack(evidence.blocks[chain[height]])
         (_, network, epoch, view, own_height, own_parent, time_ms, proposer, batches_root, *roots) = header
-        before = (books.network, 0, height, parent, seats, 1)
+        before = (books.network, 0, height, parent, seats, 1, b"")
         for fault, is_wrong in (
             ("has another id than its header", digest(b"p2pl.bl1", pack(header)) != chain[height]),
             ("does not follow its parent", (network, epoch, own_height, own_parent, *roots[2:]) != before),

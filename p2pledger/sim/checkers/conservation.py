@@ -22,7 +22,7 @@ def check_conservation(evidence: Evidence, history: History) -> list[str]:
     issued: Counter[bytes] = Counter()
     for page in history.pages.values():
         done = {(name, code) for name, code, _ in page.receipts}
-        _, digests = unpack(evidence.blocks[page.block])
+        digests = unpack(evidence.blocks[page.block])[1]
         counted: set[bytes] = set()
         for batch in digests:
             for body, _ in unpack(evidence.batches[batch])[0][5]:
