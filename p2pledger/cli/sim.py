@@ -85,6 +85,120 @@ def run(
         raise SystemExit(1)
 
 
+@app.command()
+@command
+def model(
+    views: Annotated[int, typer.Option("--views", min=1, max=8, help="How many views.")] = 3,
+    faulty: Annotated[int, typer.Option("--faulty", min=0, max=2, help="How many of the four are faulty.")] = 1,
+    condensed: Annotated[
+        bool, typer.Option("--condensed", help="Keep of past views their certificates only: the same verdict, sooner.")
+    ] = False,
+    any_order: Annotated[
+        bool, typer.Option("--any-order", help="Explore votes in all orders, not view by view: a check of the search.")
+    ] = False,
+    without: Annotated[
+        str, typer.Option("--without", metavar="RULE", help="Honest validators break this rule; see below.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Search a small model of Simplex to its last state: can two conflicting blocks become final?
+
+    Four validators, every choice of the faulty ones. Exit code 1 if a property is broken, with a shortest run.
+    Rules that can be left out: one-block, parent, gap, exclusive, quorum.
+
+    \b
+    Examples: p2pledger sim model
+              p2pledger sim model --views 5 --condensed
+              p2pledger sim model --faulty 2
+              p2pledger sim model --condensed --without gap
+    """
+    import time
+
+    from p2pledger.primitives.errors import InvalidInput
+    from p2pledger.sim.model import PROPERTIES, Model, Rule, Survey, choices, survey
+
+    if without and without not in list(Rule):
+        raise InvalidInput(f"no rule is called {without!r}", hint=f"One of {', '.join(Rule)}", code="usage")
+    if condensed and any_order:
+        raise InvalidInput("--condensed and --any-order exclude each other", code="usage")
+    bounds = (
+        f"4 validators, {faulty} faulty; views 1 to {views}, led by validator v mod 4; blocks in a view: 1 of an honest "
+        "leader, 2 of a faulty one, each on any parent that it may have; votes late or lost at will"
+    )
+    say(bounds)
+    began_s = time.monotonic()
+    surveys: list[Survey] = []
+    for culprits in choices(4, faulty):
+        machine = Model(
+            views=views,
+            faulty=culprits,
+            without=Rule(without) if without else None,
+            in_order=not any_order,
+            condensed=condensed,
+        )
+        found = survey(machine)
+        surveys.append(found)
+        names = ", ".join(f"node-{node}" for node in culprits) or "nobody"
+        broken = ", ".join(f"{finding.property} after {finding.votes}" for finding in found.findings)
+        say(
+            f"faulty {names}: {found.states:,} states, {found.moves:,} moves, up to {found.depth} honest votes, "
+            + (f"broken: {broken}" if broken else "nothing broken")
+            + ("" if found.complete else "; the search ended there")
+        )
+    elapsed_s = time.monotonic() - began_s
+    first = {
+        name: min(
+            (finding for found in surveys for finding in found.findings if finding.property == name),
+            key=lambda finding: finding.votes,
+            default=None,
+        )
+        for name in PROPERTIES
+    }
+    worst = first["agreement"]
+    if as_json:
+        emit(
+            "p2pledger.sim.model/1",
+            {
+                "nodes": 4,
+                "faulty": faulty,
+                "quorum": 3,
+                "views": views,
+                "blocks_per_honest_view": 1,
+                "blocks_per_faulty_view": 2,
+                "condensed": condensed,
+                "any_order": any_order,
+                "without": without,
+                "states": sum(found.states for found in surveys),
+                "moves": sum(found.moves for found in surveys),
+                "seconds": round(elapsed_s, 3),
+                "complete": all(found.complete for found in surveys),
+                "cases": [
+                    {
+                        "faulty": list(found.faulty),
+                        "states": found.states,
+                        "moves": found.moves,
+                        "depth": found.depth,
+                        "complete": found.complete,
+                    }
+                    for found in surveys
+                ],
+                "violations": {name: finding.votes for name, finding in first.items() if finding is not None},
+                "trace": [] if worst is None else list(worst.trace),
+            },
+        )
+    else:
+        if worst is not None:
+            print(f"Agreement is broken. A shortest run, {worst.votes} honest votes:")
+            for line in worst.trace:
+                print(f"  {line}")
+        for name, finding in first.items():
+            print(f"{name + ':':<14}{'holds' if finding is None else f'broken after {finding.votes} honest votes'}")
+        print(f"bounds:       {bounds}")
+        print(f"states:       {sum(found.states for found in surveys):,}, merged under symmetry, in {elapsed_s:.1f} s")
+    if any(first.values()):
+        raise SystemExit(1)
+
+
 def _lines(outcome: Outcome) -> Iterator[str]:
     orders = ", ".join(f"{reason} {count}" for reason, count in outcome.orders)
     yield (
