@@ -7,20 +7,26 @@ Objects that are hashed or signed (blocks, votes, batches) travel as bytes, so t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import ClassVar, Final
 
 from p2pledger.primitives.codec import Fields, Value, decode, encode
 from p2pledger.primitives.errors import PeerFault
+from p2pledger.primitives.hashing import ZERO_HASH
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "Answer",
     "BatchMessage",
     "BlockMessage",
+    "Branch",
     "CertificateMessage",
     "Chain",
+    "Follow",
     "Message",
     "MissingBatches",
+    "Progress",
+    "ProgressStatus",
     "ProposalMessage",
     "Query",
     "Settled",
@@ -30,6 +36,7 @@ __all__ = [
     "VoteMessage",
     "WantBatches",
     "WantBlocks",
+    "WantBranch",
     "WantCertificates",
     "WantChain",
     "decode_message",
@@ -59,7 +66,7 @@ class Message:
         raise NotImplementedError
 
 
-# --- between validators ---------------------------------------------------------------------------------------------
+# --- between nodes --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +181,8 @@ class WantBlocks(Message):
 
 @dataclass(frozen=True, slots=True)
 class BlockMessage(Message):
+    """A block: the answer to WantBlocks, and in the chain family an announcement, which nobody has asked for."""
+
     type: ClassVar[int] = 17
     count: ClassVar[int] = 2
     block: bytes
@@ -188,20 +197,27 @@ class BlockMessage(Message):
 
 @dataclass(frozen=True, slots=True)
 class Status(Message):
-    """Where a node stands: sent when a session opens, and when a peer asks for what it should have by now."""
+    """Where a node stands: sent when a session opens, and when a peer asks for what it should have by now.
+
+    ``head`` is the newest executed block of the chain that the node follows, which need not be final.
+    """
 
     type: ClassVar[int] = 18
-    count: ClassVar[int] = 4
+    count: ClassVar[int] = 6
     final_height: int
     final_block: bytes
     view: int
+    head_height: int = 0
+    head: bytes = ZERO_HASH
 
     def values(self) -> tuple[Value, ...]:
-        return (self.final_height, self.final_block, self.view)
+        return (self.final_height, self.final_block, self.view, self.head_height, self.head)
 
     @classmethod
     def read(cls, fields: Fields) -> Status:
-        return cls(fields.integer("final_height"), fields.binary("final_block", 32), fields.integer("view"))
+        final_height, final_block = fields.integer("final_height"), fields.binary("final_block", 32)
+        view, head_height = fields.integer("view"), fields.integer("head_height")
+        return cls(final_height, final_block, view, head_height, fields.binary("head", 32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +239,10 @@ class WantChain(Message):
 
 @dataclass(frozen=True, slots=True)
 class Chain(Message):
-    """Final blocks in order of height, and a finalisation certificate of the last one, which proves them all."""
+    """Final blocks in order of height, and a finalisation certificate of the last one, which proves them all.
+
+    In the chain family there is no certificate (the field is empty): each block is judged as if it had been announced.
+    """
 
     type: ClassVar[int] = 20
     count: ClassVar[int] = 3
@@ -252,6 +271,39 @@ class MissingBatches(Message):
     @classmethod
     def read(cls, fields: Fields) -> MissingBatches:
         return cls(fields.binaries("digests", 32, most=_MAX_DIGESTS))
+
+
+@dataclass(frozen=True, slots=True)
+class WantBranch(Message):
+    """Asks for a block and its ancestors, newest first, at most ``limit``; answered by Branch. (Chain family.)"""
+
+    type: ClassVar[int] = 22
+    count: ClassVar[int] = 3
+    block: bytes
+    limit: int
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.block, self.limit)
+
+    @classmethod
+    def read(cls, fields: Fields) -> WantBranch:
+        return cls(fields.binary("block", 32), fields.integer("limit"))
+
+
+@dataclass(frozen=True, slots=True)
+class Branch(Message):
+    """Blocks, each the parent of the one before it; none where the wanted one is not held. (Chain family.)"""
+
+    type: ClassVar[int] = 23
+    count: ClassVar[int] = 2
+    blocks: tuple[bytes, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.blocks,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Branch:
+        return cls(fields.binaries("blocks", most=_MAX_BLOCKS))
 
 
 # --- between a client and a node ------------------------------------------------------------------------------------
@@ -356,6 +408,59 @@ class Answer(Message):
         return cls(request, code, fields.array("result", most=1_000_000))
 
 
+class ProgressStatus(IntEnum):
+    """What is known of a transaction before it is final."""
+
+    PENDING = 1
+    """Executed on the chain that the node follows."""
+    REVERTED = 2
+    """That chain is no longer followed; the transaction waits for its next chance."""
+    CONFIRMED = 3
+    """So many blocks stand above it that the policies of all assets that it touches are met."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Message):
+    """What became of transactions of this client that are not final yet: n ids (n x 32 bytes), n outcomes (n x 4)."""
+
+    type: ClassVar[int] = 35
+    count: ClassVar[int] = 6
+    status: ProgressStatus
+    height: int
+    time_ms: int
+    ids: bytes
+    codes: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (int(self.status), self.height, self.time_ms, self.ids, self.codes)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Progress:
+        status, height, time_ms = fields.integer("status"), fields.integer("height"), fields.integer("time_ms")
+        ids, codes = fields.binary("ids"), fields.binary("codes")
+        if status not in tuple(ProgressStatus):
+            raise PeerFault(f"status {status} of progress is unknown", code="malformed")
+        if len(ids) % 32 or len(codes) * 8 != len(ids):
+            raise PeerFault("the columns of progress differ in length", code="malformed")
+        return cls(ProgressStatus(status), height, time_ms, ids, codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Follow(Message):
+    """Whether this session wants Progress from now on of what it submits."""
+
+    type: ClassVar[int] = 36
+    count: ClassVar[int] = 2
+    wanted: bool
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.wanted,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Follow:
+        return cls(fields.boolean("wanted"))
+
+
 _MESSAGES: Final[dict[int, type[Message]]] = {
     kind.type: kind
     for kind in (
@@ -371,11 +476,15 @@ _MESSAGES: Final[dict[int, type[Message]]] = {
         WantChain,
         Chain,
         MissingBatches,
+        WantBranch,
+        Branch,
         Submit,
         Submitted,
         Settled,
         Query,
         Answer,
+        Progress,
+        Follow,
     )
 }
 

@@ -107,15 +107,19 @@ def sample_messages() -> list[messages.Message]:
         messages.WantCertificates(3, 900),
         messages.WantBlocks(digests),
         messages.BlockMessage(block),
-        messages.Status(70_000, b"f" * 32, 2**40),
+        messages.Status(70_000, b"f" * 32, 2**40, 70_009, b"h" * 32),
         messages.WantChain(5, 64),
         messages.Chain((block, block), certificate().encode()),
         messages.MissingBatches(digests),
+        messages.WantBranch(b"h" * 32, 64),
+        messages.Branch((block, block)),
         messages.Submit(1, tuple(signed_transactions()[:2])),
         messages.Submitted(1, (0, 104, 103), 250),
         messages.Settled(8, 1_500_000_000_000, b"i" * 64, b"c" * 8),
         messages.Query(4, "holdings", (ALICE, BOND, None, True, "text", (1, 2))),
         messages.Answer(4, "", ((BOND, 5, 6),)),
+        messages.Progress(messages.ProgressStatus.REVERTED, 8, 1_500_000_000_000, b"i" * 64, b"c" * 8),
+        messages.Follow(True),
     ]
 
 
