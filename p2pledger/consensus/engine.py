@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2pledger.primitives.blocks import Block, Header
+from p2pledger.primitives.evidence import EvidenceKind
 from p2pledger.primitives.records import Record
 from p2pledger.primitives.votes import Certificate, Vote
 
@@ -336,10 +337,14 @@ class Work(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Evidence(Effect):
-    """Two votes of one signer that contradict each other."""
+    """Two signed statements of one key that contradict each other, in the form of ``primitives/evidence.py``.
 
-    first: Vote
-    second: Vote
+    The node makes a report of it for the ledger. ``kind``, ``first`` and ``second`` are those of the evidence there.
+    """
+
+    kind: EvidenceKind
+    first: bytes
+    second: bytes
 
 
 @dataclass(frozen=True, slots=True)

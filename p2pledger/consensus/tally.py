@@ -17,6 +17,7 @@ from itertools import pairwise
 
 from p2pledger import core
 from p2pledger.consensus.engine import Effect, Evidence, Offence
+from p2pledger.primitives.evidence import EvidenceKind
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.validators import Validators
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind, vote_message
@@ -67,6 +68,10 @@ def certificate_fault(
         if flags != b"\x01" * len(unchecked):
             return "bad_signature"
     return None
+
+
+def _evidence(first: Vote, second: Vote) -> Evidence:
+    return Evidence(EvidenceKind.VOTES, first.encode(), second.encode())
 
 
 @dataclass(slots=True)
@@ -127,7 +132,7 @@ class Tally:
             return [*found, *self._contradiction(slot)]
         if slot.vote.block != vote.block:
             self._accused.add(vote.signer)
-            found.append(Evidence(slot.vote, vote))
+            found.append(_evidence(slot.vote, vote))
         return found
 
     def _contradiction(self, slot: _Slot) -> list[Effect]:
@@ -140,7 +145,7 @@ class Tally:
         found = self._check([other, slot])
         if other.checked and slot.checked:
             self._accused.add(signer)
-            found.append(Evidence(other.vote, slot.vote))
+            found.append(_evidence(other.vote, slot.vote))
         return found
 
     def _check(self, slots: Sequence[_Slot]) -> list[Effect]:

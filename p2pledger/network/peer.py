@@ -440,10 +440,9 @@ class Peer:
                         self._send(self._sessions[client], Submitted(request, codes, retry_after_ms))
                 case Settle():
                     self._tell_client(effect)
-                case consensus.Evidence(first, second):
-                    signer = self.node.validators.members[first.signer].name
-                    fields = (("signer", signer), ("view", first.view), ("first", first.encode().hex()))
-                    self._out.append(Log("error", "equivocation", (*fields, ("second", second.encode().hex()))))
+                case consensus.Evidence(kind, first, second):
+                    fields = (("kind", int(kind)), ("first", first.hex()), ("second", second.hex()))
+                    self._out.append(Log("error", "equivocation", fields))
                 case consensus.Offence(sender, reason):
                     offender = self._validators.get(sender)
                     if offender is not None:

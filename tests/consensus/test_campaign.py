@@ -14,7 +14,7 @@ import pytest
 from p2pledger.consensus.engine import Proposal
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.validators import faulty_of
-from p2pledger.primitives.votes import Certificate, VoteKind
+from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 from tests.consensus.world import (
     Message,
     Seat,
@@ -134,7 +134,7 @@ def run_schedule(
         assert broken_promise(votes_on(seat.disk)) is None, (seat.index, broken_promise(votes_on(seat.disk)))
         if quorum is None:
             assert not seat.contradictions
-            accused = {world.keypairs[found.first.signer].public_key for found in seat.evidence}
+            accused = {world.keypairs[Vote.decode(found.first).signer].public_key for found in seat.evidence}
             assert accused <= {world.seats[index].key for index in villains}, "evidence against an honest one"
             assert not seat.offences, seat.offences
     if quorum is None:

@@ -197,7 +197,7 @@ def test_a_leader_who_shows_two_blocks_is_convicted_and_breaks_nothing() -> None
     assert disagreement(honest) is None
     assert all_ordered(honest)
     for seat in honest:
-        assert [found.first.signer for found in seat.evidence] == [1]
+        assert [Vote.decode(found.first).signer for found in seat.evidence] == [1]
         assert not seat.contradictions
 
 

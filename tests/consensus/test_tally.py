@@ -4,6 +4,7 @@ import pytest
 
 from p2pledger.consensus.engine import Evidence, Offence
 from p2pledger.consensus.tally import Tally, certificate_fault
+from p2pledger.primitives.evidence import EvidenceKind
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.validators import faulty_of, quorum_of
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
@@ -81,7 +82,7 @@ def test_a_forgery_does_not_keep_the_honest_vote_out() -> None:
 def test_two_blocks_in_one_view_are_evidence_once() -> None:
     first, second = (make_vote(KEYPAIRS, 1, VoteKind.NOTARISE, 5, block) for block in (BLOCK, OTHER))
     tally = tally_of(first)
-    assert tally.add(BOB, second) == [Evidence(first, second)]
+    assert tally.add(BOB, second) == [Evidence(EvidenceKind.VOTES, first.encode(), second.encode())]
     assert tally.has_accused(1)
     assert tally.add(BOB, second) == []
     assert tally.holds(first), "the first one stays"
@@ -92,7 +93,7 @@ def test_to_nullify_and_finalise_one_view_is_evidence(kinds: tuple[VoteKind, Vot
     blocks = {VoteKind.NULLIFY: ZERO_HASH, VoteKind.FINALISE: BLOCK}
     first, second = (make_vote(KEYPAIRS, 1, kind, 5, blocks[kind]) for kind in kinds)
     tally = tally_of(first)
-    assert tally.add(ALICE, second) == [Evidence(first, second)]
+    assert tally.add(ALICE, second) == [Evidence(EvidenceKind.VOTES, first.encode(), second.encode())]
 
 
 def test_to_notarise_and_nullify_one_view_is_allowed() -> None:
