@@ -23,15 +23,23 @@ __all__ = [
     "KEY_WIDTHS",
     "Account",
     "Asset",
+    "EvidenceRow",
+    "FinalityRow",
     "Holding",
+    "Issued",
     "Lock",
+    "Native",
     "ParameterRow",
     "Party",
     "Register",
     "ReplayRow",
+    "Stake",
+    "Staked",
     "Table",
     "ValidatorsRow",
     "asset_of",
+    "engine_key",
+    "evidence_key",
     "holding_key",
     "lock_key",
     "parameter_key",
@@ -53,6 +61,12 @@ class Table(IntEnum):
     PARTIES = 6
     VALIDATORS = 7
     REPLAY = 8
+    NATIVE = 9
+    STAKES = 10
+    STAKED = 11
+    ENGINE = 12
+    EVIDENCE = 13
+    FINALITY = 14
 
 
 KEY_WIDTHS: Final[Mapping[int, int]] = MappingProxyType(
@@ -66,6 +80,12 @@ KEY_WIDTHS: Final[Mapping[int, int]] = MappingProxyType(
         Table.PARTIES: 32,
         Table.VALIDATORS: 8,
         Table.REPLAY: 40,
+        Table.NATIVE: 32,
+        Table.STAKES: 32,
+        Table.STAKED: 32,
+        Table.ENGINE: 8,
+        Table.EVIDENCE: 40,
+        Table.FINALITY: 16,
     }
 )
 """Table -> width of its keys in bytes."""
@@ -93,6 +113,16 @@ def validators_key(epoch: int) -> bytes:
 def replay_key(valid_until: int, transaction_id: bytes) -> bytes:
     """Rows sort by the height after which they may be forgotten."""
     return valid_until.to_bytes(8, "big") + transaction_id
+
+
+def engine_key(number: int) -> bytes:
+    """Row 0 counts the native money; the others are the engine's own (``ledger/elections``)."""
+    return number.to_bytes(8, "big")
+
+
+def evidence_key(key: bytes, epoch: int) -> bytes:
+    """The reports about one public key are neighbours."""
+    return key + epoch.to_bytes(8, "big")
 
 
 def register_of(asset: bytes) -> bytes:
@@ -284,3 +314,110 @@ class ReplayRow:
     @classmethod
     def decode(cls, row: bytes) -> Self:
         return cls(*_read(row, "REPLAY", 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """NATIVE: the native money of an account that is not staked. A row of zero is not kept."""
+
+    free: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.free <= U64_MAX, "native money is out of range"
+
+    def encode(self) -> bytes:
+        return encode((1, self.free))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "NATIVE", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """STAKES: native money that ``account`` has put behind ``key`` at height ``since_height``.
+
+    Under pos the key produces blocks with it, and each of them puts ``since_height`` to its own height; under dpos the
+    key is the delegate for whom it votes. No transfer, lock or restriction of anything else reaches a stake.
+    """
+
+    account: bytes
+    amount: int
+    since_height: int
+    key: bytes
+
+    def __post_init__(self) -> None:
+        assert 0 < self.amount <= U64_MAX, "a stake is out of range"
+
+    def encode(self) -> bytes:
+        return encode((1, self.account, self.amount, self.since_height, self.key))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "STAKES", 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Staked:
+    """STAKED: the sum over the stakes behind one key, and their number. A row of zeros is not kept."""
+
+    amount: int = 0
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.amount <= U64_MAX, "the stakes of a key are out of range"
+        assert (self.amount == 0) == (self.rows == 0), "stakes are counted that are not there"
+
+    def encode(self) -> bytes:
+        return encode((1, self.amount, self.rows))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "STAKED", 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """ENGINE, row 0: all native money that ever came to be: free and staked together make it up, always."""
+
+    amount: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.amount <= U64_MAX, "the native money is out of range"
+
+    def encode(self) -> bytes:
+        return encode((1, self.amount))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "ENGINE", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRow:
+    """EVIDENCE: at which height a key was reported, for which kind of contradiction, in which view or slot."""
+
+    height: int
+    kind: int
+    view: int
+
+    def encode(self) -> bytes:
+        return encode((1, self.height, self.kind, self.view))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "EVIDENCE", 3))
+
+
+@dataclass(frozen=True, slots=True)
+class FinalityRow:
+    """FINALITY: how many blocks must stand above one before the holders of an asset rely on it."""
+
+    confirmations: int
+
+    def encode(self) -> bytes:
+        return encode((1, self.confirmations))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*_read(row, "FINALITY", 1))

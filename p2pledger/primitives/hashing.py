@@ -10,9 +10,16 @@ __all__ = [
     "BATCH_SIGN_TAG",
     "BATCH_TAG",
     "BLOCK_TAG",
+    "COMMITMENT_TAG",
     "GENESIS_TAG",
     "HELLO_TAG",
+    "KERNEL_TAG",
+    "KEY_ACCOUNT_TAG",
+    "MODIFIER_TAG",
     "SEAL_TAG",
+    "SEATS_TAG",
+    "SEED_TAG",
+    "STAKE_TAG",
     "TRANSACTION_SIGN_TAG",
     "TRANSACTION_TAG",
     "VALIDATORS_TAG",
@@ -32,6 +39,13 @@ ACCOUNT_TAG: Final = b"p2pl.ac1"
 GENESIS_TAG: Final = b"p2pl.ge1"
 HELLO_TAG: Final = b"p2pl.he1"
 SEAL_TAG: Final = b"p2pl.se1"
+KEY_ACCOUNT_TAG: Final = b"p2pl.ak1"
+STAKE_TAG: Final = b"p2pl.sk1"
+SEATS_TAG: Final = b"p2pl.sv1"
+KERNEL_TAG: Final = b"p2pl.kn1"
+MODIFIER_TAG: Final = b"p2pl.md1"
+SEED_TAG: Final = b"p2pl.sd1"
+COMMITMENT_TAG: Final = b"p2pl.cm1"
 
 ZERO_HASH: Final = bytes(32)
 

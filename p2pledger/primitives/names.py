@@ -8,9 +8,19 @@ from typing import Final
 
 from p2pledger.primitives.codec import encode
 from p2pledger.primitives.errors import InvalidInput
-from p2pledger.primitives.hashing import ACCOUNT_TAG, tagged_hash
+from p2pledger.primitives.hashing import ACCOUNT_TAG, KEY_ACCOUNT_TAG, STAKE_TAG, tagged_hash
 
-__all__ = ["AssetKind", "account_named", "account_opened", "asset_id", "asset_text", "isin_is_valid", "register_code"]
+__all__ = [
+    "AssetKind",
+    "account_named",
+    "account_of_key",
+    "account_opened",
+    "asset_id",
+    "asset_text",
+    "isin_is_valid",
+    "register_code",
+    "stake_id",
+]
 
 _INSTRUMENT: Final = re.compile(r"[A-Z0-9]{1,12}")
 _REGISTER: Final = re.compile(r"[A-Z0-9]{1,4}")
@@ -71,3 +81,13 @@ def account_named(name: str) -> bytes:
 def account_opened(opener: bytes, salt: bytes, policy: tuple[object, ...]) -> bytes:
     """The identifier of an account opened by a transaction: it commits to opener, salt and first policy."""
     return tagged_hash(ACCOUNT_TAG, opener + salt + encode(policy))
+
+
+def account_of_key(key: bytes) -> bytes:
+    """The identifier of the account that belongs to a node's public key: rewards and fees of its blocks go there."""
+    return tagged_hash(KEY_ACCOUNT_TAG, key)
+
+
+def stake_id(account: bytes, salt: bytes) -> bytes:
+    """The identifier of a row of stake: its owner's account and 16 bytes that he chose."""
+    return tagged_hash(STAKE_TAG, account + salt)

@@ -10,12 +10,21 @@ from typing import Final
 
 from p2pledger.primitives.errors import BadConfiguration
 
-__all__ = ["BATCH_OVERHEAD_BYTES", "Parameters"]
+__all__ = ["BATCH_OVERHEAD_BYTES", "MAY_BE_ZERO", "Parameters"]
 
 BATCH_OVERHEAD_BYTES: Final = 160
 """What a signed batch holds at most beside its transactions."""
+MAY_BE_ZERO: Final = frozenset({"least_fee", "block_reward", "halving_blocks"})
 _MOST_BLOCK_BATCHES: Final = 1_900
 """A block of more digests cannot be decoded (``primitives/blocks.py``)."""
+
+_BOUNDS: Final = (
+    ("delegates", 1_024, "a round is worked out again for every block"),
+    ("epoch_rounds", 1_024, "the slots of an epoch are counted one by one"),
+    ("difficulty_window", 1_024, "the window is written anew with every block"),
+    ("modifier_depth", 1_024, "the modifiers are written anew with every block"),
+)
+"""(parameter, the most that it may be, why)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,38 @@ class Parameters:
     drop_after_heights: int = 2_000
     """A batch that is not ordered by then may be dropped, if it is also older than drop_after_ms."""
     drop_after_ms: int = 120_000
+    slot_ms: int = 1_000
+    """The length of a slot of pos, dpos and poa; under pow the time that a block should take."""
+    finality_depth: int = 30
+    """Under pow and pos a block is final once so many blocks stand above it."""
+    epoch_blocks: int = 1_000
+    """Heights for which one set of validators of simplex serves."""
+    delegates: int = 21
+    """Slots in one round of dpos, and delegates at most that serve in it."""
+    epoch_rounds: int = 4
+    """Rounds for which one set of delegates serves."""
+    least_fee: int = 0
+    """Native money for each operation of a transaction; 0 = free of charge."""
+    block_reward: int = 0
+    """Native money that the first blocks earn their proposers; 0 = none."""
+    halving_blocks: int = 0
+    """Heights after which the reward is halved; 0 = never."""
+    coin_age_cap: int = 1_000
+    """Heights up to which a stake ages."""
+    modifier_depth: int = 10
+    """Under pos the kernel of a block depends on the chain that many blocks below it."""
+    initial_difficulty: int = 65_536
+    """Hashes that the first blocks of pow take on average."""
+    difficulty_window: int = 45
+    """Blocks by which pow and pos adjust their difficulty."""
 
     def check(self) -> None:
         """BadConfiguration where limits contradict each other."""
         for item in fields(self):
             value = getattr(self, item.name)
-            if type(value) is not int or not 0 < value < 2**63:
-                raise BadConfiguration(f"parameter {item.name} must be a positive integer, not {value!r}")
+            if type(value) is not int or not (item.name not in MAY_BE_ZERO) <= value < 2**63:
+                kind = "an integer that is not negative" if item.name in MAY_BE_ZERO else "a positive integer"
+                raise BadConfiguration(f"parameter {item.name} must be {kind}, not {value!r}")
         if not self.max_transaction_bytes + BATCH_OVERHEAD_BYTES <= self.max_batch_bytes <= self.block_bytes:
             raise BadConfiguration(
                 "the limits do not nest",
@@ -74,6 +108,9 @@ class Parameters:
             raise BadConfiguration("max_signatures exceeds max_batch_signatures")
         if self.view_timeout_cap_ms < self.view_timeout_ms:
             raise BadConfiguration("view_timeout_cap_ms is below view_timeout_ms")
+        for name, most, why in _BOUNDS:
+            if getattr(self, name) > most:
+                raise BadConfiguration(f"{name} exceeds {most:,}", why=why)
 
     def values(self) -> tuple[int, ...]:
         return tuple(getattr(self, item.name) for item in fields(self))

@@ -39,6 +39,16 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (17, "account_exists", "An account of this identifier exists."),
     (18, "bad_policy_version", "The policy does not carry the next version."),
     (19, "restricted", "An account or asset is under a restriction that this operation does not allow."),
+    (20, "cannot_pay_fee", "The native money of the fee payer is smaller than the fee."),
+    (21, "insufficient_native", "The native money of the account is smaller than the amount."),
+    (22, "unknown_stake", "The account has no such stake."),
+    (23, "stake_exists", "A stake of this identifier exists."),
+    (24, "bad_evidence", "The two statements do not show that one key contradicted itself."),
+    (25, "already_reported", "This key was reported for this epoch before."),
+    (26, "bad_epoch", "Validators are set for the epoch after the next, and only once."),
+    (27, "too_few_approvals", "The valid approvals of the present validators do not reach the quorum."),
+    (28, "bad_seats", "A key among the new validators was found to contradict itself."),
+    (29, "wrong_engine", "The engine of this network has no use for this operation."),
     (100, "malformed", "The bytes are not a canonical, well-formed transaction."),
     (101, "wrong_network", "The transaction was made for another network."),
     (102, "too_large", "The transaction exceeds a limit of the network."),
@@ -72,6 +82,16 @@ class Reason(IntEnum):
     ACCOUNT_EXISTS = 17
     BAD_POLICY_VERSION = 18
     RESTRICTED = 19
+    CANNOT_PAY_FEE = 20
+    INSUFFICIENT_NATIVE = 21
+    UNKNOWN_STAKE = 22
+    STAKE_EXISTS = 23
+    BAD_EVIDENCE = 24
+    ALREADY_REPORTED = 25
+    BAD_EPOCH = 26
+    TOO_FEW_APPROVALS = 27
+    BAD_SEATS = 28
+    WRONG_ENGINE = 29
     MALFORMED = 100
     WRONG_NETWORK = 101
     TOO_LARGE = 102

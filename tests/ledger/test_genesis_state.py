@@ -15,9 +15,12 @@ from p2pledger.ledger.queries import (
     validators_of,
 )
 from p2pledger.ledger.tables import Account, Party, Register, Table
+from p2pledger.primitives.codec import encode
 from p2pledger.primitives.errors import BadConfiguration
-from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.genesis import Genesis, Money, Stake
 from p2pledger.primitives.genesis import Register as GenesisRegister
+from p2pledger.primitives.names import account_of_key, stake_id
+from p2pledger.primitives.policies import Policy
 from tests.ledger.market import PARAMETERS, account, genesis
 
 
@@ -27,7 +30,28 @@ def test_the_members_have_their_accounts_and_parties() -> None:
         assert account_of(version, member.account) == Account(member.policy)
         assert party_of(version, member.account) == Party(member.name, member.roles)
         assert accounts_named(version, member.name) == (member.account,)
-    assert version.count(Table.ACCOUNTS) == version.count(Table.PARTIES) == len(genesis().members)
+    assert version.count(Table.PARTIES) == len(genesis().members)
+    seat = genesis().validators[0]
+    assert account_of(version, account_of_key(seat.key)) == Account(Policy.of(seat.key))
+    assert version.count(Table.ACCOUNTS) == len(genesis().members) + len(genesis().validators)
+
+
+def test_native_money_and_stakes_are_there() -> None:
+    alice, bob, keys = account("alice"), account("bob"), (b"a" * 32, b"b" * 32)
+    version = genesis_state(
+        replace(
+            genesis(),
+            engine="pos",
+            money=(Money(alice, 70), Money(bob, 5)),
+            stakes=(Stake(alice, 10, keys[0]), Stake(bob, 20, keys[0]), Stake(bob, 40, keys[1])),
+        )
+    )
+    assert version.get(Table.NATIVE, alice) == encode((1, 70))
+    assert version.get(Table.STAKES, stake_id(bob, bytes(15) + b"\1")) == encode((1, bob, 20, 0, keys[0]))
+    assert version.get(Table.STAKED, keys[0]) == encode((1, 30, 2))
+    assert version.get(Table.ENGINE, bytes(8)) == encode((1, 145))
+    assert (version.count(Table.NATIVE), version.count(Table.STAKES), version.count(Table.STAKED)) == (2, 3, 2)
+    assert account_of(version, account_of_key(keys[1])) == Account(Policy.of(keys[1]))
 
 
 def test_parameters_registers_and_validators_are_there() -> None:

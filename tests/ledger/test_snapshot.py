@@ -93,7 +93,7 @@ def test_mutated_chunks_are_refused() -> None:
     [
         (b"", "malformed"),
         (encode((3,)), "malformed"),
-        (encode((9, ((b"k" * 32, b"v"),))), "malformed"),
+        (encode((15, ((b"k" * 32, b"v"),))), "malformed"),
         (encode((1, ())), "malformed"),
         (encode((1, ((b"k" * 31, b"v"),))), "malformed"),
         (encode((1, ((b"k" * 32, "v"),))), "malformed"),

@@ -11,15 +11,23 @@ from p2pledger.ledger.tables import (
     KEY_WIDTHS,
     Account,
     Asset,
+    EvidenceRow,
+    FinalityRow,
     Holding,
+    Issued,
     Lock,
+    Native,
     ParameterRow,
     Party,
     Register,
     ReplayRow,
+    Stake,
+    Staked,
     Table,
     ValidatorsRow,
     asset_of,
+    engine_key,
+    evidence_key,
     holding_key,
     lock_key,
     parameter_key,
@@ -47,6 +55,12 @@ ROWS = [
     (Party("alice", ("broker", "bank")), (1, "alice", ("broker", "bank"))),
     (ValidatorsRow((Validator(KEY, 4, "csdc"),)), (1, ((KEY, 4, "csdc"),))),
     (ReplayRow(8, 5, 65535), (1, 8, 5, 65535)),
+    (Native(9), (1, 9)),
+    (Stake(KEY, 7, 3, KEY[::-1]), (1, KEY, 7, 3, KEY[::-1])),
+    (Staked(8, 2), (1, 8, 2)),
+    (Issued(11), (1, 11)),
+    (EvidenceRow(4, 1, 6), (1, 4, 1, 6)),
+    (FinalityRow(6), (1, 6)),
 ]
 
 
@@ -92,6 +106,12 @@ def test_impossible_rows_cannot_be_made() -> None:
         lambda: Lock(2**64),
         lambda: Asset(AssetKind.MONEY, 0, KEY, "x", 1, 2),
         lambda: Asset(AssetKind.MONEY, 0, KEY, "x", 2**64, 0),
+        lambda: Native(-1),
+        lambda: Native(2**64),
+        lambda: Stake(KEY, 0, 1, KEY),
+        lambda: Staked(5, 0),
+        lambda: Staked(0, 1),
+        lambda: Issued(2**64),
     ):
         with pytest.raises(AssertionError):
             make()
@@ -109,6 +129,12 @@ def test_keys_have_the_widths_of_their_tables() -> None:
         Table.PARTIES: KEY,
         Table.VALIDATORS: validators_key(3),
         Table.REPLAY: replay_key(4, KEY),
+        Table.NATIVE: KEY,
+        Table.STAKES: KEY,
+        Table.STAKED: KEY,
+        Table.ENGINE: engine_key(0),
+        Table.EVIDENCE: evidence_key(KEY, 1),
+        Table.FINALITY: asset,
     }
     assert {table: len(key) for table, key in keys.items()} == dict(KEY_WIDTHS)
     assert asset_of(keys[Table.LOCKS]) == asset

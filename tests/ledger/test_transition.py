@@ -322,9 +322,9 @@ def test_the_state_and_receipts_of_a_fixed_block_are_pinned() -> None:
     market = founded()
     market.block(signed((PAY, Lock(ALICE, BOND, 5, BOB)), "alice"), signed(Release(ALICE, BOND, 9, BOB), "bob"))
     outcome = market.outcome([[signed(Redeem(BOND, BOB, 1), "bob", "issuer")]])
-    assert genesis_state(genesis()).root().hex() == "2e2fe0197ef46defa7a9766597212e3858ff7b782f60d9c8e27048a392e686a9"
-    assert outcome.state_root.hex() == "af1eb26cf7320fa0ba9e2eea2e434a2d0e66879f1780b08344ca310f9ca0587a"
-    assert outcome.receipts_root.hex() == "8bf6a126a75627bd3ea7c9a4ff2ad12d1f5e6bebdaf9b5740d10217b85c71ebd"
+    assert genesis_state(genesis()).root().hex() == "633b91545db6cac27c975378bc4cc3ea66a7d62d22515fad96d54c3274712e49"
+    assert outcome.state_root.hex() == "2aa0daa296f6f81612ec9524a03a413e61485b8d97be894675a04ae3e3ca43e6"
+    assert outcome.receipts_root.hex() == "1696e6154c884e2cf2bcd7c72e08e1a669c3ba3f1b8d58e4e65a4dc117f9b28d"
 
 
 def test_a_state_copied_from_one_core_into_the_other_has_the_same_root() -> None:

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from p2pledger.primitives.errors import BadConfiguration
-from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.parameters import MAY_BE_ZERO, Parameters
 
 
 def test_the_defaults_agree() -> None:
@@ -15,8 +15,10 @@ def test_the_defaults_agree() -> None:
 
 
 @pytest.mark.parametrize("name", [item.name for item in fields(Parameters)])
-def test_every_parameter_is_a_positive_integer(name: str) -> None:
-    for value in (0, -1, 2**63, "1", 1.0, True, None):
+def test_every_parameter_is_a_positive_integer_or_may_be_zero(name: str) -> None:
+    if name in MAY_BE_ZERO:
+        Parameters(**{name: 0}).check()
+    for value in (*((0,) if name not in MAY_BE_ZERO else ()), -1, 2**63, "1", 1.0, True, None):
         with pytest.raises(BadConfiguration):
             Parameters(**{name: value}).check()  # type: ignore[arg-type]
 
@@ -32,6 +34,10 @@ def test_every_parameter_is_a_positive_integer(name: str) -> None:
         {"block_bytes": 262_143},
         {"max_batch_signatures": 15},
         {"view_timeout_cap_ms": 999},
+        {"delegates": 1_025},
+        {"epoch_rounds": 1_025},
+        {"difficulty_window": 1_025},
+        {"modifier_depth": 1_025},
     ],
 )
 def test_limits_must_nest(changes: dict[str, int]) -> None:
