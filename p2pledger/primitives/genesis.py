@@ -171,11 +171,12 @@ class Genesis:
         if self.engine in _STAKED_ENGINES and not self.stakes:
             raise BadConfiguration(f"engine {self.engine} needs stakes", why="nobody could produce the first block")
         known = {member.account for member in self.members} | self.key_accounts.keys()
-        for entry in (*self.money, *self.stakes):
-            if entry.account not in known:
-                raise BadConfiguration(f"money is given to account {entry.account.hex()}, which nobody opens")
-            if not 0 < entry.amount <= U64_MAX:
-                raise BadConfiguration(f"account {entry.account.hex()} is given {entry.amount}")
+        given = [(entry.account, entry.amount) for entry in self.money]
+        for account, amount in given + [(stake.account, stake.amount) for stake in self.stakes]:
+            if account not in known:
+                raise BadConfiguration(f"money is given to account {account.hex()}, which nobody opens")
+            if not 0 < amount <= U64_MAX:
+                raise BadConfiguration(f"account {account.hex()} is given {amount}")
         if any(len(stake.key) != 32 for stake in self.stakes):
             raise BadConfiguration("the key of a stake must be 32 bytes")
         if len({entry.account for entry in self.money}) != len(self.money):

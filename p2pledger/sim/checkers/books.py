@@ -73,6 +73,15 @@ def identifier_of(body: Any) -> bytes:
     return digest(b"p2pl.tx1", pack(body))
 
 
+def account_of(key: bytes) -> bytes:
+    return digest(b"p2pl.ak1", key)
+
+
+def alone(key: bytes) -> tuple[Any, ...]:
+    """The policy of an account that belongs to one key."""
+    return (1, ((key, 1),), 1)
+
+
 class Refused(Exception):
     """A transaction is refused or fails: code and operation of its receipt."""
 
@@ -96,11 +105,13 @@ class Books:
     """Accounts, assets, holdings, locks and remembered transactions, by their keys."""
 
     def __init__(self, genesis: bytes) -> None:
-        _, _, _, _, _, parameters, validators, members, registers = unpack(genesis)
+        _, _, _, _, _, parameters, validators, members, registers, money, stakes = unpack(genesis)
         self.network = digest(b"p2pl.ge1", genesis)[:8]
         self.parameters, self.validators = parameters, validators
         named = {name: digest(b"p2pl.ac1", pack(name)) for name, _, _ in members}
-        self.accounts: dict[bytes, tuple[int, Any]] = {named[name]: (0, policy) for name, policy, _ in members}
+        keys = [key for key, _, _ in validators] + [key for _, _, key in stakes]
+        self.accounts: dict[bytes, tuple[int, Any]] = {account_of(key): (0, alone(key)) for key in keys}
+        self.accounts |= {named[name]: (0, policy) for name, policy, _ in members}
         self.parties = {named[name]: (name, roles) for name, _, roles in members}
         self.registers = {
             code.encode().ljust(4, b"\0"): (named[depository], title) for code, depository, title in registers
@@ -109,6 +120,12 @@ class Books:
         self.holdings: dict[tuple[bytes, bytes], tuple[int, int]] = {}
         self.locks: dict[tuple[bytes, bytes, bytes], int] = {}
         self.replay: dict[tuple[int, bytes], tuple[int, int, int]] = {}
+        self.native: dict[bytes, int] = dict(money)
+        self.stakes: dict[bytes, tuple[bytes, int, int, bytes]] = {
+            digest(b"p2pl.sk1", account, number.to_bytes(16, "big")): (account, amount, 0, key)
+            for number, (account, amount, key) in enumerate(stakes)
+        }
+        self.issued = sum(amount for _, amount in money) + sum(amount for _, amount, _ in stakes)
         self._undo: list[Callable[[], None]] = []
 
     # Rows
@@ -296,7 +313,7 @@ class Books:
     # The state, section 7
 
     def tables(self) -> list[list[tuple[bytes, bytes]]]:
-        """The rows of the nine tables, as they must stand in the state of a node."""
+        """The rows of the tables, as they must stand in the state of a node."""
         seats = sorted(self.validators)
         rows = [
             [(number.to_bytes(2, "big"), pack([1, value])) for number, value in enumerate(self.parameters, 1)],
@@ -311,8 +328,21 @@ class Books:
             [(account, pack([1, name, roles])) for account, (name, roles) in self.parties.items()],
             [(bytes(8), pack([1, seats]))],
             [(until.to_bytes(8, "big") + name, pack([1, *outcome])) for (until, name), outcome in self.replay.items()],
+            [(account, pack([1, free])) for account, free in self.native.items()],
+            [(name, pack([1, *stake])) for name, stake in self.stakes.items()],
+            [(key, pack([1, *sums])) for key, sums in self.staked().items()],
+            [(bytes(8), pack([1, self.issued]))],
+            [],
+            [],
         ]
         return [sorted(table) for table in rows]
+
+    def staked(self) -> dict[bytes, tuple[int, int]]:
+        """What stands behind each key: the sum and the number of its stakes."""
+        amounts: dict[bytes, list[int]] = {}
+        for _, amount, _, key in self.stakes.values():
+            amounts.setdefault(key, []).append(amount)
+        return {key: (sum(found), len(found)) for key, found in amounts.items()}
 
     def root(self) -> bytes:
         tops = [table_root(number, rows) for number, rows in enumerate(self.tables())]
@@ -351,7 +381,7 @@ def replay(evidence: Evidence) -> History:
     """Read the final chain (the first claim at each height; agreement is another checker's) and execute it."""
     history = History(Books(evidence.genesis))
     books, faults = history.books, history.faults
-    _, _, _, _, genesis_time_ms, _, validators, _, _ = unpack(evidence.genesis)
+    _, _, _, _, genesis_time_ms, _, validators, *_ = unpack(evidence.genesis)
     genesis_hash = digest(b"p2pl.ge1", evidence.genesis)
     seats = digest(b"p2pl.vs1", pack([[key, weight] for key, weight, _ in sorted(validators)]))
     start = [1, books.network, 0, 0, 0, genesis_hash, genesis_time_ms, bytes(32), list_root([])]
