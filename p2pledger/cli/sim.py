@@ -122,8 +122,8 @@ def model(
     if condensed and any_order:
         raise InvalidInput("--condensed and --any-order exclude each other", code="usage")
     bounds = (
-        f"4 validators, {faulty} faulty; views 1 to {views}, led by validator v mod 4; blocks in a view: 1 of an honest "
-        "leader, 2 of a faulty one, each on any parent that it may have; votes late or lost at will"
+        f"4 validators, {faulty} faulty; views 1 to {views}, led by validator v mod 4; blocks in a view: 1 of an "
+        "honest leader, 2 of a faulty one, each on any parent that it may have; votes late or lost at will"
     )
     say(bounds)
     began_s = time.monotonic()
