@@ -1,8 +1,9 @@
 """The blocks above the last final one, as a tree; below it there is only one chain, and that is in the archive.
 
-An entry is *known* (its bytes are here), then perhaps *certified* (a notarisation or finalisation names it), then
-*executed* (its outcome is here), and at last *final*. The root of the tree is the newest block that is final and
-executed. Branches that lose are dropped with the versions of the state that hang on them.
+An entry is *known* (its bytes are here), then perhaps *accepted* (a notarisation or finalisation names it, or in the
+chain family its producer, proof and content were found right), then *executed* (its outcome is here), and at last
+*final*. The root of the tree is the newest block that is final and executed. Branches that lose are dropped with the
+versions of the state that hang on them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Entry:
     """A block above the last final one, and what is known of it."""
 
     block: Block
-    certified: bool = False
+    accepted: bool = False
     final: bool = False
     executing: bool = False
     outcome: Outcome | None = None
@@ -39,9 +40,10 @@ class Chain:
     """A tree of entries by id. ``root`` is final and executed; everything else hangs above it or waits for a parent."""
 
     def __init__(self, root: Block, outcome: Outcome) -> None:
-        self.root = Entry(root, certified=True, final=True, outcome=outcome)
+        self.root = Entry(root, accepted=True, final=True, outcome=outcome)
         self._entries: dict[bytes, Entry] = {root.id: self.root}
         self._children: dict[bytes, list[Entry]] = {}
+        self._ordered: tuple[Entry, Entry, set[bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -76,23 +78,45 @@ class Chain:
         """Whether the entry or an ancestor above the root orders this batch."""
         return any(digest in ancestor.digests for ancestor in self.ancestry(entry))
 
+    def ordered(self, entry: Entry) -> set[bytes]:
+        """All batches that the entry or an ancestor above the root orders. Not to be changed by the caller."""
+        if self._ordered is None or self._ordered[0] is not entry or self._ordered[1] is not self.root:
+            digests: set[bytes] = set()
+            for ancestor in self.ancestry(entry):
+                digests |= ancestor.digests
+            self._ordered = (entry, self.root, digests)
+        return self._ordered[2]
+
+    def fork(self, old: Entry, new: Entry) -> tuple[list[Entry], list[Entry]]:
+        """What a move from one entry to another leaves, newest first, and what it joins, oldest first."""
+        joined = list(self.ancestry(new))
+        on_new = {entry.block.id for entry in joined}
+        left = []
+        for entry in self.ancestry(old):
+            if entry.block.id in on_new:
+                break
+            left.append(entry)
+        common = left[-1].block.header.parent if left else old.block.id
+        kept = next((at for at, entry in enumerate(joined) if entry.block.id == common), len(joined))
+        return left, joined[:kept][::-1]
+
     def names(self, digest: bytes) -> bool:
         """Whether any block up here, on whatever branch, orders this batch."""
         return any(digest in entry.digests for entry in self._entries.values() if entry is not self.root)
 
-    def certifies(self, digest: bytes) -> bool:
-        """Whether a certified block above the root orders this batch."""
-        return any(entry.certified and digest in entry.digests for entry in self._entries.values())
+    def needs(self, digest: bytes) -> bool:
+        """Whether an accepted block above the root orders this batch."""
+        return any(entry.accepted and digest in entry.digests for entry in self._entries.values())
 
     def ready(self) -> list[Entry]:
-        """Certified entries that wait for execution and whose parent is executed, from the root up."""
+        """Accepted entries that wait for execution and whose parent is executed, from the root up."""
         waiting = []
         executed = [self.root]
         while executed:
             for child in self.children(executed.pop()):
                 if child.outcome is not None:
                     executed.append(child)
-                elif child.certified and not child.executing:
+                elif child.accepted and not child.executing:
                     waiting.append(child)
         return waiting
 
@@ -123,7 +147,7 @@ class Chain:
 
     def _forget_a_guess(self) -> None:
         for entry in self._entries.values():
-            if not entry.certified:
+            if not entry.accepted:
                 self._drop(entry)
                 return
 

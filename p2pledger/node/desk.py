@@ -11,6 +11,7 @@ outcome, the first, and that is what its clients are told.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -26,7 +27,7 @@ from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason
 
-__all__ = ["Desk", "HandedIn"]
+__all__ = ["Desk", "HandedIn", "executed_earlier"]
 
 _SUBMISSION_BYTES: Final = 64
 """What a submission, and each transaction in it, counts beside its bytes: also what is empty has to be judged."""
@@ -126,7 +127,7 @@ class Desk:
 
     def settle(self, held: HeldBatch, codes: bytes, root: Entry) -> list[Settle]:
         """Tell the clients of an own batch what became of it; ``codes`` are its receipts' in the block ``root``."""
-        ids, earlier = held.columns.ids, _executed_earlier(held.columns, codes, root)
+        ids, earlier = held.columns.ids, executed_earlier(held.columns, codes, root)
         height, time_ms = root.block.height, root.block.header.time_ms
         told: list[Settle] = []
         for segment in held.segments:
@@ -159,6 +160,19 @@ class Desk:
         expired = Reason.EXPIRED.to_bytes(2, "big") + WHOLE_TRANSACTION.to_bytes(2, "big")
         return self.settle(held, expired * held.columns.count, root)
 
+    def interested(self, held: HeldBatch, clients: Set[int]) -> list[tuple[int, int]]:
+        """Which of these clients wait for which transactions of a batch: (client, index)."""
+        found = [
+            (segment.client, index)
+            for segment in held.segments
+            if segment.client in clients
+            for index in range(segment.start, segment.end)
+        ]
+        if self._watchers:
+            for index, name in enumerate(_names_in(held.columns)):
+                found += [(client, index) for client in self._watchers.get(name, ()) if client in clients]
+        return found
+
     def close(self, client: int) -> None:
         """A client's session has ended; nobody is left to be told."""
         for watchers in self._watchers.values():
@@ -173,7 +187,7 @@ class Desk:
         return Settle(client, row.height, header.time_ms, identifier, code)
 
 
-def _executed_earlier(columns: core.Columns, codes: bytes, root: Entry) -> dict[int, ReplayRow]:
+def executed_earlier(columns: core.Columns, codes: bytes, root: Entry) -> dict[int, ReplayRow]:
     """By index, the first outcome of those transactions of a batch that had been executed before."""
     rows: dict[int, ReplayRow] = {}
     if Reason.DUPLICATE in codes[1::4]:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from p2pledger.primitives.messages import ProgressStatus
 from p2pledger.primitives.records import Record
 
-__all__ = ["Admitted", "Compute", "Effect", "Halt", "Log", "Persist", "Settle", "StreamBatch", "WantBatches"]
+__all__ = ["Admitted", "Compute", "Effect", "Halt", "Log", "Persist", "Settle", "StreamBatch", "Tell", "WantBatches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,18 @@ class Settle(Effect):
     """Final outcomes for a client: ids (n x 32 bytes) and codes (n x 4 bytes)."""
 
     client: int
+    height: int
+    time_ms: int
+    ids: bytes
+    codes: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tell(Effect):
+    """What became of transactions of a client that follows them and that are not final: ids and codes as in Settle."""
+
+    client: int
+    status: ProgressStatus
     height: int
     time_ms: int
     ids: bytes

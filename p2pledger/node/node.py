@@ -215,7 +215,7 @@ class Node:
         for block in blocks:
             entry = self.chain.add(block)
             if entry is not None:
-                entry.certified = entry.final = True
+                entry.accepted = entry.final = True
                 header = block.header
                 records.append(BlockRecord(block.id, header.height, header.view, header.parent, block.encode()))
         if records:
@@ -338,7 +338,7 @@ class Node:
         self._compute(run, done, cost_us=len(data) // 250 * _SIGNATURE_US)
 
     def _may_hold(self, columns: core.Columns, size_bytes: int, *, wanted: bool) -> bool:
-        if self.chain.certifies(columns.digest):
+        if self.chain.needs(columns.digest):
             return True
         beyond_bytes = self.parameters.block_bytes if wanted else 0
         return self.pool.has_room(columns.maker, size_bytes, beyond_bytes=beyond_bytes)
@@ -633,10 +633,10 @@ class Node:
         entry = self.chain.get(ref.id)
         if entry is None:
             return  # at or below the root
-        entry.certified = True
+        entry.accepted = True
         if final:
             for ancestor in self.chain.ancestry(entry):
-                ancestor.certified = ancestor.final = True
+                ancestor.accepted = ancestor.final = True
         if ref.view > self._tip.block.header.view:
             self._tip = entry
 

@@ -31,15 +31,15 @@ def chain_of(*blocks: Block) -> Chain:
     return chain
 
 
-def test_a_block_is_executed_when_it_is_certified_and_its_parent_is_executed() -> None:
+def test_a_block_is_executed_when_it_is_accepted_and_its_parent_is_executed() -> None:
     chain = chain_of(A2, A1)
     a1, a2 = chain.get(A1.id), chain.get(A2.id)
     assert a1 is not None
     assert a2 is not None
     assert chain.ready() == []
-    a2.certified = True
+    a2.accepted = True
     assert chain.ready() == []
-    a1.certified = True
+    a1.accepted = True
     assert chain.ready() == [a1]
     a1.executing = True
     assert chain.ready() == []
@@ -62,7 +62,7 @@ def test_the_final_child_becomes_the_root_and_the_branches_that_lost_are_gone() 
     chain = chain_of(A1, A2, B1, B2, STRANGER)
     a1 = chain.get(A1.id)
     assert a1 is not None
-    a1.certified = a1.final = True
+    a1.accepted = a1.final = True
     assert chain.next_final() is None
     a1.outcome = ROOT_OUTCOME
     assert chain.next_final() is a1
@@ -71,7 +71,7 @@ def test_the_final_child_becomes_the_root_and_the_branches_that_lost_are_gone() 
     assert [chain.get(item.id) is not None for item in (ROOT, A1, A2, B1, B2)] == [False, True, True, False, False]
     a2 = chain.get(A2.id)
     assert a2 is not None
-    a2.certified = a2.final = True
+    a2.accepted = a2.final = True
     a2.outcome = ROOT_OUTCOME
     chain.advance(a2)
     assert chain.get(STRANGER.id) is None
