@@ -22,7 +22,7 @@ block and batches in the order of effects. A node whose root differs from a cert
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -35,9 +35,13 @@ from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, 
 from p2pledger.node.chain import Entry
 from p2pledger.node.desk import Desk
 from p2pledger.node.effects import Compute, Effect, Halt, Log, Persist, StreamBatch, WantBatches
+from p2pledger.node.followers import Followers
 from p2pledger.node.mempool import Candidate, Mempool, check_transactions
+from p2pledger.node.proposals import Proposals
+from p2pledger.node.reorganisation import Head
 from p2pledger.node.replay import replay
-from p2pledger.primitives.blocks import Block, Header, sign_batch
+from p2pledger.primitives.blocks import Block, sign_batch
+from p2pledger.primitives.faults import NO_FAULTS, Faults
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
@@ -53,6 +57,8 @@ _STALL_MS: Final = 1_000
 """Nothing got final for so long although batches are held: perhaps the others do not hold them."""
 _STALL_CAP_MS: Final = 30_000
 _STREAMED_AGAIN: Final = 16
+_SENDERS: Final = 4_096
+_HASHES_PER_US: Final = 4
 _FORGET_EVERY: Final = 256
 """Heights between two cleanings of the disk."""
 
@@ -70,8 +76,10 @@ class Node:
         archive: Archive,
         recovery: Recovery | None = None,
         quorum: int | None = None,
+        faults: Faults = NO_FAULTS,
     ) -> None:
-        """``quorum`` overrides the engine's quorum: for tests that must see it fail, and for nothing else."""
+        """``quorum`` and ``faults`` are for tests that must see it fail, and for nothing else."""
+        self._faults = faults
         self.genesis = genesis
         self.keypair = keypair
         self.parameters = genesis.parameters
@@ -83,15 +91,20 @@ class Node:
         """``certified``: the newest outcome whose roots a final header carries, and its height."""
         self.pool = BatchPool(self.parameters)
         self._desk = Desk(self.parameters, archive)
+        self._is_chain_family = genesis.engine != "simplex"
+        self._proposals = Proposals(genesis, keypair.public_key, self.chain, self.pool, archive)
+        self._followers = Followers(self.parameters, self._desk, self.pool, self.chain)
+        self.head = Head(self.chain)
+        """The chain that this node follows, and the last reorganisations."""
+        self._shown_by: dict[bytes, bytes] = {}
+        """Who has shown a block first: that node surely holds its batches. (Chain family.)"""
+        self._work: consensus.Work | None = None
         self.newest_finalisation = self._recover_finalisation(recovery)
         self.transactions_final = 0
         self._now_ms = 0
         self._out: list[NodeEffect] = []
         self._jobs: dict[int, Callable[[Any], None]] = {}
         self._job_count = 0
-        self._checks: dict[bytes, Block] = {}
-        self._absent: set[bytes] = set()
-        """Batches that the blocks in ``_checks`` name and that were not on the disk when it was asked."""
         self._build: consensus.Build | None = None
         self._build_asked_ms = 0
         self._tip = self.chain.root
@@ -199,7 +212,10 @@ class Node:
         """Something for the engine from a peer: a proposal, vote, certificate, block, or a wish for certificates."""
         self._now_ms = now_ms
         if isinstance(event, consensus.BlockArrived):
-            self.chain.add(event.block)  # It was asked for. A proposal comes in when the engine has judged it.
+            if not self._is_chain_family:
+                self.chain.add(event.block)  # It was asked for. A proposal comes in when the engine has judged it.
+            elif event.sender:
+                self._remember_sender(event.block.id, event.sender)
         self._tell_engine(event)
         return self._settle()
 
@@ -252,9 +268,14 @@ class Node:
         self._compute(run, done, cost_us=cost_us)
         return self._settle()
 
+    def follow(self, client: int, *, wanted: bool) -> None:
+        """Whether this client is to be told of its transactions before these are final."""
+        self._followers.follow(client, wanted=wanted)
+
     def close_client(self, client: int) -> None:
         """A client's session has ended; nobody is left to be told."""
         self._desk.close(client)
+        self._followers.close(client)
 
     # --- 1, 2: from clients into batches --------------------------------------------------------------------------
 
@@ -303,7 +324,7 @@ class Node:
         return closed
 
     def _own_batch_waits(self) -> bool:
-        return any(not self.chain.orders(self._tip, digest) for digest in self._own_open)
+        return not self._own_open <= self.chain.ordered(self._tip)
 
     # --- 3: batches from peers ------------------------------------------------------------------------------------
 
@@ -347,7 +368,10 @@ class Node:
         """Stream the oldest batches, whoever made them: their maker may be gone, and the leader may not hold them."""
         self._moved_ms = self._now_ms
         self._stall_ms = min(2 * self._stall_ms, _STALL_CAP_MS)
-        for held in islice(self.pool.open.values(), _STREAMED_AGAIN):
+        # In the chain family what is ordered is on its way, and takes its time.
+        ordered = self.chain.ordered(self._tip) if self._is_chain_family else set()
+        waiting = (held for held in self.pool.open.values() if held.digest not in ordered)
+        for held in islice(waiting, _STREAMED_AGAIN):
             self._out.append(StreamBatch(held.digest, held.data))
 
     def _drop_batch(self, maker: bytes) -> None:
@@ -368,64 +392,19 @@ class Node:
     def _try_checks(self) -> bool:
         """Answer the engine about proposed blocks, as far as it is possible by now. True if something was answered."""
         answered = False
-        for block_id, block in list(self._checks.items()):
-            if block.header.view < self.view:
-                del self._checks[block_id]  # nobody votes for it any more
+        for verdict in self._proposals.verdicts(self._now_ms, self.view):
+            block, reason = verdict.block, verdict.reason
+            if reason is None:
+                self._want_batches(verdict.missing, verdict.holders)
                 continue
-            verdict = self._verdict(block)
-            if verdict is None:
-                continue
-            del self._checks[block_id]
-            if verdict:
-                fields = (("height", block.height), ("view", block.header.view), ("reason", verdict))
+            if reason:
+                fields = (("height", block.height), ("view", block.header.view), ("reason", reason))
                 self._out.append(Log("warning", "block_refused", fields))
-            self._tell_engine(consensus.Checked(block.header.view, block_id, not verdict))
+            self._tell_engine(consensus.Checked(block.header.view, block.id, not reason))
             answered = True
-        if not self._checks:
-            self._absent.clear()
         return answered
 
-    def _verdict(self, block: Block) -> str | None:
-        """Why a proposed block may not be voted for, "" if it may, None as long as that is open."""
-        header = block.header
-        if block.height <= self.final_height:
-            return "old_height"
-        if header.time_ms > self._now_ms + self.parameters.max_drift_ms:
-            return "time_ahead"
-        if len(block.digests) > self.parameters.max_block_batches:
-            return "too_many_batches"
-        parent = self.chain.get(header.parent)
-        if parent is None or parent.outcome is None:
-            return None
-        if header.time_ms <= parent.block.header.time_ms:
-            return "time_not_after_parent"
-        if (header.parent_state_root, header.parent_receipts_root) != parent.outcome.roots:
-            return "foreign_state_root"
-        missing = []
-        size_bytes = 0
-        for digest in block.digests:
-            held = self.pool.open.get(digest)
-            if held is None:
-                if digest in self.pool.recent:
-                    return "batch_already_ordered"
-                if digest not in self._absent:
-                    # The disk is asked once: what gets there later comes through the pool.
-                    if self.archive.batch(digest) is not None:
-                        return "batch_already_ordered"
-                    self._absent.add(digest)
-                missing.append(digest)
-            else:
-                size_bytes += held.size_bytes
-                if self.chain.orders(parent, digest):
-                    return "batch_already_ordered"
-        if size_bytes > self.parameters.block_bytes:
-            return "too_large"
-        if missing:
-            self._want_batches(missing, (header.proposer,))
-            return None
-        return ""
-
-    def _want_batches(self, digests: list[bytes], hints: tuple[bytes, ...]) -> None:
+    def _want_batches(self, digests: Iterable[bytes], hints: tuple[bytes, ...]) -> None:
         wanted = tuple(digest for digest in digests if digest not in self._checking)
         if wanted:
             self._out.append(WantBatches(wanted, hints))
@@ -438,55 +417,23 @@ class Node:
         parent = self.chain.get(build.parent.id)
         if parent is None or parent.outcome is None:
             return False
-        # Never longer than the interval: the parent's proposer may have a clock that is ahead.
-        due_ms = min(parent.block.header.time_ms, self._build_asked_ms) + self.parameters.block_interval_ms
-        if self._now_ms < due_ms:
-            self._build_timer_ms = due_ms
-            return False
+        if not self._is_chain_family:
+            # Never longer than the interval: the parent's proposer may have a clock that is ahead.
+            due_ms = min(parent.block.header.time_ms, self._build_asked_ms) + self.parameters.block_interval_ms
+            if self._now_ms < due_ms:
+                self._build_timer_ms = due_ms
+                return False
         self._build = None
         self._build_timer_ms = None
-        digests = self._digests_for(parent)
-        if not digests and not parent.digests and not build.needed:
-            self._tell_engine(consensus.Built(build.view, None))
-            return True
-        state_root, receipts_root = parent.outcome.roots
-        header = Header(
-            network_id=self.network_id,
-            epoch=self.validators.epoch,
-            view=build.view,
-            height=parent.block.height + 1,
-            parent=parent.block.id,
-            time_ms=max(self._now_ms, parent.block.header.time_ms + 1),
-            proposer=self.keypair.public_key,
-            batches_root=core.merkle_root(digests),
-            parent_state_root=state_root,
-            parent_receipts_root=receipts_root,
-            validators_hash=self.validators.hash,
-        )
-        block = Block(header, tuple(digests))
-        self.chain.add(block)
+        block = self._proposals.build(build, parent, self.validators, self._now_ms, is_needed=build.needed)
+        if block is not None and not self._is_chain_family:
+            self.chain.add(block)
         self._tell_engine(consensus.Built(build.view, block))
         return True
 
     def _holds_unordered(self, parent: Entry) -> bool:
         """Whether a held batch is not in the ancestry of this block."""
-        return any(not self.chain.orders(parent, digest) for digest in self.pool.open)
-
-    def _digests_for(self, parent: Entry) -> list[bytes]:
-        """Held batches that the parent's ancestry does not order, oldest first, within the capacity of a block."""
-        ordered: set[bytes] = set()
-        for ancestor in self.chain.ancestry(parent):
-            ordered |= ancestor.digests
-        room = self.parameters.block_bytes
-        digests: list[bytes] = []
-        for digest, held in self.pool.open.items():
-            if digest in ordered:
-                continue
-            if held.size_bytes > room or len(digests) == self.parameters.max_block_batches:
-                break
-            room -= held.size_bytes
-            digests.append(digest)
-        return digests
+        return not self.pool.open.keys() <= self.chain.ordered(parent)
 
     # --- 5: execution ---------------------------------------------------------------------------------------------
 
@@ -500,6 +447,8 @@ class Node:
         assert parent is not None
         assert parent.outcome is not None
         if (header.parent_state_root, header.parent_receipts_root) != parent.outcome.roots:
+            # In the chain family nobody certifies a block, and one with foreign roots was refused before.
+            assert not self._is_chain_family, "a block was accepted whose roots are not its parent's"
             here, there = parent.outcome.state_root.hex(), header.parent_state_root.hex()
             sentence = (
                 f"the state after height {parent.block.height} has root {here} here and {there} in a certified block"
@@ -522,9 +471,29 @@ class Node:
         def done(outcome: Outcome) -> None:
             entry.executing = False
             entry.outcome = outcome
+            if self._is_chain_family:
+                self._tell_engine(consensus.Executed(block.id))
+            elif header.view > self.head.entry.block.header.view:
+                self._move_head(entry, "the newest notarised block that is executed")
 
         count = sum(item.count for item in columns)
         self._compute(run, done, cost_us=100 + count * _EXECUTE_US)
+
+    # --- the chain that is followed -------------------------------------------------------------------------------
+
+    def _move_head(self, entry: Entry, reason: str) -> None:
+        """Follow the chain of an executed block, and tell those who follow their transactions."""
+        left, joined = self.head.move(entry, reason)
+        if left:
+            fork = self.head.forks[-1]
+            fields = (("height", fork.height), ("depth", fork.depth), ("reverted", len(fork.reverted)))
+            self._out.append(Log("warning", "reorganisation", (*fields, ("reason", reason))))
+        self._out.extend(self._followers.moved(left, joined, entry))
+
+    def _remember_sender(self, block_id: bytes, sender: bytes) -> None:
+        if len(self._shown_by) >= _SENDERS:
+            del self._shown_by[next(iter(self._shown_by))]
+        self._shown_by.setdefault(block_id, sender)
 
     # --- 6: finality ----------------------------------------------------------------------------------------------
 
@@ -539,7 +508,11 @@ class Node:
         block, outcome = entry.block, entry.outcome
         assert outcome is not None
         self.certified = (self.final_outcome, self.final_height)
+        if not any(ancestor is entry for ancestor in self.chain.ancestry(self.head.entry)):
+            self._move_head(entry, "the block is final")
         self.chain.advance(entry)
+        self._followers.final(entry)
+        self._shown_by.pop(block.id, None)
         if self.chain.get(self._tip.block.id) is not self._tip:
             self._tip = entry
         ref = consensus.BlockRef.of(block.header)
@@ -604,14 +577,21 @@ class Node:
                     self._engine_timer_ms = at_ms
                 case consensus.Check(block):
                     self.chain.add(block)
-                    self._checks[block.id] = block
+                    self._proposals.ask(block, self._shown_by.get(block.id, b""))
                 case consensus.Build():
                     self._build, self._build_asked_ms = effect, self._now_ms
                 case consensus.Notarised(ref, _):
-                    self._certify(ref, final=False)
+                    self._accept(ref, final=False)
+                case consensus.Accepted(ref):
+                    self._accept(ref, final=False)
+                    self._keep(ref)
+                case consensus.HeadMoved(ref, _, reason):
+                    self._follow(ref, reason)
                 case consensus.Finalised(ref, certificate):
                     self.newest_finalisation = certificate
-                    self._certify(ref, final=True)
+                    self._accept(ref, final=True)
+                case consensus.Work():
+                    self._search(effect)
                 case consensus.WantBlock(block_id, _):
                     data = self.block(block_id)
                     if data is None:
@@ -629,7 +609,7 @@ class Node:
             if isinstance(record, BlockRecord) and self.chain.get(record.id) is None:
                 self.chain.add(Block.decode(record.data))
 
-    def _certify(self, ref: consensus.BlockRef, *, final: bool) -> None:
+    def _accept(self, ref: consensus.BlockRef, *, final: bool) -> None:
         entry = self.chain.get(ref.id)
         if entry is None:
             return  # at or below the root
@@ -637,8 +617,38 @@ class Node:
         if final:
             for ancestor in self.chain.ancestry(entry):
                 ancestor.accepted = ancestor.final = True
-        if ref.view > self._tip.block.header.view:
+        if not self._is_chain_family and ref.view > self._tip.block.header.view:
             self._tip = entry
+
+    def _keep(self, ref: consensus.BlockRef) -> None:
+        """What is not final is stored as well, so that a restart goes on from there. (Chain family.)"""
+        entry = self.chain.get(ref.id)
+        if entry is not None:
+            block, header = entry.block, entry.block.header
+            record = BlockRecord(block.id, header.height, header.view, header.parent, block.encode())
+            self._out.append(Persist((record,)))
+
+    def _follow(self, ref: consensus.BlockRef, reason: str) -> None:
+        """The engine's choice of the chain to follow: it has been executed. (Chain family.)"""
+        entry = self.chain.get(ref.id)
+        assert entry is not None, "the head is not above the final block"
+        self._tip = entry
+        self._move_head(entry, reason)
+
+    def _search(self, work: consensus.Work) -> None:
+        """A slice of search for a nonce. One that another replaces finds nothing that anybody wants. (Proof of work.)"""
+        self._work = work
+        prefix, start, count, target = work.prefix, work.start, work.count, work.target
+
+        def run() -> int | None:
+            return core.pow_search(prefix, start, count, target)
+
+        def done(nonce: int | None) -> None:
+            if self._work is work:
+                self._work = None
+                self._tell_engine(consensus.WorkDone(work.view, nonce))
+
+        self._compute(run, done, cost_us=count // _HASHES_PER_US)
 
     def _update_work(self) -> bool:
         """Tell the engine when there begins, or ceases, to be work that it cannot see. True if it was told."""

@@ -105,7 +105,7 @@ def test_the_disk_is_asked_once_for_batches_that_do_not_exist(
     network.submit((sender + 2) % 4, network.transfer())
     network.run(5_000)
     assert len(network.settled()) == 1
-    assert not victim.node._absent
+    assert not victim.node._proposals._absent
 
 
 class AheadOfTime:
