@@ -401,7 +401,8 @@ class _Reader:
         self.position += length
         return body
 
-    def binary(self, width: int) -> bytes:
+    def binary(self, width: int, most: int | None = None) -> bytes:
+        """A byte string of ``width`` bytes, or of ``width`` to ``most``."""
         start, head = self.position, self._head()
         if head == 0xC4:
             length = self._number(1, 0)
@@ -412,7 +413,7 @@ class _Reader:
         else:
             raise self._refuse(head)
         body = self._body(start, length)
-        if length != width:
+        if not width <= length <= (width if most is None else most):
             raise MalformedBytes("bad_form", start)
         return body
 
@@ -500,6 +501,30 @@ class _Reader:
             raise MalformedBytes("bad_form", version_at)
         return threshold, keys, version
 
+    def seats(self, approvals: bool) -> None:
+        """New validators `[[key, weight, name], ...]`, or approvals of them `[[key, signature], ...]`."""
+        at = self.position
+        count = self.array()
+        if not 1 <= count <= 1024:
+            raise MalformedBytes("bad_form", at)
+        previous = b""
+        for _ in range(count):
+            self.fields(2 if approvals else 3)
+            at = self.position
+            key = self.binary(32)
+            if key <= previous:
+                raise MalformedBytes("bad_form", at)
+            previous = key
+            at = self.position
+            if approvals:
+                self.binary(64)
+                continue
+            if not 1 <= self.uint() < 2**32:
+                raise MalformedBytes("bad_form", at)
+            at = self.position
+            if len(self.text()) > 64:
+                raise MalformedBytes("bad_form", at)
+
 
 # Columns (sections 4 and 5) ---------------------------------------------------------------------------------------
 
@@ -513,6 +538,12 @@ _OPERATION_FIELDS: dict[int, tuple[str, ...]] = {
     6: ("asset", "kind", "decimals", "account", "name"),
     7: ("account", "salt", "policy"),
     8: ("account", "policy"),
+    9: ("account", "account", "uint"),
+    10: ("account", "uint", "salt", "key"),
+    11: ("account", "stake"),
+    12: ("asset", "uint"),
+    13: ("uint", "seats", "approvals"),
+    14: ("statement", "statement"),
 }
 
 
@@ -671,7 +702,7 @@ def _read_operation(reader: _Reader) -> bool:
         raise MalformedBytes("bad_form", start)
     for field in fields:
         at = reader.position
-        if field == "account":
+        if field in ("account", "key", "stake"):
             reader.binary(32)
         elif field in ("asset", "salt"):
             reader.binary(16)
@@ -686,6 +717,10 @@ def _read_operation(reader: _Reader) -> bool:
         elif field == "name":
             if not 1 <= len(reader.text()) <= 64:
                 raise MalformedBytes("bad_form", at)
+        elif field in ("seats", "approvals"):
+            reader.seats(field == "approvals")
+        elif field == "statement":
+            reader.binary(1, 1024)
         else:
             reader.policy()
     return number <= 3

@@ -85,7 +85,8 @@ int p2l_read_uint(struct p2l_reader *reader, uint64_t *value)
     }
 }
 
-int p2l_read_bytes(struct p2l_reader *reader, size_t width, const uint8_t **bytes)
+/* A byte string of least .. most bytes. */
+static int read_binary(struct p2l_reader *reader, size_t least, size_t most, const uint8_t **bytes)
 {
     size_t start = reader->position;
     uint64_t length;
@@ -105,11 +106,16 @@ int p2l_read_bytes(struct p2l_reader *reader, size_t width, const uint8_t **byte
         return 0;
     if (length > reader->end - reader->position)
         return refuse(reader, P2L_TRUNCATED, start);
-    if (length != width)
+    if (length < least || length > most)
         return refuse(reader, P2L_BAD_FORM, start);
     *bytes = reader->data + reader->position;
-    reader->position += width;
+    reader->position += length;
     return 1;
+}
+
+int p2l_read_bytes(struct p2l_reader *reader, size_t width, const uint8_t **bytes)
+{
+    return read_binary(reader, width, width, bytes);
 }
 
 /* UTF-8 as RFC 3629 has it: no surrogates, nothing above U+10FFFF, shortest forms only. */
@@ -297,9 +303,49 @@ size_t p2l_write_uint(uint8_t *out, uint64_t value)
     return 9;
 }
 
-/* The fields of each operation after its number: a account (32), s asset or salt (16), u amount, k kind,
- * d decimals, n name, p policy. */
-static const char *const OPERATIONS[9] = {NULL, "aasu", "asua", "asua", "sau", "sau", "skdan", "asp", "ap"};
+/* New validators, `[[key (32), weight, name], ...]`, or approvals of them, `[[key (32), signature (64)], ...]`: 1 to 1024
+ * of them, ascending by key. */
+static int read_seats(struct p2l_reader *reader, int approvals)
+{
+    const uint8_t *key, *previous = NULL, *signature;
+    size_t at = reader->position, size;
+    uint64_t count, weight;
+    if (!p2l_read_array(reader, &count))
+        return 0;
+    if (count < 1 || count > 1024)
+        return refuse(reader, P2L_BAD_FORM, at);
+    for (uint64_t i = 0; i < count; i++, previous = key) {
+        if (!p2l_read_fields(reader, approvals ? 2 : 3))
+            return 0;
+        at = reader->position;
+        if (!p2l_read_bytes(reader, 32, &key))
+            return 0;
+        if (previous != NULL && memcmp(key, previous, 32) <= 0)
+            return refuse(reader, P2L_BAD_FORM, at);
+        at = reader->position;
+        if (approvals) {
+            if (!p2l_read_bytes(reader, 64, &signature))
+                return 0;
+            continue;
+        }
+        if (!p2l_read_uint(reader, &weight))
+            return 0;
+        if (weight < 1 || weight > UINT32_MAX)
+            return refuse(reader, P2L_BAD_FORM, at);
+        at = reader->position;
+        if (!read_text(reader, &size))
+            return 0;
+        if (size > 64)
+            return refuse(reader, P2L_BAD_FORM, at);
+    }
+    return 1;
+}
+
+/* The fields of each operation after its number: a account, key or stake (32), s asset or salt (16), u number, k kind,
+ * d decimals, n name, p policy, v seats, w approvals, b a statement of 1 to 1024 bytes. */
+static const char *const OPERATIONS[] = {NULL, "aasu", "asua", "asua", "sau", "sau", "skdan", "asp",
+                                         "ap", "aau",  "ausa", "aa",   "su",  "uvw", "bb"};
+enum { OPERATION_COUNT = sizeof OPERATIONS / sizeof *OPERATIONS };
 
 static int read_operation(struct p2l_reader *reader, uint32_t *plain)
 {
@@ -314,7 +360,7 @@ static int read_operation(struct p2l_reader *reader, uint32_t *plain)
     at = reader->position;
     if (!p2l_read_uint(reader, &number))
         return 0;
-    if (number < 1 || number > 8)
+    if (number < 1 || number >= OPERATION_COUNT)
         return refuse(reader, P2L_UNKNOWN_OPERATION, at);
     const char *fields = OPERATIONS[number];
     if (count != 1 + strlen(fields))
@@ -347,6 +393,15 @@ static int read_operation(struct p2l_reader *reader, uint32_t *plain)
                 return 0;
             if (size < 1 || size > 64)
                 return refuse(reader, P2L_BAD_FORM, at);
+            break;
+        case 'v':
+        case 'w':
+            if (!read_seats(reader, *fields == 'w'))
+                return 0;
+            break;
+        case 'b':
+            if (!read_binary(reader, 1, 1024, &bytes))
+                return 0;
             break;
         default:
             if (!p2l_read_policy(reader, &policy))

@@ -12,9 +12,11 @@ from typing import ClassVar, Final
 
 from p2pledger.primitives.codec import Fields, Value, decode, encode
 from p2pledger.primitives.errors import PeerFault
-from p2pledger.primitives.hashing import TRANSACTION_SIGN_TAG, TRANSACTION_TAG, tagged_hash
+from p2pledger.primitives.hashing import SEATS_TAG, TRANSACTION_SIGN_TAG, TRANSACTION_TAG, tagged_hash
 from p2pledger.primitives.keys import Keypair
+from p2pledger.primitives.names import stake_id
 from p2pledger.primitives.policies import Policy
+from p2pledger.primitives.validators import Validator
 
 __all__ = [
     "OPERATIONS",
@@ -23,14 +25,24 @@ __all__ = [
     "Lock",
     "Open",
     "Operation",
+    "Pay",
     "Redeem",
     "Release",
+    "Report",
+    "SetFinality",
     "SetPolicy",
+    "SetValidators",
     "SignedTransaction",
+    "Stake",
     "Transaction",
     "Transfer",
+    "Unstake",
+    "approval_message",
     "delivery_versus_payment",
 ]
+
+_MAX_SEATS: Final = 1_024
+_MAX_STATEMENT: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +199,135 @@ class SetPolicy(Operation):
         return cls(fields.binary("account", 32), Policy.decode(fields.array("policy", most=3)))
 
 
+@dataclass(frozen=True, slots=True)
+class Pay(Operation):
+    """Moves native money. Signed by ``source``."""
+
+    code: ClassVar[int] = 9
+    source: bytes
+    target: bytes
+    amount: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> Pay:
+        return cls(fields.binary("from", 32), fields.binary("to", 32), fields.integer("amount"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stake(Operation):
+    """Puts native money behind a producer's (pos) or delegate's (dpos) public key. Signed by ``account``."""
+
+    code: ClassVar[int] = 10
+    account: bytes
+    amount: int
+    salt: bytes
+    key: bytes
+
+    @classmethod
+    def read(cls, fields: Fields) -> Stake:
+        account, amount = fields.binary("account", 32), fields.integer("amount")
+        return cls(account, amount, fields.binary("salt", 16), fields.binary("key", 32))
+
+    @property
+    def id(self) -> bytes:
+        """The identifier of the stake that it makes."""
+        return stake_id(self.account, self.salt)
+
+
+@dataclass(frozen=True, slots=True)
+class Unstake(Operation):
+    """Takes a whole stake back. Signed by ``account``, whose stake it must be."""
+
+    code: ClassVar[int] = 11
+    account: bytes
+    stake: bytes
+
+    @classmethod
+    def read(cls, fields: Fields) -> Unstake:
+        return cls(fields.binary("account", 32), fields.binary("stake", 32))
+
+
+@dataclass(frozen=True, slots=True)
+class SetFinality(Operation):
+    """Says after how many blocks holders of the asset rely on one; 0: when the engine says so. Signed by its issuer."""
+
+    code: ClassVar[int] = 12
+    asset: bytes
+    confirmations: int
+
+    @classmethod
+    def read(cls, fields: Fields) -> SetFinality:
+        return cls(fields.binary("asset", 16), fields.integer("confirmations"))
+
+
+@dataclass(frozen=True, slots=True)
+class SetValidators(Operation):
+    """Seats the validators from ``epoch`` on (simplex). It carries its own approvals: (validator's key, signature over
+    ``approval_message``), ascending by key; whoever pays the fee may hand it in."""
+
+    code: ClassVar[int] = 13
+    epoch: int
+    seats: tuple[Validator, ...]
+    approvals: tuple[tuple[bytes, bytes], ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.code, self.epoch, _seat_rows(self.seats), self.approvals)
+
+    @classmethod
+    def read(cls, fields: Fields) -> SetValidators:
+        epoch = fields.integer("epoch")
+        seats = []
+        for row in fields.array("seats", most=_MAX_SEATS):
+            item = Fields(row, what="seat", count=3)
+            key, weight = item.binary("key", 32), item.integer("weight", most=2**32 - 1)
+            if not weight:
+                raise PeerFault("a seat without weight", code="malformed")
+            seats.append(Validator(key, weight, item.text("name", most=64)))
+        approvals = []
+        for row in fields.array("approvals", most=_MAX_SEATS):
+            item = Fields(row, what="approval", count=2)
+            approvals.append((item.binary("key", 32), item.binary("signature", 64)))
+        for keys in ([seat.key for seat in seats], [key for key, _ in approvals]):
+            if not keys or keys != sorted(set(keys)):
+                raise PeerFault("seats and approvals must be there, ascending and unique by key", code="malformed")
+        return cls(epoch, tuple(seats), tuple(approvals))
+
+    @classmethod
+    def approved(
+        cls, network_id: bytes, epoch: int, seats: Iterable[Validator], keypairs: Iterable[Keypair]
+    ) -> SetValidators:
+        """With the approvals of some of the present validators."""
+        ordered = tuple(sorted(seats, key=lambda seat: seat.key))
+        message = approval_message(network_id, epoch, ordered)
+        signed = {keypair.public_key: keypair.sign(message) for keypair in keypairs}
+        return cls(epoch, ordered, tuple(sorted(signed.items())))
+
+
+def _seat_rows(seats: Iterable[Validator]) -> tuple[tuple[bytes, int, str], ...]:
+    return tuple((seat.key, seat.weight, seat.name) for seat in seats)
+
+
+def approval_message(network_id: bytes, epoch: int, seats: Iterable[Validator]) -> bytes:
+    """What a validator signs who agrees to the seats (ascending by key) of an epoch."""
+    return SEATS_TAG + encode((network_id, epoch, _seat_rows(seats)))
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Operation):
+    """Two statements (``primitives/evidence.py``) by which one key contradicts itself. Whoever pays hands them in."""
+
+    code: ClassVar[int] = 14
+    first: bytes
+    second: bytes
+
+    @classmethod
+    def read(cls, fields: Fields) -> Report:
+        first, second = fields.binary("first", most=_MAX_STATEMENT), fields.binary("second", most=_MAX_STATEMENT)
+        if not first or not second:
+            raise PeerFault("a report without its statements", code="malformed")
+        return cls(first, second)
+
+
 OPERATIONS: Final[dict[int, tuple[type[Operation], int]]] = {
     1: (Transfer, 5),
     2: (Lock, 5),
@@ -196,6 +337,12 @@ OPERATIONS: Final[dict[int, tuple[type[Operation], int]]] = {
     6: (Define, 6),
     7: (Open, 4),
     8: (SetPolicy, 3),
+    9: (Pay, 4),
+    10: (Stake, 5),
+    11: (Unstake, 3),
+    12: (SetFinality, 3),
+    13: (SetValidators, 4),
+    14: (Report, 3),
 }
 """code -> (class, number of fields with the code)."""
 

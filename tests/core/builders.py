@@ -79,7 +79,7 @@ def batch(transactions: Sequence[Any], **fields: Any) -> bytes:
 
 
 def one_of_each() -> list[Any]:
-    """Transactions with all eight operations, of every width of number."""
+    """Transactions with all operations, of every width of number."""
     a, b, c = account("a"), account("b"), account("c")
     gold = asset("XAU000000001CSDC")
     operations = [
@@ -91,6 +91,12 @@ def one_of_each() -> list[Any]:
         [6, gold, 1, 18, a, "Gold, in grammes \u00fc\u4e2d\U0001f4b0"],
         [7, a, bytes(16), policy(("x", 1), ("y", 2**32 - 1), threshold=2**32)],
         [8, a, policy(("x", 1), version=2**40)],
+        [9, a, b, 300],
+        [10, a, 2**64 - 1, bytes(16), key("x")],
+        [11, a, b],
+        [12, gold, 100_000],
+        [13, 2**40, sorted([[key("x"), 1, ""], [key("y"), 2**32 - 1, "n" * 64]]), sorted([[key("x"), bytes(64)]])],
+        [14, b"s", b"t" * 1024],
     ]
     return [
         signed(body(operations[:3], a, salt=1), ["x"]),

@@ -111,13 +111,16 @@ def one(operation: Any, **fields: Any) -> Any:
 
 TRANSFER = [1, A, B, GOLD, 5]
 SIGNED_BACKWARDS = [[b"\2" * 32, bytes(64)], [b"\1" * 32, bytes(64)]]
+SEATS: list[Any] = sorted([[A, 1, ""], [B, 2, "b"]])
+MANY_SEATS = [[number.to_bytes(32, "big"), 1, ""] for number in range(1025)]
+APPROVALS: list[Any] = sorted([[A, bytes(64)], [B, bytes(64)]])
 REFUSED_FORMS: dict[str, tuple[Any, str]] = {
     "version": (one(TRANSFER, version=2), "unknown_version"),
     "network": (one(TRANSFER, network=b"elsewher"), "wrong_network"),
     "network width": (one(TRANSFER, network=b"short"), "bad_form"),
     "no operation": (b.signed(b.body([], A), ["x"]), "empty"),
     "operation 0": (one([0, A]), "unknown_operation"),
-    "operation 9": (one([9, A]), "unknown_operation"),
+    "operation 15": (one([15, A]), "unknown_operation"),
     "empty operation": (one([]), "bad_form"),
     "transfer with a field more": (one([*TRANSFER, 1]), "bad_form"),
     "transfer with a field less": (one(TRANSFER[:-1]), "bad_form"),
@@ -143,6 +146,27 @@ REFUSED_FORMS: dict[str, tuple[Any, str]] = {
     "policy version 0": (one([8, A, b.policy(("x", 1), version=0)]), "bad_form"),
     "policy keys unsorted": (one([8, A, [1, b.policy(("x", 1), ("y", 1))[1][::-1], 1]]), "bad_form"),
     "policy keys twice": (one([8, A, [1, b.policy(("x", 1), ("x", 1))[1], 1]]), "bad_form"),
+    "pay with a field less": (one([9, A, B]), "bad_form"),
+    "stake with a short key": (one([10, A, 5, bytes(16), B[:31]]), "bad_form"),
+    "stake with a long salt": (one([10, A, 5, bytes(17), B]), "bad_form"),
+    "unstake of text": (one([11, A, "x" * 32]), "wrong_type"),
+    "confirmations as text": (one([12, GOLD, "6"]), "wrong_type"),
+    "no seats": (one([13, 2, [], APPROVALS]), "bad_form"),
+    "1025 seats": (one([13, 2, MANY_SEATS, APPROVALS]), "bad_form"),
+    "seats as a number": (one([13, 2, 3, APPROVALS]), "wrong_type"),
+    "seats unsorted": (one([13, 2, SEATS[::-1], APPROVALS]), "bad_form"),
+    "a seat twice": (one([13, 2, SEATS[:1] * 2, APPROVALS]), "bad_form"),
+    "a seat of two fields": (one([13, 2, [[A, 1]], APPROVALS]), "bad_form"),
+    "a seat of weight 0": (one([13, 2, [[A, 0, ""]], APPROVALS]), "bad_form"),
+    "a seat of weight 2^32": (one([13, 2, [[A, 2**32, ""]], APPROVALS]), "bad_form"),
+    "a seat with a long name": (one([13, 2, [[A, 1, "n" * 65]], APPROVALS]), "bad_form"),
+    "no approvals": (one([13, 2, SEATS, []]), "bad_form"),
+    "approvals unsorted": (one([13, 2, SEATS, APPROVALS[::-1]]), "bad_form"),
+    "an approval of three fields": (one([13, 2, SEATS, [[A, bytes(64), 1]]]), "bad_form"),
+    "an approval of 65 bytes": (one([13, 2, SEATS, [[A, bytes(65)]]]), "bad_form"),
+    "an empty statement": (one([14, b"", b"s"]), "bad_form"),
+    "a statement of 1025 bytes": (one([14, b"s", bytes(1025)]), "bad_form"),
+    "a statement as text": (one([14, b"s", "t"]), "wrong_type"),
     "no signature": ([b.body([TRANSFER], A), []], "empty"),
     "signatures unsorted": ([b.body([TRANSFER], A), SIGNED_BACKWARDS], "signatures_unsorted"),
     "signed twice": ([b.body([TRANSFER], A), [[b"\1" * 32, bytes(64)]] * 2], "signatures_unsorted"),
@@ -235,11 +259,11 @@ def test_limits(core: ModuleType) -> None:
     transactions = b.one_of_each()
     data = b.batch(transactions)
     size = max(len(b.pack(t)) for t in transactions)
-    exact = Limits(3, 8, 3, size, 5)
+    exact = Limits(3, 14, 3, size, 5)
     assert core.scan_batch(data, b.NETWORK, exact).count == 3
     for changed, code in (
         ({"max_transactions": 2}, "too_many"),
-        ({"max_operations": 7}, "too_many"),
+        ({"max_operations": 13}, "too_many"),
         ({"max_signatures": 2}, "too_many"),
         ({"max_transaction_bytes": size - 1}, "too_large"),
         ({"max_batch_signatures": 4}, "too_many"),
@@ -250,7 +274,7 @@ def test_limits(core: ModuleType) -> None:
         assert caught.value.code == code
         assert outcome(_reference, data, limits) == (code, caught.value.offset)
     # Each transaction from a client is judged alone: what limits the batch does not count.
-    alone = Limits(1, 8, 3, size, 1)
+    alone = Limits(1, 14, 3, size, 1)
     columns, refused = core.scan_transactions([b.pack(t) for t in transactions], b.NETWORK, alone)
     assert (columns.count, refused) == (3, [])
 
@@ -283,7 +307,8 @@ def mutants(seed: int, count: int) -> list[bytes]:
     """Real batches with a few bytes changed, taken out, put in, or moved."""
     rng = random.Random(seed)
     small = b.batch(b.one_of_each()[:1])
-    sources = [b.batch(b.one_of_each()), small, b.batch([one(TRANSFER)] * 20)]
+    joint = b.batch([b.signed(b.body([TRANSFER], A), ["x", "y", "z"])])
+    sources = [b.batch(b.one_of_each()), small, joint, b.batch([one(TRANSFER)] * 20)]
     heads = bytes.fromhex("00 01 7f 80 90 91 9f a0 c0 c4 c5 c6 cc cd ce cf d9 dc dd ff")
     found = []
     for _ in range(count):

@@ -23,11 +23,17 @@ from p2pledger.primitives.transactions import (
     Lock,
     Open,
     Operation,
+    Pay,
     Redeem,
     Release,
+    Report,
+    SetFinality,
     SetPolicy,
+    SetValidators,
+    Stake,
     Transaction,
     Transfer,
+    Unstake,
 )
 from p2pledger.primitives.validators import Validator, Validators
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
@@ -50,6 +56,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Define(CASH, 1, 2, ALICE, "Renminbi 人民币"),
     Open(ALICE, b"salt" * 4, POLICY),
     SetPolicy(BOB, Policy.of(KEYS[4].public_key, version=2)),
+    Pay(ALICE, BOB, 300),
+    Stake(BOB, 2**40, b"salt" * 4, KEYS[2].public_key),
+    Unstake(BOB, b"s" * 32),
+    SetFinality(BOND, 6),
+    SetValidators.approved(NETWORK, 2, VALIDATORS.members[:2], KEYS[:3]),
+    Report(b"first", b"second" * 40),
 )
 
 

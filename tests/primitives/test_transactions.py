@@ -13,6 +13,7 @@ from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.transactions import OPERATIONS, SignedTransaction, Transaction
+from p2pledger.primitives.validators import Validator
 from tests.primitives import samples
 from tests.primitives.samples import ALICE, BOB, BOND, CASH, KEYS, NETWORK
 
@@ -24,6 +25,13 @@ policies = st.builds(
     st.integers(1, U64_MAX),
 )
 names = st.text(min_size=1, max_size=64).filter(lambda text: 0 < len(text.encode()) <= 64)
+seats = st.dictionaries(
+    accounts, st.builds(Validator, st.just(b""), st.integers(1, 2**32 - 1), names), min_size=1, max_size=5
+).map(lambda found: tuple(Validator(key, seat.weight, seat.name) for key, seat in sorted(found.items())))
+approvals = st.dictionaries(accounts, st.binary(min_size=64, max_size=64), min_size=1, max_size=5).map(
+    lambda found: tuple(sorted(found.items()))
+)
+statements = st.binary(min_size=1, max_size=1_024)
 operations = st.one_of(
     st.builds(tx.Transfer, accounts, accounts, assets, amounts),
     st.builds(tx.Lock, accounts, assets, amounts, accounts),
@@ -33,6 +41,12 @@ operations = st.one_of(
     st.builds(tx.Define, assets, st.integers(0, 1), st.integers(0, 18), accounts, names),
     st.builds(tx.Open, accounts, assets, policies),
     st.builds(tx.SetPolicy, accounts, policies),
+    st.builds(tx.Pay, accounts, accounts, amounts),
+    st.builds(tx.Stake, accounts, amounts, assets, accounts),
+    st.builds(tx.Unstake, accounts, accounts),
+    st.builds(tx.SetFinality, assets, amounts),
+    st.builds(tx.SetValidators, amounts, seats, approvals),
+    st.builds(tx.Report, statements, statements),
 )
 bodies = st.builds(
     Transaction,
@@ -105,6 +119,7 @@ def with_operations(rows: Value) -> bytes:
     return encode([[1, NETWORK, 9, bytes(16), ALICE, 0, rows], [[KEYS[0].public_key, bytes(64)]]])
 
 
+SEATED = samples.OPERATIONS[12]
 BAD_FORMS = {
     "no operations": (with_operations([]), "malformed"),
     "operations are no array": (with_operations(b""), "malformed"),
@@ -112,7 +127,7 @@ BAD_FORMS = {
     "operation is empty": (with_operations([[]]), "malformed"),
     "operation code is text": (with_operations([["1"]]), "malformed"),
     "operation code 0": (with_operations([[0]]), "unknown_operation"),
-    "operation code 9": (with_operations([[9, ALICE]]), "unknown_operation"),
+    "operation code 15": (with_operations([[15, ALICE]]), "unknown_operation"),
     "a field too few": (with_operations([[1, ALICE, BOB, BOND]]), "malformed"),
     "a field too many": (with_operations([[1, ALICE, BOB, BOND, 1, 1]]), "malformed"),
     "narrow account": (replaced(tx.Transfer(ALICE, BOB, BOND, 1), 1, ALICE[1:]), "malformed"),
@@ -129,6 +144,21 @@ BAD_FORMS = {
     "salt of 15 bytes": (replaced(tx.Open(ALICE, bytes(16), samples.POLICY), 2, bytes(15)), "malformed"),
     "policy is no array": (replaced(tx.SetPolicy(ALICE, samples.POLICY), 2, 1), "malformed"),
     "policy without keys": (replaced(tx.SetPolicy(ALICE, samples.POLICY), 2, (1, (), 1)), "malformed"),
+    "native amount missing": (with_operations([[9, ALICE, BOB]]), "malformed"),
+    "salt of a stake": (replaced(tx.Stake(ALICE, 1, bytes(16), BOB), 3, bytes(15)), "malformed"),
+    "stake of 31 bytes": (replaced(tx.Unstake(ALICE, BOB), 2, BOB[1:]), "malformed"),
+    "confirmations are bytes": (replaced(tx.SetFinality(BOND, 1), 2, b"1"), "malformed"),
+    "no seats": (replaced(SEATED, 2, ()), "malformed"),
+    "seats unsorted": (replaced(SEATED, 2, SEATED.values()[2][::-1]), "malformed"),
+    "a seat twice": (replaced(SEATED, 2, SEATED.values()[2][:1] * 2), "malformed"),
+    "a seat without weight": (replaced(SEATED, 2, [[ALICE, 0, "x"]]), "malformed"),
+    "a seat of too much weight": (replaced(SEATED, 2, [[ALICE, 2**32, "x"]]), "malformed"),
+    "a seat with a long name": (replaced(SEATED, 2, [[ALICE, 1, "x" * 65]]), "malformed"),
+    "no approvals": (replaced(SEATED, 3, ()), "malformed"),
+    "approvals unsorted": (replaced(SEATED, 3, SEATED.values()[3][::-1]), "malformed"),
+    "an approval of 63 bytes": (replaced(SEATED, 3, [[ALICE, bytes(63)]]), "malformed"),
+    "an empty statement": (replaced(tx.Report(b"1", b"2"), 1, b""), "malformed"),
+    "a long statement": (replaced(tx.Report(b"1", b"2"), 2, bytes(1_025)), "malformed"),
     "no signatures": (encode([[1, NETWORK, 9, bytes(16), ALICE, 0, [[4, BOND, ALICE, 1]]], []]), "malformed"),
     "version 2": (encode([[2, NETWORK, 9, bytes(16), ALICE, 0, [[4, BOND, ALICE, 1]]], []]), "unknown_version"),
 }
