@@ -38,6 +38,7 @@ __all__ = [
     "Announce",
     "BlockArrived",
     "BlockRef",
+    "BranchArrived",
     "Broadcast",
     "Build",
     "Built",
@@ -48,6 +49,7 @@ __all__ = [
     "Contradiction",
     "Effect",
     "Engine",
+    "EpochEnded",
     "Evidence",
     "Executed",
     "FinalReached",
@@ -144,6 +146,14 @@ class BlockArrived(Input):
     """
 
     block: Block
+    sender: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchArrived(Input):
+    """Blocks from one peer, in any order, as an answer to ``WantBranch``. Their seals are checked all at once."""
+
+    blocks: tuple[Block, ...]
     sender: bytes = b""
 
 
@@ -256,12 +266,16 @@ class Check(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Build(Effect):
-    """``proof`` goes into the header as it is. A new ``Build`` replaces one that was not answered."""
+    """``proof`` goes into the header as it is. A new ``Build`` replaces one that was not answered.
+
+    ``closing``: the parent ends an epoch and is not final yet; the block must be empty (simplex).
+    """
 
     view: int
     parent: BlockRef
     needed: bool = False
     proof: bytes = b""
+    closing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +294,26 @@ class Notarised(Effect):
 class Finalised(Effect):
     """This block, and so all its ancestors, are final. Heights only grow.
 
-    ``certificate`` is None in the chain family, where the blocks above are the proof.
+    ``certificate`` is None in the chain family, where the blocks above are the proof. For the last block of an epoch it
+    may name a closing block above it (``EpochEnded``).
     """
 
     block: BlockRef
     certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded(Effect):
+    """This block, final by an earlier effect or known to be, is the last of its epoch. (Simplex.)
+
+    The engine votes no more. The node makes the next one (``Simplex.succeed``) as soon as it knows its validators, and
+    starts it; until then this one keeps early messages, and afterwards it may be dropped. ``closing`` are the blocks
+    above it that made it final, oldest first, the last one named by the finalisation: usually none. They are no part
+    of the chain, whatever was executed of them is dropped; peers may want them to check the finalisation.
+    """
+
+    block: BlockRef
+    closing: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,11 +380,12 @@ class Evidence(Effect):
 class Contradiction(Effect):
     """Two valid certificates that cannot both exist while at most f validators are faulty. The node must stop.
 
-    ``first`` is None where the last final block is known without its certificate.
+    ``first`` is None where the last final block is known without its certificate. In the chain family ``first`` is the
+    last final block, and ``second`` the last block of a chain that leaves it out and that should have won.
     """
 
-    first: Certificate | None
-    second: Certificate
+    first: Certificate | BlockRef | None
+    second: Certificate | BlockRef
 
 
 @dataclass(frozen=True, slots=True)
