@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -24,6 +24,7 @@ from p2pledger.consensus.engine import (
     Checked,
     Contradiction,
     Effect,
+    EpochEnded,
     Evidence,
     Finalised,
     Input,
@@ -76,7 +77,7 @@ def make_block(
     """A block of the leader of ``view`` on ``parent``; ``changes`` replace fields of its header."""
     fields: dict[str, object] = {
         "network_id": NETWORK,
-        "epoch": 0,
+        "epoch": validators.epoch,
         "view": view,
         "height": parent.height + 1,
         "parent": parent.id,
@@ -125,12 +126,18 @@ class Seat:
     persisted: int = 0
     crash_at_persist: int | None = None
     """Crash right after this many groups of records are on the disk, before anything that follows them."""
+    closing: list[Block] = field(default_factory=list)
+    """Blocks beyond the end of an epoch that made its last block final."""
     villain: Callable[[World, Seat, Message], None] | None = None
     """What a villain without an engine does when it hears something."""
 
 
 class World:
-    """n seats in a full mesh. ``delay_ms`` of each message comes from ``link``: None loses it."""
+    """n seats in a full mesh. ``delay_ms`` of each message comes from ``link``: None loses it.
+
+    With ``epoch_blocks`` the epoch changes after so many heights; ``members`` gives the seats (by index) that validate
+    in an epoch, everybody if it is missing, and ``weights`` their weights.
+    """
 
     def __init__(
         self,
@@ -139,11 +146,17 @@ class World:
         seed: int = 0,
         quorum: int | None = None,
         observers: int = 0,
+        epoch_blocks: int | None = None,
+        members: Callable[[int], Iterable[int]] | None = None,
+        weights: Sequence[int] = (),
         link: Callable[[World, Seat, Seat, Message], int | None] | None = None,
     ) -> None:
         self.random = random.Random(seed)
         self.keypairs = keypairs_of(n)
-        self.validators = validators_of(self.keypairs)
+        self.epoch_blocks = epoch_blocks
+        self.members = members or (lambda epoch: range(n))
+        self.weights = weights or [1] * n
+        self.validators = self.validators_in(0)
         self.genesis = genesis_of(self.validators)
         self.quorum = quorum
         self.link = link or (lambda world, source, target, message: 10)
@@ -157,6 +170,13 @@ class World:
         for seat in self.seats:
             seat.finals.append(BlockRef.of(self.genesis.header))
             seat.blocks[self.genesis.id] = self.genesis
+
+    def validators_in(self, epoch: int) -> Validators:
+        seats = self.members(epoch)
+        return Validators.of(epoch, [Validator(self.keypairs[seat].public_key, self.weights[seat]) for seat in seats])
+
+    def last_height_of(self, epoch: int) -> int | None:
+        return None if self.epoch_blocks is None else (epoch + 1) * self.epoch_blocks
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -172,9 +192,11 @@ class World:
         final = seat.finals[-1]
         seat.linked = {final.id: final}
         seat.tip = final
+        epoch = 0 if self.epoch_blocks is None else final.height // self.epoch_blocks
         seat.engine = Simplex(
             network_id=NETWORK,
-            validators=self.validators,
+            validators=self.validators_in(epoch),
+            last_height=self.last_height_of(epoch),
             keypair=seat.keypair,
             recovered=Recovered.of(final, seat.disk),
             view_timeout_ms=TIMEOUT_MS,
@@ -247,7 +269,9 @@ class World:
         if not (build.needed or self.has_work(seat)):
             return None
         time_ms = max(self.now_ms, build.parent.time_ms + 1)
-        block = make_block(self.validators, build.view, build.parent, self.unordered(seat), time_ms=time_ms)
+        assert seat.engine is not None
+        digests = () if build.closing else self.unordered(seat)
+        block = make_block(seat.engine.validators, build.view, build.parent, digests, time_ms=time_ms)
         seat.blocks[block.id] = block
         return block
 
@@ -293,6 +317,13 @@ class World:
                 assert block.id in seat.linked, "final before notarised"
                 assert block.height > seat.finals[-1].height, "heights only grow"
                 seat.finals.append(block)
+            case EpochEnded(block, closing):
+                assert block == seat.finals[-1], "the epoch ends with its last final block"
+                assert not any(other.digests for other in closing), "closing blocks are empty"
+                seat.closing.extend(closing)
+                seat.linked = {block.id: block}
+                seat.tip = block
+                self.at(self.knowing_ms(seat), self._next_epoch(seat, seat.generation))
             case WantBlock(name, signers):
                 for other in [other for key in signers for other in self.seats_of(key)]:
                     self._fetch(seat, other, name)
@@ -312,6 +343,20 @@ class World:
     def _tell(self, seat: Seat, event: Input) -> None:
         generation = seat.generation
         self.at(0, lambda: self.step(seat, event) if seat.generation == generation else None)
+
+    def knowing_ms(self, seat: Seat) -> int:
+        """How long after the end of an epoch a node knows the validators of the next one."""
+        return 0
+
+    def _next_epoch(self, seat: Seat, generation: int) -> Callable[[], None]:
+        def begin() -> None:
+            if seat.generation == generation and seat.engine is not None:
+                epoch = seat.engine.validators.epoch + 1
+                seat.engine = seat.engine.succeed(self.validators_in(epoch), self.last_height_of(epoch))
+                self.obey(seat, seat.engine.start(self.now_ms))
+                self.tell_work(seat)
+
+        return begin
 
     def _timer(self, seat: Seat, at_ms: int, generation: int) -> Callable[[], None]:
         def fire() -> None:
@@ -416,15 +461,16 @@ def votes_on(disk: Iterable[Record]) -> list[Vote]:
 
 def broken_promise(votes: Iterable[Vote]) -> str | None:
     """Which promise of an honest validator these votes of one signer break, or None."""
-    notarised: dict[int, bytes] = {}
-    finalised: dict[int, bytes] = {}
-    nullified: set[int] = set()
+    notarised: dict[tuple[int, int], bytes] = {}
+    finalised: dict[tuple[int, int], bytes] = {}
+    nullified: set[tuple[int, int]] = set()
     for vote in votes:
-        if vote.kind is VoteKind.NOTARISE and notarised.setdefault(vote.view, vote.block) != vote.block:
+        view = vote.epoch, vote.view
+        if vote.kind is VoteKind.NOTARISE and notarised.setdefault(view, vote.block) != vote.block:
             return f"two blocks notarised in view {vote.view}"
-        if vote.kind is VoteKind.FINALISE and finalised.setdefault(vote.view, vote.block) != vote.block:
+        if vote.kind is VoteKind.FINALISE and finalised.setdefault(view, vote.block) != vote.block:
             return f"two blocks finalised in view {vote.view}"
         if vote.kind is VoteKind.NULLIFY:
-            nullified.add(vote.view)
+            nullified.add(view)
     both = nullified & finalised.keys()
-    return f"finalised and nullified view {min(both)}" if both else None
+    return f"finalised and nullified view {min(both)[1]}" if both else None
