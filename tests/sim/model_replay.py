@@ -124,8 +124,8 @@ class Replay:
                 case Finalised(block, _):
                     assert block.height > self.finals[node].height
                     self.finals[node] = block
-                case Evidence(first, _):
-                    assert first.signer in self.model.faulty, "an honest engine is accused"
+                case Evidence():
+                    assert Vote.decode(effect.first).signer in self.model.faulty, "an honest engine is accused"
                 case Contradiction() | Offence():
                     raise AssertionError(f"node-{node}: {effect}")
                 case _:
