@@ -109,6 +109,8 @@ class Client:
             return
         self._request += 1
         self._requests[self._request] = orders
+        session = connection.numbers[connection.side_of(self)]
+        self.world.evidence.asked.update((self.name, session, order.id) for order in orders if order.has_end)
         payload = Submit(self._request, tuple(order.data for order in orders)).encode()
         self.world.send(connection, self, payload, bulk=False)
 
@@ -131,7 +133,8 @@ class Client:
             case Settled(height, _, ids, codes):
                 for index in range(len(codes) // 4):
                     name, outcome = ids[32 * index : 32 * index + 32], codes[4 * index : 4 * index + 4]
-                    self._hear(height, name, int.from_bytes(outcome[:2], "big"), int.from_bytes(outcome[2:], "big"))
+                    code, operation = int.from_bytes(outcome[:2], "big"), int.from_bytes(outcome[2:], "big")
+                    self._hear(session, height, name, code, operation)
 
     def _submit_again(self, session: int, orders: tuple[Order, ...]) -> None:
         if self._session == session:
@@ -142,11 +145,11 @@ class Client:
         if standing is not None:
             standing.where = where
 
-    def _hear(self, height: int, name: bytes, code: int, operation: int) -> None:
+    def _hear(self, session: int, height: int, name: bytes, code: int, operation: int) -> None:
         node = self.node
         if node.is_honest:
             self.world.evidence.notices.append(
-                Notice(self.world.now_us, node.name, self.name, name, height, code, operation)
+                Notice(self.world.now_us, node.name, self.name, session, name, height, code, operation)
             )
         standing = self._open.get(name)
         if standing is not None:

@@ -1,9 +1,11 @@
 """A disk that keeps the promises of the store, and none beyond them.
 
 Records are written in groups. A group becomes durable when its sync is over, not before, and reads see durable records
-only. Like the store's, a group is two transactions: the chain first, then the votes. A crash therefore finds the group
-whose sync was running in one of four states: nothing of it was written; a torn write lies at the end of the log and is
-rolled back; the chain part is whole; all of it is whole. Records that were waiting for the next group are lost.
+only. Like the store's, a group is two transactions, the chain first, then the votes, each written as pages and synced before
+the next one begins. A crash finds the pages of the running one in any state that a disk may leave behind: none is there
+(*lost*), the last of those that are there is cut in two (*torn*), or later pages are there and earlier ones are not
+(*reordered*). A transaction counts only if all its pages are good; otherwise it is rolled back. Records that were
+waiting for the next group are lost.
 
 What the store asserts is judged here too, with the disk's own eyes: a contradicted vote, a final block that is not
 stored, or that does not follow the one below. A breach is noted and the record still written, so that the other
@@ -35,6 +37,17 @@ from p2pledger.primitives.records import (
 __all__ = ["Disk"]
 
 _FINALISE = 3
+
+
+def _fate_of(pages: int, chance: random.Random) -> str:
+    """What a crash leaves of a transaction of so many pages: ``whole``, or how it was broken and what there was."""
+    kind = chance.choice(("whole", "lost", "torn", "reordered"))
+    if kind == "torn":
+        return f"torn in page {1 + chance.randrange(pages)} of {pages}"
+    if kind == "reordered":
+        there = sum(chance.randrange(2) for _ in range(pages))
+        return "whole" if there == pages else f"reordered, {there} of {pages} pages there"
+    return kind
 
 
 class Disk:
@@ -127,14 +140,21 @@ class Disk:
     def crash(self, chance: random.Random) -> str:
         """Lose what was not durable; what became of the group whose sync was running, in a word."""
         group, self._syncing, self._waiting = self._syncing, [], []
-        fate = chance.choice(("absent", "torn", "chain", "whole")) if group else "idle"
-        if fate in ("chain", "whole"):
-            self._apply_chain(group)
-        if fate == "whole":
-            self._apply_votes(group)
         if self._forgets_votes:
             self._votes.clear()
-        return fate
+        if not group:
+            return "idle"
+        votes = sum(isinstance(record, VoteRecord) for record in group)
+        fate = _fate_of(1 + len(group) - votes, chance)
+        if fate != "whole":
+            return f"chain {fate}"
+        self._apply_chain(group)
+        fate = _fate_of(1 + votes, chance)
+        if fate != "whole":
+            return f"votes {fate}"
+        if not self._forgets_votes:
+            self._apply_votes(group)
+        return "whole"
 
     def wipe(self) -> None:
         """Everything is gone, and the operator says so: the node may not vote with this key again."""

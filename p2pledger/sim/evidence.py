@@ -6,6 +6,7 @@ the checkers read them with their own eyes (``p2pledger.sim.checkers``).
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 __all__ = ["Evidence", "FinalClaim", "Notice", "QueuePeak", "RootClaim", "StateRows", "Violation", "VoteSent"]
@@ -55,6 +56,7 @@ class Notice:
     time_us: int
     node: str
     client: str
+    session: int
     transaction: bytes
     height: int
     code: int
@@ -91,10 +93,14 @@ class Evidence:
     notices: list[Notice] = field(default_factory=list)
     blocks: dict[bytes, bytes] = field(default_factory=dict)
     batches: dict[bytes, bytes] = field(default_factory=dict)
+    certificates: dict[bytes, str] = field(default_factory=dict)
+    """certificate (canonical bytes) -> the first honest node that kept it"""
     receipts: list[tuple[str, int, bytes]] = field(default_factory=list)
     """(node, height, 4 bytes per transaction)"""
     states: list[StateRows] = field(default_factory=list)
     queues: dict[str, QueuePeak] = field(default_factory=dict)
+    asked: Counter[tuple[str, int, bytes]] = field(default_factory=Counter)
+    """how often each (client, session, transaction) was handed in"""
     wanted: list[tuple[str, bytes]] = field(default_factory=list)
     """(client, transaction) of every order that had to come to an end"""
     unsettled: list[tuple[str, bytes, str]] = field(default_factory=list)

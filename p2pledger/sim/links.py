@@ -1,10 +1,15 @@
 """What lies between two places: delay, bandwidth, loss, partitions. Frames of a session stay in order, as with TCP.
 
-* *Delay* is drawn for each frame around the mean of its link, and added after the time that its bytes take.
+* *Delay* is drawn for each frame from the distribution of its pair, and added after the time that its bytes take.
+* *Bandwidth* belongs to each pair; a place may also be slow as a whole.
 * *Loss* is what TCP makes of it: the frame, and all behind it, come a retransmission later. A session may also be
   reset: everything in flight is lost, and both ends are told.
 * *Reordering* happens between sessions, never within one.
-* A *partition* holds frames back until it heals, or resets the sessions that cross it; nobody can dial across.
+* *Duplication*: TCP never delivers a frame twice, but a sender who was cut off says everything again. Here a frame may
+  come a second time, later, behind others.
+* A *cut* lies between a side and all others, in both directions or in one. It holds frames back until it heals, or
+  resets the sessions that cross it; nobody can dial across. (With a cut in one direction a TCP session would in the
+  end stop in the other one too, for want of acknowledgements; here the other one goes on, which is worse.)
 * The *queue* of a sender is bounded as in the server: bulk frames that find it full are dropped and counted, any other
   frame that finds it full ends the session.
 """
@@ -14,53 +19,119 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
-__all__ = ["QUEUE_BYTES", "Lane", "Weather"]
+__all__ = ["DISTRIBUTIONS", "QUEUE_BYTES", "Cut", "Delay", "Lane", "Weather"]
 
-QUEUE_BYTES = 4 * 1024 * 1024
-_RETRANSMISSION_US = 200_000
+QUEUE_BYTES: Final = 4 * 1024 * 1024
+DISTRIBUTIONS: Final = ("constant", "uniform", "lognormal", "pareto")
+_RETRANSMISSION_US: Final = 200_000
+_SIGMA: Final = 0.7
+_ALPHA: Final = 1.3
+_TAIL: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """A distribution of one-way delays in microseconds, never below half of ``mean_us`` and with a bound above.
+
+    constant: always ``mean_us``. uniform: from ``mean_us`` to ``mean_us + spread_us``. lognormal: median ``mean_us``
+    and sigma 0.7, as round trips of the internet are often found. pareto: a heavy tail with exponent 1.3, which has a
+    mean but no variance. The last two end at 50 times ``mean_us``.
+    """
+
+    kind: str
+    mean_us: int
+    spread_us: int = 0
+
+    def draw(self, chance: random.Random) -> int:
+        """The delay of one frame."""
+        if self.kind == "constant":
+            return self.mean_us
+        if self.kind == "uniform":
+            return self.mean_us + chance.randrange(self.spread_us + 1)
+        stretch = chance.lognormvariate(0.0, _SIGMA) if self.kind == "lognormal" else chance.paretovariate(_ALPHA) * 0.5
+        return int(self.mean_us * min(max(0.5, stretch), _TAIL))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """``side`` is alone: nothing crosses, or nothing leaves it (``out``), or nothing enters it (``in``)."""
+
+    side: frozenset[str]
+    direction: str = "both"
+
+    def stops(self, source: str, target: str) -> bool:
+        """Whether a frame from source to target is held back."""
+        leaves = source in self.side
+        if leaves == (target in self.side):
+            return False
+        return self.direction == "both" or (self.direction == "out") == leaves
 
 
 @dataclass(slots=True)
 class Weather:
-    """The state of all links. ``latency_us`` by pair of names, in order; ``slow`` by name: bytes per millisecond."""
+    """The state of all links. ``delays`` and ``rates`` by pair of names in order; ``slow`` by name.
+
+    Rates are bytes per millisecond.
+    """
 
     chance: random.Random
-    latency_us: dict[tuple[str, str], int]
-    jitter_us: int
+    delays: dict[tuple[str, str], Delay]
+    default: Delay = Delay("constant", 300)
     loss_per_million: int = 0
     reset_per_million: int = 0
+    duplicates_per_million: int = 0
+    stretch: int = 1
+    """All delays are so many times what they are drawn as."""
     bytes_per_ms: int = 100_000
+    rates: dict[tuple[str, str], int] = field(default_factory=dict)
     slow: dict[str, int] = field(default_factory=dict)
-    partitions: dict[int, frozenset[str]] = field(default_factory=dict)
+    cuts: dict[int, Cut] = field(default_factory=dict)
     bridges: frozenset[str] = frozenset()
     """Those whom no partition cuts off: the worst villain is the one who reaches both sides."""
 
-    def is_cut(self, one: str, other: str) -> bool:
-        """Whether a partition lies between two places: each names the side that is alone."""
-        return any(self.is_across(side, one, other) for side in self.partitions.values())
+    def is_cut(self, source: str, target: str) -> bool:
+        """Whether a frame on this way is held back."""
+        if not self.cuts or source in self.bridges or target in self.bridges:
+            return False
+        return any(cut.stops(source, target) for cut in self.cuts.values())
 
-    def is_across(self, side: frozenset[str], one: str, other: str) -> bool:
-        """Whether two places are on different sides of a partition."""
-        return (one in side) != (other in side) and one not in self.bridges and other not in self.bridges
+    def is_apart(self, one: str, other: str) -> bool:
+        """Whether no session can begin between these two."""
+        return bool(self.cuts) and (self.is_cut(one, other) or self.is_cut(other, one))
+
+    def is_across(self, cut: Cut, one: str, other: str) -> bool:
+        """Whether a cut lies between two places, in any direction."""
+        return (one in cut.side) != (other in cut.side) and one not in self.bridges and other not in self.bridges
 
     def latency(self, one: str, other: str) -> int:
         """Mean one-way delay in microseconds."""
-        return self.latency_us.get((one, other) if one < other else (other, one), 300)
+        return self._delay(one, other).mean_us * self.stretch
+
+    def _delay(self, one: str, other: str) -> Delay:
+        return self.delays.get((one, other) if one < other else (other, one), self.default)
 
     def sending_us(self, source: str, target: str, size_bytes: int) -> int:
         """How long the bytes of a frame occupy the sender's line."""
-        rate = min(self.slow.get(source, self.bytes_per_ms), self.slow.get(target, self.bytes_per_ms))
+        rate = self.bytes_per_ms
+        if self.rates:
+            rate = self.rates.get((source, target) if source < target else (target, source), rate)
+        if self.slow:
+            rate = min(rate, self.slow.get(source, rate), self.slow.get(target, rate))
         return 2 + size_bytes * 1_000 // rate
 
     def travel_us(self, source: str, target: str) -> int:
-        delay_us = self.latency(source, target) + self.chance.randrange(self.jitter_us + 1)
+        delay_us = self._delay(source, target).draw(self.chance) * self.stretch
         if self.loss_per_million and self.chance.randrange(1_000_000) < self.loss_per_million:
             delay_us += _RETRANSMISSION_US
         return delay_us
 
     def resets(self) -> bool:
         return self.reset_per_million > 0 and self.chance.randrange(1_000_000) < self.reset_per_million
+
+    def duplicates(self) -> bool:
+        return self.duplicates_per_million > 0 and self.chance.randrange(1_000_000) < self.duplicates_per_million
 
 
 @dataclass(slots=True)

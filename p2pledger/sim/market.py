@@ -60,7 +60,17 @@ class Order:
 class Market:
     """Members and their keys, the genesis, and a stream of orders."""
 
-    def __init__(self, seed: int, validators: int, chance: random.Random) -> None:
+    def __init__(
+        self,
+        seed: int,
+        validators: int,
+        chance: random.Random,
+        *,
+        engine: str = "simplex",
+        profile: str = "consortium",
+        slot_ms: int = 1_000,
+        depth: int = 16,
+    ) -> None:
         self._chance = chance
         self.brokers = [f"broker-{index}" for index in range(BROKERS)]
         names = ["depository", "bank", *self.brokers]

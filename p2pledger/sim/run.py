@@ -19,15 +19,15 @@ from p2pledger.network.peer import Peer
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.keys import Keypair
 from p2pledger.sim.chance import stream
-from p2pledger.sim.checkers import judge
+from p2pledger.sim.checkers import judge, judge_beyond
 from p2pledger.sim.clients import Client
 from p2pledger.sim.disk import Disk
 from p2pledger.sim.evidence import Evidence, StateRows, Violation
-from p2pledger.sim.links import Weather
+from p2pledger.sim.links import DISTRIBUTIONS, Cut, Delay, Weather
 from p2pledger.sim.market import Market, Order
-from p2pledger.sim.scenario import Fault, Scenario
+from p2pledger.sim.scenario import Fault, Scenario, twin_of
 from p2pledger.sim.trace import Trace
-from p2pledger.sim.villains import disguise
+from p2pledger.sim.villains import TWINS, disguise
 from p2pledger.sim.world import Machine, PeerLike, World
 
 __all__ = ["Outcome", "Run", "run_scenario", "run_seed"]
@@ -35,7 +35,7 @@ __all__ = ["Outcome", "Run", "run_scenario", "run_seed"]
 _SLICE_US: Final = 100_000
 _GRACE_S: Final = 30
 _MOST_EVENTS: Final = 400_000
-_TABLES: Final = 9
+_TABLES: Final = 15
 _ALL_ROWS: Final = 1_000_000
 _MEMPOOL_BYTES: Final = 16 * 1024 * 1024
 _MOST_OPEN_BATCHES: Final = 1_000
@@ -62,29 +62,45 @@ class Run:
     def __init__(self, scenario: Scenario, transcript: TextIO | None = None) -> None:
         self.scenario = scenario
         seed = scenario.seed
-        self.market = Market(seed, scenario.validators, stream(seed, "market"))
+        self.market = Market(
+            seed,
+            scenario.validators,
+            stream(seed, "market"),
+            engine=scenario.engine,
+            profile=scenario.profile,
+            slot_ms=scenario.slot_ms,
+            depth=scenario.depth,
+        )
         self.genesis = self.market.genesis
         self._chance = stream(seed, "run")
         self.world = World(seed, self.genesis, self._weather(), build=self._build, trace=Trace(transcript))
-        villains = dict(scenario.villains)
-        for index, name in enumerate(self.market.node_names):
+        self._villains = dict(scenario.villains)
+        places = [(name, name) for name in self.market.node_names]
+        places += [(twin_of(name), name) for name in self.market.node_names if self._villains.get(name) == TWINS]
+        for index, (name, owner) in enumerate(places):
             self.world.add_machine(
                 Machine(
                     self.world,
                     name,
-                    self.market.node_keys[name],
-                    is_honest=name not in villains,
-                    skew_ms=scenario.skew_ms[index],
+                    self.market.node_keys[owner],
+                    is_honest=owner not in self._villains,
+                    skew_ms=scenario.skew_ms[index % len(scenario.skew_ms)],
+                    drift_ppm=scenario.drift_ppm[index % len(scenario.drift_ppm)] if scenario.drift_ppm else 0,
+                    sends_early=scenario.sends_early,
+                    alias=owner,
                     disk=Disk(forgets_votes=scenario.forgets_votes),
                     sync_us=scenario.sync_us,
                 )
             )
         self.machines = list(self.world.machines.values())
-        self.honest = [machine for machine in self.machines if machine.is_honest]
-        self._villains = villains
+        self._late = {name for fault in scenario.faults if fault.kind == "late" for name in fault.places}
+        gone = {name for fault in scenario.faults if fault.kind == "leave" for name in fault.places}
+        self.honest = [machine for machine in self.machines if machine.is_honest and machine.name not in gone]
+        """Those who are honest and still there at the end."""
         self.clients: list[Client] = []
         for index in range(scenario.clients):
-            nodes = self.machines[index % len(self.machines) :] + self.machines[: index % len(self.machines)]
+            nodes = [self.world.machines[node] for node in self.market.node_names]
+            nodes = nodes[index % len(nodes) :] + nodes[: index % len(nodes)]
             name = f"client-{index}"
             keypair = self.market.keys[self.market.brokers[index]]
             chance = stream(seed, "client", name)
@@ -99,18 +115,27 @@ class Run:
 
     def _weather(self) -> Weather:
         scenario, chance = self.scenario, stream(self.scenario.seed, "latency")
-        names = [*self.market.node_names, *(f"client-{index}" for index in range(scenario.clients))]
-        latency_us = {
-            (one, other): scenario.latency_us // 2 + chance.randrange(scenario.latency_us + 1)
-            for one in sorted(names)
-            for other in sorted(names)
-            if one < other
-        }
+        names = sorted([*scenario.names, *(f"client-{index}" for index in range(scenario.clients))])
+        pairs = [(one, other) for index, one in enumerate(names) for other in names[index + 1 :]]
+        delays: dict[tuple[str, str], Delay] = {}
+        for pair in pairs:
+            mean_us = scenario.latency_us // 2 + chance.randrange(scenario.latency_us + 1)
+            kind = chance.choice(DISTRIBUTIONS) if scenario.distribution == "mixed" else scenario.distribution
+            delays[pair] = Delay(kind, mean_us, scenario.jitter_us)
+        rates = {pair: chance.choice(scenario.bytes_per_ms) for pair in pairs}
         bridges = frozenset(name for name, kind in scenario.villains if kind == "equivocator")
-        return Weather(stream(scenario.seed, "weather"), latency_us, scenario.jitter_us, bridges=bridges)
+        return Weather(stream(scenario.seed, "weather"), delays, rates=rates, bridges=bridges)
 
     def _build(self, name: str, keypair: Keypair, archive: Archive, recovery: Recovery | None) -> PeerLike:
-        peer = Peer(self.genesis, keypair, name=name, archive=archive, recovery=recovery, quorum=self.scenario.quorum)
+        peer = Peer(
+            self.genesis,
+            keypair,
+            name=name,
+            archive=archive,
+            recovery=recovery,
+            quorum=self.scenario.quorum,
+            faults=self.scenario.planted,
+        )
         kind = self._villains.get(name)
         if kind is None:
             return peer
@@ -166,32 +191,59 @@ class Run:
                         machine.crash()
                         if fault.kind == "wipe":
                             machine.disk.wipe()
+                case "leave":
+                    machines[0].leave()
                 case "partition":
-                    world.cut(number, frozenset(fault.places), reset=fault.amount == 1)
+                    world.cut(number, Cut(frozenset(fault.places)), reset=fault.amount == 1)
+                case "one-way":
+                    direction = "in" if fault.amount else "out"
+                    world.cut(number, Cut(frozenset(fault.places), direction), reset=False)
+                case "flapping":
+                    flap()
                 case "reset":
                     world.reset(*fault.places)
                 case "storm":
                     weather.loss_per_million, weather.reset_per_million = fault.amount, fault.amount // 10
+                case "surge":
+                    weather.stretch = fault.amount
+                case "duplicates":
+                    weather.duplicates_per_million = fault.amount
                 case "slow":
                     weather.slow[fault.places[0]] = fault.amount
                 case "pause":
                     machines[0].pause(fault.end_us - fault.begin_us)
                 case "slow disk":
                     machines[0].sync_us = fault.amount
+                case "late":
+                    pass
                 case _:
                     raise AssertionError(f"no fault is called {fault.kind!r}")
+
+        def flap() -> None:
+            """Cut, whole, cut, until it is over."""
+            if world.now_us >= fault.end_us:
+                return
+            if number in weather.cuts:
+                world.heal(number)
+            else:
+                world.cut(number, Cut(frozenset(fault.places)), reset=False)
+            world.after(fault.amount, flap)
 
         def end() -> None:
             world.trace.record(world.now_us, "world", "over", fault.amount, fault.kind.encode())
             match fault.kind:
-                case "crash" | "blackout" | "wipe":
+                case "crash" | "blackout" | "wipe" | "late":
                     for machine in machines:
                         machine.spare()
                         machine.start()
-                case "partition":
+                case "partition" | "one-way" | "flapping":
                     world.heal(number)
                 case "storm":
                     weather.loss_per_million = weather.reset_per_million = 0
+                case "surge":
+                    weather.stretch = 1
+                case "duplicates":
+                    weather.duplicates_per_million = 0
                 case "slow":
                     weather.slow.pop(fault.places[0], None)
                 case "slow disk":
@@ -208,7 +260,8 @@ class Run:
         """Let everything happen, and complete the evidence."""
         scenario, world, evidence = self.scenario, self.world, self.world.evidence
         for machine in self.machines:
-            machine.start()
+            if machine.name not in self._late:
+                machine.start()
         world.connect_all()
         for number, fault in enumerate(scenario.faults):
             self._plan(number, fault)
@@ -228,14 +281,19 @@ class Run:
             for machine in self.machines:
                 # A villain with something to hide never rests, and who answers it does not either.
                 if not machine.is_honest:
-                    machine.crash()
-            self._advance_to(world.now_us + _GRACE_S * 1_000_000)
-            frames, timers = world.frames, world.timers
-            evidence.idle_s = scenario.idle_s
-            if not self._advance_to(world.now_us + scenario.idle_s * 1_000_000):
-                evidence.breaches.append(("livelock", "world", "an idle cluster does not come to rest"))
-            evidence.idle_frames, evidence.idle_timers = world.frames - frames, world.timers - timers
+                    machine.leave()
+            if scenario.idle_s:
+                self._watch_idleness()
         return evidence
+
+    def _watch_idleness(self) -> None:
+        world, evidence = self.world, self.world.evidence
+        self._advance_to(world.now_us + _GRACE_S * 1_000_000)
+        frames, timers = world.frames, world.timers
+        evidence.idle_s = self.scenario.idle_s
+        if not self._advance_to(world.now_us + self.scenario.idle_s * 1_000_000):
+            evidence.breaches.append(("livelock", "world", "an idle cluster does not come to rest"))
+        evidence.idle_frames, evidence.idle_timers = world.frames - frames, world.timers - timers
 
     def _advance_to(self, time_us: int) -> bool:
         """Live up to a time, looking at the bounds on the way. False if events do not end."""
@@ -289,7 +347,7 @@ def run_scenario(scenario: Scenario, transcript: TextIO | None = None) -> Outcom
         orders.update(client.outcomes)
     return Outcome(
         scenario.seed,
-        tuple(judge(evidence)),
+        tuple(judge_beyond(evidence) if scenario.beyond else judge(evidence)),
         run.world.trace.hash,
         run.world.trace.events,
         run.world.frames,
@@ -299,6 +357,14 @@ def run_scenario(scenario: Scenario, transcript: TextIO | None = None) -> Outcom
     )
 
 
-def run_seed(seed: int, seconds: int = 4, transcript: TextIO | None = None) -> Outcome:
+def run_seed(
+    seed: int,
+    seconds: int | None = None,
+    transcript: TextIO | None = None,
+    *,
+    engine: str = "simplex",
+    beyond: bool = False,
+    plant: str = "",
+) -> Outcome:
     """The scenario of a seed, lived through and judged."""
-    return run_scenario(Scenario.draw(seed, seconds), transcript)
+    return run_scenario(Scenario.draw(seed, seconds, engine=engine, beyond=beyond, plant=plant), transcript)

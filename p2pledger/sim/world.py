@@ -51,11 +51,11 @@ from p2pledger.network.effects import (
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.records import LAZY_MS, BatchRecord, BlockRecord, must_be_durable
+from p2pledger.primitives.records import LAZY_MS, BatchRecord, BlockRecord, CertificateRecord, must_be_durable
 from p2pledger.sim.chance import stream
 from p2pledger.sim.disk import Disk
 from p2pledger.sim.evidence import Evidence, FinalClaim, RootClaim, VoteSent
-from p2pledger.sim.links import QUEUE_BYTES, Lane, Weather
+from p2pledger.sim.links import QUEUE_BYTES, Cut, Lane, Weather
 from p2pledger.sim.trace import Trace
 
 __all__ = ["Builder", "Connection", "Machine", "PeerLike", "Place", "World"]
@@ -167,7 +167,9 @@ class World:
         names = list(self.machines)
         for index, one in enumerate(names):
             for other in names[index + 1 :]:
-                self._keep_dialling((one, other), self._chance.randrange(5_000))
+                # Two machines with one key do not talk to each other: each takes the other for itself.
+                if self.machines[one].keypair.public_key != self.machines[other].keypair.public_key:
+                    self._keep_dialling((one, other), self._chance.randrange(5_000))
 
     def _keep_dialling(self, pair: tuple[str, str], delay_us: int) -> None:
         if pair in self._dialling:
@@ -178,7 +180,9 @@ class World:
         def dial() -> None:
             nonlocal waited_us
             one, other = (self.machines[name] for name in pair)
-            if one.is_up and other.is_up and not self.weather.is_cut(*pair):
+            if one.has_halted or other.has_halted:
+                self._dialling.discard(pair)
+            elif one.is_up and other.is_up and not self.weather.is_apart(*pair):
                 incarnations = one.incarnation, other.incarnation
                 self.after(3 * self.weather.latency(*pair), lambda: establish(incarnations))
             else:
@@ -189,7 +193,7 @@ class World:
             self._dialling.discard(pair)
             one, other = (self.machines[name] for name in pair)
             still_there = one.is_up and other.is_up and incarnations == (one.incarnation, other.incarnation)
-            if still_there and not self.weather.is_cut(*pair):
+            if still_there and not self.weather.is_apart(*pair):
                 connection = self._open(one, one.identity, other, other.identity)
                 if connection is not None:
                     self._connections[pair] = connection
@@ -202,7 +206,7 @@ class World:
         """A client wants a session. It hears of it by ``session_opened``, or by ``session_closed`` of number 0."""
 
         def establish() -> None:
-            reachable = machine.is_up and not self.weather.is_cut(client.name, machine.name)
+            reachable = machine.is_up and not self.weather.is_apart(client.name, machine.name)
             if not reachable or self._open(client, identity, machine, machine.identity) is None:
                 client.session_closed(0)
 
@@ -266,6 +270,10 @@ class World:
         travel_us = self.weather.travel_us(sender.name, target.name)
         arrival_us = lane.schedule(self.now_us, size_bytes, sending_us, travel_us)
         self.at(arrival_us, lambda: self._arrive(connection, side, payload))
+        if self.weather.duplicates_per_million and isinstance(sender, Machine) and isinstance(target, Machine):
+            if self.weather.duplicates():
+                again_us = arrival_us + self.weather.travel_us(sender.name, target.name)
+                self.at(again_us, lambda: self._arrive(connection, side, payload))
 
     def _arrive(self, connection: Connection, side: int, payload: bytes) -> None:
         if not connection.is_open:
@@ -293,28 +301,29 @@ class World:
 
     # Weather
 
-    def cut(self, number: int, side: frozenset[str], *, reset: bool) -> None:
-        """A partition begins: ``side`` is alone. Sessions across are reset, or their frames held back."""
-        self.weather.partitions[number] = side
+    def cut(self, number: int, cut: Cut, *, reset: bool) -> None:
+        """A partition begins. Sessions across are reset, or their frames held back."""
+        self.weather.cuts[number] = cut
         if reset:
             for connection in list(self._connections.values()):
                 one, other = connection.ends
-                if self.weather.is_across(side, one.name, other.name):
+                if self.weather.is_across(cut, one.name, other.name):
                     self.close(connection)
 
     def heal(self, number: int) -> None:
         """A partition ends; frames that were held back come after a delay, in their order."""
-        side = self.weather.partitions.pop(number)
+        cut = self.weather.cuts.pop(number, None)
+        if cut is None:
+            return
         for connection in list(self._connections.values()):
             one, other = connection.ends
-            if connection.is_open and self.weather.is_across(side, one.name, other.name):
+            if connection.is_open and self.weather.is_across(cut, one.name, other.name):
                 self.after(self.weather.latency(one.name, other.name), lambda c=connection: self._release(c))  # type: ignore[misc]
 
     def _release(self, connection: Connection) -> None:
-        one, other = connection.ends
-        if self.weather.is_cut(one.name, other.name):
-            return
         for side, lane in enumerate(connection.lanes):
+            if self.weather.is_cut(connection.ends[side].name, connection.ends[1 - side].name):
+                continue
             held, lane.held = lane.held, deque()
             for payload in held:
                 if connection.is_open:
@@ -336,6 +345,12 @@ class Machine:
     keypair: Keypair
     is_honest: bool = True
     skew_ms: int = 0
+    drift_ppm: int = 0
+    """How much faster than the world's its clock runs, in parts per million."""
+    sends_early: bool = False
+    """A planted fault: nothing that it sends waits for its disk."""
+    alias: str = ""
+    """The name by which others know it, if that is not its own: the twin of a machine has its key and its name."""
     disk: Disk = field(default_factory=Disk)
     sync_us: int = 800
     """Mean time of a sync."""
@@ -374,12 +389,15 @@ class Machine:
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.keypair.public_key, VALIDATOR, self.name)
+        return Identity(self.keypair.public_key, VALIDATOR, self.alias or self.name)
 
     @property
     def now_ms(self) -> int:
         """Unix time by this machine's own clock."""
-        return self.world.genesis.time_ms + self.skew_ms + self.world.now_us // 1_000
+        return self.world.genesis.time_ms + self.skew_ms + self._by_own_clock(self.world.now_us) // 1_000
+
+    def _by_own_clock(self, time_us: int) -> int:
+        return time_us + time_us * self.drift_ppm // 1_000_000
 
     def refusal_of(self, stranger: Identity) -> tuple[str, str] | None:
         assert self.peer is not None, "a machine that is down was asked"
@@ -408,6 +426,11 @@ class Machine:
         self._note_finals()
         self.world.trace.record(self.world.now_us, self.name, "crash", 0, fate.encode())
         self._vanish()
+
+    def leave(self) -> None:
+        """It stops, and never comes back."""
+        self.crash()
+        self.has_halted = True
 
     def _die_if(self, incarnation: int) -> None:
         if self.incarnation == incarnation and self._is_doomed:
@@ -511,7 +534,7 @@ class Machine:
         world = self.world
         match effect:
             case Send() | Disconnect():
-                if self._needed > self._synced:
+                if self._needed > self._synced and not self.sends_early:
                     self._gate.append((self._needed, effect))
                 else:
                     self._let_out(effect)
@@ -630,7 +653,10 @@ class Machine:
 
     def _plan_timer(self, at_ms: int) -> None:
         timer = self._timer
-        due_us = (at_ms - self.skew_ms - self.world.genesis.time_ms) * 1_000
+        own_us = (at_ms - self.skew_ms - self.world.genesis.time_ms) * 1_000
+        due_us = own_us - own_us * self.drift_ppm // (1_000_000 + self.drift_ppm)
+        while self._by_own_clock(due_us) < own_us:
+            due_us += 1
 
         def fire() -> None:
             if self._timer == timer:
@@ -651,6 +677,8 @@ class Machine:
                 evidence.blocks[record.id] = record.data
             elif isinstance(record, BatchRecord):
                 evidence.batches[record.digest] = record.data
+            elif isinstance(record, CertificateRecord):
+                evidence.certificates.setdefault(record.data, self.name)
 
     def _note_finals(self) -> None:
         """What became final on the disk. Before that nobody has been told, and a crash may still undo it."""

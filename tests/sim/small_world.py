@@ -10,7 +10,7 @@ from p2pledger.network.effects import Effect, Event, Identity, Received
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.keys import Keypair
 from p2pledger.sim.chance import stream
-from p2pledger.sim.links import Weather
+from p2pledger.sim.links import Delay, Weather
 from p2pledger.sim.market import Market
 from p2pledger.sim.world import Machine, World
 
@@ -43,8 +43,8 @@ class SmallWorld:
         market = Market(1, machines, stream(1, "market"))
         self.genesis = market.genesis
         names = market.node_names
-        latency_us = {(one, other): 1_000 for one in names for other in names if one < other}
-        self.weather = Weather(stream(1, "weather"), latency_us, jitter_us)
+        delay = Delay("uniform", 1_000, jitter_us)
+        self.weather = Weather(stream(1, "weather"), {}, delay)
         state = genesis_state(self.genesis)
 
         def build(name: str, keypair: Keypair, archive: Archive, recovery: Recovery | None) -> Puppet:

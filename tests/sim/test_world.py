@@ -21,6 +21,7 @@ from p2pledger.network.effects import (
 )
 from p2pledger.primitives.records import LAZY_MS, BatchRecord, VoteRecord
 from p2pledger.sim.evidence import QueuePeak
+from p2pledger.sim.links import Cut
 from tests.sim.small_world import Puppet, SmallWorld
 
 
@@ -84,7 +85,7 @@ def test_a_partition_holds_frames_back_and_keeps_their_order() -> None:
     small = SmallWorld()
     session = session_of(small.puppet(0))
     small.make(0, Send(session, b"in flight"))
-    small.world.cut(1, frozenset({"node-0"}), reset=False)
+    small.world.cut(1, Cut(frozenset({"node-0"})), reset=False)
     small.make(0, Send(session, b"behind"))
     small.run_for(300_000)
     assert payloads(small.puppet(1)) == []
@@ -97,7 +98,7 @@ def test_a_partition_holds_frames_back_and_keeps_their_order() -> None:
 def test_a_partition_that_resets_loses_what_is_in_flight() -> None:
     small = SmallWorld()
     small.make(0, Send(session_of(small.puppet(0)), b"lost"))
-    small.world.cut(1, frozenset({"node-0"}), reset=True)
+    small.world.cut(1, Cut(frozenset({"node-0"})), reset=True)
     small.run_for(2_000_000)
     assert payloads(small.puppet(1)) == []
     assert len(small.puppet(0).of(SessionClosed)) == len(small.puppet(1).of(SessionClosed)) == 1

@@ -9,20 +9,26 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pledger.sim.checkers.agreement import check_agreement
+from p2pledger.sim.checkers.alarm import check_alarm
 from p2pledger.sim.checkers.books import History, replay
 from p2pledger.sim.checkers.bounds import check_bounds
+from p2pledger.sim.checkers.certificates import check_certificates
 from p2pledger.sim.checkers.conservation import check_conservation
+from p2pledger.sim.checkers.delivery import check_delivery
+from p2pledger.sim.checkers.finality import check_finality
 from p2pledger.sim.checkers.idle import check_idle
 from p2pledger.sim.checkers.progress import check_progress
 from p2pledger.sim.checkers.validity import check_validity
 from p2pledger.sim.checkers.votes import check_votes
 from p2pledger.sim.evidence import Evidence, Violation
 
-__all__ = ["BOOKKEEPERS", "CHECKERS", "judge"]
+__all__ = ["BOOKKEEPERS", "CHECKERS", "judge", "judge_beyond"]
 
 CHECKERS: Final[tuple[tuple[str, Callable[[Evidence], list[str]]], ...]] = (
     ("agreement", check_agreement),
+    ("finality", check_finality),
     ("votes", check_votes),
+    ("delivery", check_delivery),
     ("progress", check_progress),
     ("bounds", check_bounds),
     ("idle", check_idle),
@@ -30,6 +36,7 @@ CHECKERS: Final[tuple[tuple[str, Callable[[Evidence], list[str]]], ...]] = (
 BOOKKEEPERS: Final[tuple[tuple[str, Callable[[Evidence, History], list[str]]], ...]] = (
     ("conservation", check_conservation),
     ("validity", check_validity),
+    ("certificates", check_certificates),
 )
 """Those who also want to know what the final chain means according to the second books."""
 _MOST_PER_CHECKER: Final = 5
@@ -44,4 +51,23 @@ def judge(evidence: Evidence) -> list[Violation]:
     for name, judge_books in BOOKKEEPERS:
         sentences = judge_books(evidence, history)[:_MOST_PER_CHECKER]
         found += [Violation(evidence.seed, name, sentence) for sentence in sentences]
+    return found
+
+
+_OWN_FAULTS: Final = ("exception", "disk", "livelock")
+
+
+def judge_beyond(evidence: Evidence) -> list[Violation]:
+    """What may not happen either where the adversary is greater than the engine survives.
+
+    No honest node breaks its own word, contradicts its votes, overfills its queues or runs into an exception, and two
+    ledgers raise the alarm.
+    """
+    found = [
+        Violation(evidence.seed, checker, f"{node}: {sentence}")
+        for checker, node, sentence in evidence.breaches
+        if checker in _OWN_FAULTS
+    ]
+    for name, check in (("alarm", check_alarm), ("votes", check_votes), ("bounds", check_bounds)):
+        found += [Violation(evidence.seed, name, sentence) for sentence in check(evidence)[:_MOST_PER_CHECKER]]
     return found
