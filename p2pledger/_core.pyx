@@ -151,7 +151,7 @@ cdef extern from "p2l.h" nogil:
 
     void p2l_allocations_fail_after(int64_t count)
     int p2l_execute(p2l_state *state, const p2l_columns *columns, size_t start, uint64_t height,
-                    uint64_t replay_window, uint64_t fee, uint8_t *codes, size_t *next)
+                    uint64_t replay_window, uint64_t fee, uint8_t *codes, uint64_t *collected, size_t *next)
 
 
 # Arguments -------------------------------------------------------------------------------------------------------
@@ -982,12 +982,14 @@ cdef class Branch:
     cdef object __weakref__
     cdef p2l_state *state
     cdef bint busy
+    cdef object _fees_taken
 
     def __init__(self):
         raise TypeError("branches come from Version.branch()")
 
     def __cinit__(self, *arguments, **named):
         self.state = NULL
+        self._fees_taken = 0
 
     def __dealloc__(self):
         with nogil:
@@ -1140,13 +1142,18 @@ cdef class Branch:
         finally:
             self.busy = False
 
+    @property
+    def fees_taken(self):
+        """What execute_plain took from the payers of fees on this branch so far."""
+        return self._fees_taken
+
     def execute_plain(self, columns, start, height, replay_window, fee, codes):
         """Executes the maximal run of plain transactions from index `start`; returns the first it cannot decide."""
         cdef p2l_state *state = self.enter()
         cdef Columns over
         cdef const p2l_columns *native
         cdef size_t first, next_index = 0
-        cdef uint64_t at_height, window, due
+        cdef uint64_t at_height, window, due, collected = 0
         cdef Py_buffer view
         cdef int status
         try:
@@ -1166,13 +1173,14 @@ cdef class Branch:
                     raise ValueError(f"codes must have {4 * native.count} bytes, not {view.len}")
                 with nogil:
                     status = p2l_execute(
-                        state, native, first, at_height, window, due, <uint8_t *> view.buf, &next_index
+                        state, native, first, at_height, window, due, <uint8_t *> view.buf, &collected, &next_index
                     )
             finally:
                 PyBuffer_Release(&view)
             if status == P2L_WRONG_TABLES:
                 raise ValueError("the state lacks tables of section 7, or they have keys of other widths")
             self.finish(status)
+            self._fees_taken += collected
             return next_index
         finally:
             self.busy = False

@@ -82,6 +82,7 @@ TABLE_ASSETS = 2
 TABLE_HOLDINGS = 3
 TABLE_LOCKS = 4
 TABLE_REPLAY = 8
+TABLE_NATIVE = 9
 
 # The reason codes of section 4.2 that plain transactions can end with. A test holds them against the one table
 # in p2pledger.primitives.reasons, which this floor must not import.
@@ -98,6 +99,7 @@ REASON_INSUFFICIENT_LOCKED = 9
 REASON_ZERO_AMOUNT = 10
 REASON_SAME_ACCOUNT = 11
 REASON_OVERFLOW = 12
+REASON_CANNOT_PAY_FEE = 20
 
 WHOLE_TRANSACTION = 65535
 """The operation index of a code that concerns the whole transaction."""
@@ -1352,12 +1354,13 @@ class Version:
 class Branch:
     """A state being written. It has one owner at a time; a second thread in it raises BranchInUse."""
 
-    __slots__ = ("__weakref__", "_lock", "_tables_or_none")
+    __slots__ = ("__weakref__", "_fees_taken", "_lock", "_tables_or_none")
 
     def __init__(self, tables: _Tables) -> None:
         if not isinstance(tables, _Tables):
             raise TypeError("branches come from Version.branch()")
         self._tables_or_none: _Tables | None = tables
+        self._fees_taken = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -1427,6 +1430,11 @@ class Branch:
         with self._owned() as tables:
             return tables.prove(*tables.check_key(table, key))
 
+    @property
+    def fees_taken(self) -> int:
+        """What execute_plain took from the payers of fees on this branch so far."""
+        return self._fees_taken
+
     def execute_plain(
         self, columns: Columns, start: int, height: int, replay_window: int, fee: int, codes: bytearray
     ) -> int:
@@ -1435,8 +1443,9 @@ class Branch:
         Writes 4 bytes per decided transaction i to codes[4 * i:] (code and operation, big-endian 16-bit numbers)
         and returns the index of the first transaction that it cannot decide, or columns.count. It cannot decide one
         with an operation other than 1 to 3, one that meets an account or asset whose flags are not 0, and one that
-        meets a row that is not of version 1. Such a transaction leaves no trace. The fee is compared with max_fee;
-        version 1 of the protocol has no fee to take. Rows of REPLAY that have expired are the caller's to delete.
+        meets a row that is not of version 1. Such a transaction leaves no trace. `fee` is that of one operation;
+        what the payers paid is added to `fees_taken`, and is the caller's to give to somebody. Rows of REPLAY that have
+        expired are the caller's to delete.
         """
         with self._owned() as tables:
             if not isinstance(columns, Columns):
@@ -1449,16 +1458,19 @@ class Branch:
             if len(codes) < 4 * columns.count:
                 raise ValueError(f"codes must have {4 * columns.count} bytes, not {len(codes)}")
             for table, width in _PLAIN_WIDTHS.items():
-                if tables.widths[table] != width:
+                if tables.widths[table] != width and (due or table != TABLE_NATIVE):
                     raise ValueError(f"table {table} must have keys of {width} bytes")
+            room = UINT64_MAX  # for what is paid in this call: no state that grew by the rules exceeds it
             for i in range(first, columns.count):
                 row = columns._rows[i]
                 if not row.plain:
                     return i
                 try:
-                    code, operation = _execute(tables, columns.data, row, at_height, window, due)
+                    code, operation, paid = _execute(tables, columns.data, row, at_height, window, due, room)
                 except _Undecided:
                     return i
+                room -= paid
+                self._fees_taken += paid
                 codes[4 * i : 4 * i + 4] = code.to_bytes(2, "big") + operation.to_bytes(2, "big")
             return columns.count
 
@@ -1488,7 +1500,14 @@ class Branch:
 
 # Execution of plain transactions (section 4.1) --------------------------------------------------------------------
 
-_PLAIN_WIDTHS = {TABLE_ACCOUNTS: 32, TABLE_ASSETS: 16, TABLE_HOLDINGS: 48, TABLE_LOCKS: 80, TABLE_REPLAY: 40}
+_PLAIN_WIDTHS = {
+    TABLE_ACCOUNTS: 32,
+    TABLE_ASSETS: 16,
+    TABLE_HOLDINGS: 48,
+    TABLE_LOCKS: 80,
+    TABLE_REPLAY: 40,
+    TABLE_NATIVE: 32,
+}
 
 
 class _Undecided(Exception):
@@ -1663,17 +1682,20 @@ def _plain_operations(data: bytes, row: _Row) -> list[tuple[int, bytes, bytes, b
     return operations
 
 
-def _execute(tables: _Tables, data: bytes, row: _Row, height: int, replay_window: int, fee: int) -> tuple[int, int]:
-    """One plain transaction by the rules 1 to 5; returns (code, operation)."""
+def _execute(
+    tables: _Tables, data: bytes, row: _Row, height: int, replay_window: int, fee: int, room: int
+) -> tuple[int, int, int]:
+    """One plain transaction by the rules 1 to 6; returns (code, operation, fee paid), which is at most `room`."""
     replay_key = row.valid_until.to_bytes(8, "big") + row.id
     if row.valid_until < height:
-        return REASON_EXPIRED, WHOLE_TRANSACTION
+        return REASON_EXPIRED, WHOLE_TRANSACTION, 0
     if row.valid_until > height + replay_window:
-        return REASON_TOO_FAR_AHEAD, WHOLE_TRANSACTION
+        return REASON_TOO_FAR_AHEAD, WHOLE_TRANSACTION, 0
     if tables.get(TABLE_REPLAY, replay_key) is not None:
-        return REASON_DUPLICATE, WHOLE_TRANSACTION
-    if fee > row.max_fee:
-        return REASON_FEE_TOO_LOW, WHOLE_TRANSACTION
+        return REASON_DUPLICATE, WHOLE_TRANSACTION, 0
+    due = fee * row.operation_count
+    if due > row.max_fee:
+        return REASON_FEE_TOO_LOW, WHOLE_TRANSACTION, 0
     signers = [row.public_keys[at : at + 32] for at in range(0, len(row.public_keys), 32)]
     operations = _plain_operations(data, row)
     try:
@@ -1681,7 +1703,15 @@ def _execute(tables: _Tables, data: bytes, row: _Row, height: int, replay_window
         for index, (number, account, other, _, _) in enumerate(operations):
             _check_authority(tables, other if number == 3 else account, signers, index)
     except _Refused as refused:
-        return refused.code, refused.operation
+        return refused.code, refused.operation, 0
+    native = 0
+    if due:
+        value = tables.get(TABLE_NATIVE, row.fee_payer)
+        native = 0 if value is None else _amounts(value, 1)[0]
+        if due > room:
+            raise _Undecided
+        if native < due:
+            return REASON_CANNOT_PAY_FEE, WHOLE_TRANSACTION, 0
     # From here on the transaction is remembered, whether it succeeds or fails.
     overlay = _Overlay(tables)
     code, failed = REASON_OK, 0
@@ -1692,9 +1722,13 @@ def _execute(tables: _Tables, data: bytes, row: _Row, height: int, replay_window
         code, failed = refused.code, refused.operation
     else:
         overlay.write()
+    if due == native != 0:
+        tables.delete(TABLE_NATIVE, row.fee_payer)
+    elif due:
+        tables.put(TABLE_NATIVE, row.fee_payer, b"\x92\x01" + _encode_uint(native - due))
     remembered = b"\x94\x01" + _encode_uint(height) + _encode_uint(code) + _encode_uint(failed)
     tables.put(TABLE_REPLAY, replay_key, remembered)
-    return code, failed
+    return code, failed, due
 
 
 # Ed25519 under ZIP 215 (section 2) --------------------------------------------------------------------------------

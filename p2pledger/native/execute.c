@@ -3,8 +3,8 @@
  * In a large state nearly every look at a row waits for memory, so transactions are taken in windows: what all of a
  * window will look at is searched for together (p2l_state_search), then they are executed one after another over what
  * was found. Accounts and assets do not change here. Holdings and locks change in the books, which hold each row that
- * was met in this call, and are written to the tree at the end, once each and together (p2l_state_change). Rows of
- * REPLAY are new: they go into the tree as they come.
+ * was met in this call, and are written to the tree at the end, once each and together (p2l_state_change). So does the
+ * native money of the payers where there are fees. Rows of REPLAY are new: they go into the tree as they come.
  *
  * A transaction notes what the rows were before it changed them; one that fails, or turns out not to be for this path,
  * is taken back by these notes and leaves no trace in the books. The order of the checks is the protocol's;
@@ -15,16 +15,16 @@
 
 #include <stdlib.h>
 
-enum { ACCOUNTS = 1, ASSETS = 2, HOLDINGS = 3, LOCKS = 4, REPLAY = 8 };
+enum { ACCOUNTS = 1, ASSETS = 2, HOLDINGS = 3, LOCKS = 4, REPLAY = 8, NATIVE = 9 };
 enum { TRANSFER = 1, LOCK = 2, RELEASE = 3 };
 enum { WHOLE_TRANSACTION = 65535 };
 
 /* What judging one step can end with, besides a reason of its own (>= 0, P2L_REASON_OK being none). */
 enum { UNDECIDED = -100 };
 
-/* A holding, or a lock. */
+/* A holding, a lock, or native money. */
 struct row {
-    uint64_t amounts[2]; /* of a holding: free, locked; of a lock: one amount, and 0 */
+    uint64_t amounts[2]; /* of a holding: free, locked; of the others: one amount, and 0 */
     uint64_t print;      /* of the key: most misses are found without comparing it */
     struct p2l_span value; /* in the tree */
     uint8_t table;
@@ -57,7 +57,8 @@ struct operation {
 /* One transaction of the window. */
 struct step {
     size_t operations_at;
-    uint32_t payer_at; /* in the window's accounts */
+    uint32_t payer_at;  /* in the window's accounts */
+    uint32_t payer_row; /* his native money; only where there are fees */
     uint8_t replay_key[40];
     uint8_t remembered;
 };
@@ -67,7 +68,7 @@ struct window {
     size_t count;
     struct operation *operations;
     size_t operation_count, operation_capacity;
-    struct p2l_search *accounts, *rows; /* room for 2 x operations + steps, and for 2 x operations */
+    struct p2l_search *accounts, *rows; /* room for 2 x operations + steps each */
     size_t account_count;
 };
 
@@ -83,7 +84,7 @@ struct seen {
 struct execution {
     struct p2l_state *state;
     const struct p2l_columns *columns;
-    uint64_t height, replay_window, fee;
+    uint64_t height, replay_window, fee /* of one operation */, collected;
     struct books books;
     struct window window;
     struct note *notes;
@@ -107,7 +108,7 @@ static uint64_t key_print(unsigned table, const uint8_t *key, size_t width)
 
 static size_t row_width(unsigned table)
 {
-    return table == HOLDINGS ? 48 : 80;
+    return table == HOLDINGS ? 48 : table == LOCKS ? 80 : 32;
 }
 
 static int books_reserve(struct books *books, size_t more)
@@ -140,7 +141,8 @@ static int books_reserve(struct books *books, size_t more)
     return 1;
 }
 
-/* The number of the row of a holding (asset, account) or a lock (asset, account, controller). Room was reserved. */
+/* The number of the row of a holding (asset, account), a lock (asset, account, controller), or native money (account).
+ * Room was reserved. */
 static uint32_t books_row(struct books *books, unsigned table, const uint8_t *asset, const uint8_t *account,
                           const uint8_t *controller)
 {
@@ -149,8 +151,12 @@ static uint32_t books_row(struct books *books, unsigned table, const uint8_t *as
     struct row *row;
     uint64_t print;
 
-    memcpy(key, asset, 16);
-    memcpy(key + 16, account, 32);
+    if (table == NATIVE) {
+        memcpy(key, account, 32);
+    } else {
+        memcpy(key, asset, 16);
+        memcpy(key + 16, account, 32);
+    }
     if (table == LOCKS)
         memcpy(key + 48, controller, 32);
     print = key_print(table, key, width);
@@ -257,6 +263,8 @@ static int books_write(struct execution *execution)
             size += p2l_write_uint(value + size, row->amounts[k]);
         if (row->value.data == NULL)
             status = p2l_state_put(state, row->table, row->key, value, size);
+        else if (row->table == NATIVE)
+            status = p2l_state_put(state, NATIVE, row->key, value, size);
         else if (row->value.size != size || memcmp(row->value.data, value, size) != 0)
             changes[locks ? books->count - ++sizes[1] : sizes[0]++] = (struct p2l_change){row->key, value, size};
     }
@@ -309,7 +317,7 @@ static int window_reserve(struct execution *execution, size_t operations)
     if (memory == NULL)
         return 0;
     window->accounts = memory;
-    memory = p2l_reallocate(window->rows, 2 * operations * sizeof *window->rows);
+    memory = p2l_reallocate(window->rows, (2 * operations + STEPS_MAX) * sizeof *window->rows);
     if (memory == NULL)
         return 0;
     window->rows = memory;
@@ -356,7 +364,8 @@ static int window_open(struct execution *execution, size_t start)
             return P2L_NO_MEMORY;
         window->count++;
     }
-    if (!books_reserve(books, 2 * (operations > OPERATIONS_MAX ? operations : OPERATIONS_MAX)))
+    if (!books_reserve(books, 2 * (operations > OPERATIONS_MAX ? operations : OPERATIONS_MAX) +
+                                  (execution->fee != 0 ? STEPS_MAX : 0)))
         return P2L_NO_MEMORY;
     for (size_t i = 0; i < window->count; i++) {
         const struct p2l_row *row = &columns->rows[start + i];
@@ -366,6 +375,8 @@ static int window_open(struct execution *execution, size_t start)
         step->operations_at = window->operation_count;
         step->remembered = 0;
         step->payer_at = window_account(window, first, columns->data + row->fee_payer_at);
+        if (execution->fee != 0)
+            step->payer_row = books_row(books, NATIVE, NULL, columns->data + row->fee_payer_at, NULL);
         p2l_store64(step->replay_key, row->valid_until);
         memcpy(step->replay_key + 8, columns->ids + 32 * (start + i), 32);
         replays[i].key = step->replay_key;
@@ -386,6 +397,8 @@ static int window_open(struct execution *execution, size_t start)
     p2l_state_search(execution->state, ACCOUNTS, window->accounts, window->account_count);
     rows_search(execution, HOLDINGS, known);
     rows_search(execution, LOCKS, known);
+    if (execution->fee != 0)
+        rows_search(execution, NATIVE, known);
     p2l_state_search(execution->state, REPLAY, replays, window->count);
     for (size_t i = 0; i < window->count; i++)
         window->steps[i].remembered = replays[i].value.data != NULL;
@@ -482,7 +495,7 @@ static int check_authority(const struct p2l_search *account, const uint8_t *sign
     return weight >= policy.threshold ? P2L_REASON_OK : P2L_REASON_UNAUTHORISED;
 }
 
-/* Rule 5 for one operation. */
+/* Rule 6 for one operation. */
 static int apply(struct execution *execution, const struct operation *operation)
 {
     uint64_t amount = operation->amount;
@@ -564,6 +577,8 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
     struct step *step = &window->steps[index];
     const struct operation *operations = window->operations + step->operations_at;
     uint8_t remembered[2 + 9 + 3 + 3];
+    struct row *payer = NULL;
+    uint64_t due = 0;
     size_t size;
     int reason, status;
     uint32_t i, checked = step->payer_at;
@@ -575,7 +590,7 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
         reason = P2L_REASON_TOO_FAR_AHEAD;
     else if (is_remembered(window, index))
         reason = P2L_REASON_DUPLICATE;
-    else if (execution->fee > row->max_fee)
+    else if (execution->fee != 0 && execution->fee > row->max_fee / row->operation_count)
         reason = P2L_REASON_FEE_TOO_LOW;
     else /* Rule 4: the payer of the fee, then the debited side of every operation */
         reason = check_authority(&window->accounts[step->payer_at], signers, row->signature_count);
@@ -599,7 +614,19 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
         checked = debited;
     }
 
-    /* Rule 5. From here on the transaction is remembered, whether it succeeds or fails. */
+    /* Rule 5: the fee. No plain operation touches native money, so that it can be taken when all else is decided. */
+    if (execution->fee != 0) {
+        due = execution->fee * row->operation_count; /* at most max_fee */
+        payer = row_read(execution, step->payer_row);
+        if (payer == NULL || execution->collected > UINT64_MAX - due)
+            return UNDECIDED;
+        if (payer->amounts[0] < due) {
+            decide(code, P2L_REASON_CANNOT_PAY_FEE, WHOLE_TRANSACTION);
+            return P2L_OK;
+        }
+    }
+
+    /* Rule 6. From here on the transaction is remembered, whether it succeeds or fails. */
     for (i = 0; i < row->operation_count; i++) {
         reason = apply(execution, &operations[i]);
         if (reason != P2L_REASON_OK)
@@ -612,6 +639,11 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
         take_back(execution);
         if (reason == UNDECIDED)
             return UNDECIDED;
+    }
+    if (payer != NULL) {
+        payer->amounts[0] -= due;
+        payer->changed = 1;
+        execution->collected += due;
     }
     remembered[0] = 0x94;
     remembered[1] = 1;
@@ -627,17 +659,17 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
 }
 
 int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size_t start, uint64_t height,
-                uint64_t replay_window, uint64_t fee, uint8_t *codes, size_t *next)
+                uint64_t replay_window, uint64_t fee, uint8_t *codes, uint64_t *collected, size_t *next)
 {
     struct step steps[STEPS_MAX];
     enum { EXPECTED_MAX = 1 << 15 };
     struct execution execution;
-    size_t expected = 0; /* rows: at most two for each operation; the books grow from there on */
+    size_t expected = 0; /* rows: at most two for each operation, one for a fee; the books grow from there on */
     int status = P2L_OK, written;
 
     if (p2l_state_width(state, ACCOUNTS) != 32 || p2l_state_width(state, ASSETS) != 16 ||
         p2l_state_width(state, HOLDINGS) != 48 || p2l_state_width(state, LOCKS) != 80 ||
-        p2l_state_width(state, REPLAY) != 40)
+        p2l_state_width(state, REPLAY) != 40 || (fee != 0 && p2l_state_width(state, NATIVE) != 32))
         return P2L_WRONG_TABLES;
     memset(&execution, 0, sizeof execution);
     execution.state = state;
@@ -647,7 +679,7 @@ int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size
     execution.fee = fee;
     execution.window.steps = steps;
     for (size_t i = start; i < columns->count && expected < EXPECTED_MAX; i++)
-        expected += 2 * columns->rows[i].operation_count;
+        expected += 2 * columns->rows[i].operation_count + (fee != 0);
     if (!books_reserve(&execution.books, expected < EXPECTED_MAX ? expected : EXPECTED_MAX))
         status = P2L_NO_MEMORY;
     while (status == P2L_OK && start < columns->count && columns->rows[start].plain) {
@@ -672,6 +704,7 @@ int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size
     free(execution.window.accounts);
     free(execution.window.rows);
     free(execution.notes);
+    *collected = execution.collected;
     *next = start;
     return status;
 }

@@ -175,8 +175,9 @@ int p2l_cursor_next(struct p2l_cursor *cursor, struct p2l_span *key, struct p2l_
 /* For tests only: lets every allocation after the next `count` fail; a negative count ends it. */
 void p2l_allocations_fail_after(int64_t count);
 
-/* Executes plain transactions from index `start` (execute.c); *next is the first that it did not decide. */
+/* Executes plain transactions from index `start` (execute.c); *next is the first that it did not decide. `fee` is that
+ * of one operation; *collected is what the payers paid. */
 int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size_t start, uint64_t height,
-                uint64_t replay_window, uint64_t fee, uint8_t *codes, size_t *next);
+                uint64_t replay_window, uint64_t fee, uint8_t *codes, uint64_t *collected, size_t *next);
 
 #endif

@@ -17,8 +17,8 @@ LIMITS = Limits(
     max_transaction_bytes=65536,
     max_batch_signatures=4000,
 )
-WIDTHS = {0: 2, 1: 32, 2: 16, 3: 48, 4: 80, 5: 4, 6: 32, 7: 8, 8: 40}
-ACCOUNTS, ASSETS, HOLDINGS, LOCKS, REPLAY = 1, 2, 3, 4, 8
+WIDTHS = {0: 2, 1: 32, 2: 16, 3: 48, 4: 80, 5: 4, 6: 32, 7: 8, 8: 40, 9: 32}
+ACCOUNTS, ASSETS, HOLDINGS, LOCKS, REPLAY, NATIVE = 1, 2, 3, 4, 8, 9
 
 
 def pack(value: object) -> bytes:
@@ -116,6 +116,15 @@ def put_asset(branch: Any, name: str, flags: int = 0) -> None:
 
 def put_holding(branch: Any, name: str, holder: str, free: int, locked: int = 0) -> None:
     branch.put(HOLDINGS, asset(name) + account(holder), pack([1, free, locked]))
+
+
+def put_native(branch: Any, holder: str, free: int) -> None:
+    branch.put(NATIVE, account(holder), pack([1, free]))
+
+
+def native(state: Any, holder: str) -> int | None:
+    value = state.get(NATIVE, account(holder))
+    return None if value is None else msgpack.unpackb(value)[1]
 
 
 def holding(state: Any, name: str, holder: str) -> list[int] | None:

@@ -27,7 +27,7 @@ BATCH = b.batch(b.one_of_each() * 3)
 ITEMS = [b.pack(transaction) for transaction in b.one_of_each()]
 LEAVES = [b"leaf %d" % i for i in range(37)]
 EXECUTABLE = [
-    b.signed(b.body([[1, b.account("a"), b.account("b"), b.asset("XAU"), 5]], b.account("a"), salt=i), ["a"])
+    b.signed(b.body([[1, b.account("a"), b.account("b"), b.asset("XAU"), 5]], b.account("a"), salt=i, max_fee=3), ["a"])
     for i in range(20)
 ]
 
@@ -88,6 +88,7 @@ def execute(core: ModuleType, rng: random.Random) -> Any:
         (b.ACCOUNTS, b.account("b"), b.pack([1, 0, b.policy(("b", 1), ("c", 2), threshold=2)])),
         (b.ASSETS, b.asset("XAU"), b.pack([1, 0, 0, 0, bytes(32), 0, 0, "XAU"])),
         (b.HOLDINGS, b.asset("XAU") + b.account("a"), b.pack([1, 50, 0])),
+        (b.NATIVE, b.account("a"), b.pack([1, 30])),
     ):
         branch.put(table, key, bent(value, rng) if rng.random() < 0.2 else value)
     data = bent(b.batch(EXECUTABLE), rng)
@@ -96,8 +97,8 @@ def execute(core: ModuleType, rng: random.Random) -> Any:
     except MalformedBytes as error:
         return error.code, error.offset
     codes = bytearray(4 * columns.count)
-    end = branch.execute_plain(columns, 0, 50, 100, 0, codes)
-    return end, bytes(codes), branch.root()
+    end = branch.execute_plain(columns, 0, 50, 100, rng.choice((0, 0, 1, 2)), codes)
+    return end, bytes(codes), branch.fees_taken, branch.root()
 
 
 def merkle_verify(core: ModuleType, rng: random.Random) -> Any:

@@ -20,6 +20,7 @@ MAX = 2**64 - 1
 
 OK, EXPIRED, TOO_FAR, DUPLICATE, FEE, UNAUTHORISED, NO_ACCOUNT, NO_ASSET = range(8)
 NO_FREE, NO_LOCKED, ZERO, SAME, OVERFLOW = range(8, 13)
+CANNOT_PAY = 20
 
 
 def world(core: ModuleType) -> Any:
@@ -173,11 +174,59 @@ FAILED_AUTHORITY = ("debited account unknown", "controller unknown")
 
 def test_the_fee_is_compared(core: ModuleType) -> None:
     branch = world(core)
+    b.put_native(branch, "a", 100)
     low, enough = (simple([[1, A, B, GOLD, 1]], max_fee=fee) for fee in (4, 5))
     assert run(core, branch, [low, enough], fee=5)[1] == [(FEE, WHOLE), (OK, 0)]
     # A duplicate is named before a fee that is too low, one that has expired before both.
     assert run(core, branch, [enough], fee=6)[1] == [(DUPLICATE, WHOLE)]
     assert run(core, branch, [enough], fee=6, height=101)[1] == [(EXPIRED, WHOLE)]
+
+
+def test_every_operation_is_charged_and_the_fee_stays_paid_when_they_fail(core: ModuleType) -> None:
+    branch = world(core)
+    b.put_native(branch, "a", 100)
+    b.put_native(branch, "b", 30)
+    moves = [[1, A, B, GOLD, 1], [1, A, C, GOLD, 1], [1, A, B, CASH, 1]]
+    done = run(core, branch, [
+        simple(moves, salt=1, max_fee=29),
+        simple(moves, salt=2, max_fee=30),
+        simple([[1, A, B, GOLD, 9999]], salt=3, max_fee=MAX),
+        simple([[1, A, B, GOLD, 1]], "b", salt=4, max_fee=MAX, payer=B),
+        simple(moves, "a", "b", salt=5, max_fee=30, payer=B),
+    ], fee=10)  # fmt: skip
+    assert done == (5, [(FEE, WHOLE), (OK, 0), (NO_FREE, 0), (UNAUTHORISED, 0), (OK, 0)])
+    assert (b.native(branch, "a"), b.native(branch, "b")) == (60, None)  # a row of zero is not kept
+    assert branch.fees_taken == 70
+    assert branch.count(b.REPLAY) == 3
+    assert run(core, branch, [simple(moves, salt=6, max_fee=MAX)], fee=30)[1] == [(CANNOT_PAY, WHOLE)]
+    assert branch.count(b.REPLAY) == 3
+    assert branch.fees_taken == 70
+    # The fee of all operations exceeds 64 bits: it is not what max_fee allows.
+    assert run(core, branch, [simple(moves, salt=7, max_fee=MAX)], fee=MAX)[1] == [(FEE, WHOLE)]
+
+
+def test_who_cannot_pay_leaves_no_trace(core: ModuleType) -> None:
+    branch = world(core)
+    b.put_native(branch, "a", 4)
+    before = branch.root()
+    poor = simple([[1, A, B, GOLD, 1]], max_fee=9)
+    pennyless = simple([[1, C, B, GOLD, 1]], "c", payer=C, max_fee=9)
+    unsigned = simple([[1, A, B, GOLD, 1]], "b", max_fee=9)
+    assert run(core, branch, [poor, pennyless, unsigned], fee=5)[1] == [
+        (CANNOT_PAY, WHOLE),
+        (CANNOT_PAY, WHOLE),
+        (UNAUTHORISED, WHOLE),
+    ]
+    assert branch.root() == before
+    # What the bulk path cannot decide is not charged by it.
+    b.put_native(branch, "a", 5)
+    before = branch.root()
+    undecided = simple([[1, A, B, GOLD, 1], [1, A, b.account("frozen"), GOLD, 1]], max_fee=9)
+    assert run(core, branch, [undecided], fee=2) == (0, [])
+    branch.put(b.NATIVE, A, b.pack([2, 5]))
+    assert run(core, branch, [poor], fee=2) == (0, [])
+    branch.put(b.NATIVE, A, b.pack([1, 5]))
+    assert (branch.root(), branch.fees_taken) == (before, 0)
 
 
 def test_a_transaction_with_other_signatures_is_the_same_transaction(core: ModuleType) -> None:
@@ -281,6 +330,10 @@ def test_wrong_arguments_are_named(core: ModuleType) -> None:
     bare = core.empty_state({1: 32, 2: 16}).branch()
     with pytest.raises(ValueError, match="table"):
         bare.execute_plain(columns, 0, 1, 1, 0, codes)
+    without_money = core.empty_state({table: width for table, width in b.WIDTHS.items() if table != b.NATIVE}).branch()
+    with pytest.raises(ValueError, match="table"):
+        without_money.execute_plain(columns, 0, 1, 1, 1, codes)
+    assert without_money.execute_plain(columns, 0, 1, 200, 0, codes) == 1
     branch.drop()
     with pytest.raises(StateReleased):
         branch.execute_plain(columns, 0, 1, 1, 0, codes)
@@ -310,7 +363,8 @@ def random_transaction(rng: random.Random, salt: int) -> Any:
         else:
             operations.append([number, someone(), asset, rng.choice((1, 2, amount())), someone()])
     signers = [name for name in ("a", "b", "c", "rich", "frozen", "x") if rng.random() < 0.93]
-    content = b.body(operations, someone(), valid_until=rng.choices((100, 49, 150, 151), (50, 1, 5, 1))[0], salt=salt)
+    valid_until = rng.choices((100, 49, 150, 151), (50, 1, 5, 1))[0]
+    content = b.body(operations, someone(), valid_until=valid_until, salt=salt, max_fee=rng.choice((5, 20, 1000)))
     return b.signed(content, signers or ["a"])
 
 
@@ -320,6 +374,10 @@ def totals(state: Any) -> dict[bytes, int]:
     for key, value in state.scan(b.HOLDINGS, limit=10**6):
         sums[key[:16]] = sums.get(key[:16], 0) + sum(msgpack.unpackb(value)[1:])
     return sums
+
+
+def native_money(state: Any) -> int:
+    return sum(int(msgpack.unpackb(value)[1]) for _, value in state.scan(b.NATIVE, limit=10**6))
 
 
 def locked(state: Any) -> tuple[dict[bytes, int], dict[bytes, int]]:
@@ -333,9 +391,11 @@ def locked(state: Any) -> tuple[dict[bytes, int], dict[bytes, int]]:
 
 def test_random_workloads_end_alike_and_conserve_supply(compiled: ModuleType) -> None:
     seen: dict[int, int] = {}
+    taken: list[int] = []
     stops = 0
     for seed in range(60):
         rng = random.Random(seed)
+        fee = seed % 3  # none, or one that some cannot pay
         transactions = [random_transaction(rng, salt) for salt in range(40)]
         transactions += rng.sample(transactions, 6)
         data = b.batch(transactions)
@@ -347,19 +407,24 @@ def test_random_workloads_end_alike_and_conserve_supply(compiled: ModuleType) ->
             for key, _ in branch.scan(b.LOCKS):
                 assert key == GOLD + A + C
             b.put_holding(branch, "XAU", "rich", MAX - 10)
-            before = totals(branch)
+            for name, free in (("a", 500), ("b", 12), ("c", 60), ("joint", 30), ("rich", MAX - 700)):
+                b.put_native(branch, name, free)
+            before, money = totals(branch), native_money(branch)
             columns = core.scan_batch(data, b.NETWORK, b.LIMITS)
             codes = bytearray(4 * columns.count)
             ends = []
             start = 0
             while start < columns.count:
-                start = branch.execute_plain(columns, start, 50, 100, 0, codes)
+                start = branch.execute_plain(columns, start, 50, 100, fee, codes)
                 ends.append(start)
                 start += 1  # skips what is not for the bulk path
             assert totals(branch) == before
+            assert native_money(branch) + branch.fees_taken == money
             said, sums = locked(branch)
             assert said == sums
+            taken.append(branch.fees_taken)
             states.append((branch.commit(), bytes(codes), ends))
+        assert taken[-1] == taken[-2]
         (one, one_codes, one_ends), (other, other_codes, other_ends) = states
         assert one_codes == other_codes, seed
         assert one_ends == other_ends, seed
@@ -368,7 +433,8 @@ def test_random_workloads_end_alike_and_conserve_supply(compiled: ModuleType) ->
             code = int.from_bytes(one_codes[i : i + 2], "big")
             seen[code] = seen.get(code, 0) + 1
         stops += len(one_ends) - 1
-    assert set(seen) >= set(range(13)) - {FEE}
+    assert set(seen) >= {*range(13), CANNOT_PAY}
+    assert max(taken) > 100
     assert seen[OK] > 100
     assert stops > 10
 

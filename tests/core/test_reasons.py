@@ -38,7 +38,7 @@ def test_the_header_is_the_table() -> None:
 def test_the_reference_has_the_same_codes() -> None:
     codes = {name: code for code, name, _ in REASONS}
     copies = {name[7:].lower(): code for name, code in vars(_reference).items() if name.startswith("REASON_")}
-    assert len(copies) == 13
+    assert len(copies) == 14
     assert copies.items() <= codes.items()
     assert _reference.WHOLE_TRANSACTION == WHOLE_TRANSACTION
 
