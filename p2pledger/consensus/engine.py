@@ -268,7 +268,8 @@ class Check(Effect):
 class Build(Effect):
     """``proof`` goes into the header as it is. A new ``Build`` replaces one that was not answered.
 
-    ``closing``: the parent ends an epoch and is not final yet; the block must be empty (simplex).
+    ``closing``: the parent ends an epoch and is not final yet; the block must be empty (simplex). ``time_ms`` is the
+    block's time where the engine decides it (0: the node's clock, after the parent's time).
     """
 
     view: int
@@ -276,6 +277,7 @@ class Build(Effect):
     needed: bool = False
     proof: bytes = b""
     closing: bool = False
+    time_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
