@@ -31,9 +31,10 @@ final and Y conflict with X, Y justified, at the same height or above (of two fi
 
 **When producers change.** Which set counts is read from the chain: the members in force at a block are those that the
 state after its parent names. A block needs its quorums *in each set in force between the last final block of its chain
-and itself*. Two conflicting chains share the set in force right above the higher one of the final blocks from which they
-count, so the argument goes through with an honest member of that set. The price is progress, never safety: if so many
-leave at once that the rest is no quorum of the old set any more, nothing new gets final until enough of them are back.
+and itself*. Two conflicting chains share the set in force right above the higher one of the final blocks from which
+they count, so the argument goes through with an honest member of that set. The price is progress, never safety: if so
+many leave at once that the rest is no quorum of the old set any more, nothing new gets final until enough of them are
+back.
 
 A range that overlaps another one of the same key convicts its signer (``primitives/evidence.py``), so an attack on
 finality can be punished: two conflicting final blocks show that 1/3 of the weight broke one of the two promises.

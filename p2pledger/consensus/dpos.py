@@ -2,16 +2,16 @@
 
 D. Larimer, "Delegated Proof-of-Stake" (BitShares, 2014); confirmations as in EOS. The election, the penalties and the
 shuffle are the ledger's (``ledger/elections/dpos.py``); here stands what a block must show. Slot s belongs to one
-delegate, ``producer(s)`` in the state after the parent: nobody else may use it, so a silent delegate costs a slot and no
-more. Each block weighs 1; what is justified comes first (``confirmation.py``).
+delegate, ``producer(s)`` in the state after the parent: nobody else may use it, so a silent delegate costs a slot and
+no more. Each block weighs 1; what is justified comes first (``confirmation.py``).
 
-**Nobody knows the order of a round early.** The proof is the canonical array ``[confirm_from, commitment, reveal]``. With
-its block in a round a delegate commits to a secret, ``H("p2pl.cm1" || secret)``, and opens what it committed to two
-rounds before; the secrets opened in a round seed the order of the next. When the first secret of a round is opened all
-commitments are final or nearly so, and who commits does not know what the others have committed to. The last one to open
-knows all other secrets and chooses between two orders: with its secret, or without. So each delegate that withholds its
-secret gains at most one bit, and it can only withhold by leaving its slot empty, which the ledger punishes: a block
-that owes a secret and does not open it is refused.
+**Nobody knows the order of a round early.** The proof is the canonical array ``[confirm_from, commitment, reveal]``.
+With its block in a round a delegate commits to a secret, ``H("p2pl.cm1" || secret)``, and opens what it committed to
+two rounds before; the secrets opened in a round seed the order of the next. When the first secret of a round is opened
+all commitments are final or nearly so, and who commits does not know what the others have committed to. The last one to
+open knows all other secrets and chooses between two orders: with its secret, or without. So each delegate that
+withholds its secret gains at most one bit, and it can only withhold by leaving its slot empty, which the ledger
+punishes: a block that owes a secret and does not open it is refused.
 
 The secrets are derived from the delegate's key and the slot in which they are committed to, so a crash loses none:
 ``secret = H("p2pl.cm1" || key seed || network || slot)``; nobody without the key can tell them from chance.

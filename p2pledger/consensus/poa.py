@@ -9,8 +9,8 @@ after a pause that grows with its distance from the turn, the nearest after half
 
 The pause can be read from the header's time, so everybody judges it alike. Nobody makes two out-of-turn blocks in a row
 (Clique's rule against one authority that writes everything). Out-of-turn blocks keep the ledger moving but confirm
-nothing: finality comes from the ranges in blocks in turn alone (``confirmation.py``), so whoever has not its turn cannot
-hurry anything to its end. With a single authority every block is in turn and final at once: a central registrar.
+nothing: finality comes from the ranges in blocks in turn alone (``confirmation.py``), so whoever has not its turn
+cannot hurry anything to its end. With a single authority every block is in turn and final at once: a central registrar.
 
 The proof is the canonical array ``[confirm_from]``.
 """

@@ -8,9 +8,9 @@ nothing). In each slot each row has one lot:
 
 The modifier was fixed ``modifier_depth`` blocks before, so nothing that the producer chooses now, neither the content
 of its block nor its time within the slot, changes its luck; and nobody hashes, for there is one lot in a slot. What is
-left is *grinding*: who wins a slot may leave it empty and thereby choose between modifiers for ``modifier_depth`` blocks
-later, one bit for each block that it forgoes. Producing consumes the coin-age: the row starts again at this height. A
-chain's weight is the coin-age consumed in it.
+left is *grinding*: who wins a slot may leave it empty and thereby choose between modifiers for ``modifier_depth``
+blocks later, one bit for each block that it forgoes. Producing consumes the coin-age: the row starts again at this
+height. A chain's weight is the coin-age consumed in it.
 
 Exact integers throughout: amounts below 2^64 times at most ``coin_age_cap`` heights fit 128 bits, the product with the
 target is capped at 2^256 - 1.
@@ -77,8 +77,9 @@ class PosRule:
     ranged = False
     rests = False
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, modifier_depth: int) -> None:
         self._clock = clock
+        self._modifier_depth = modifier_depth
 
     def form(self, header: Header) -> str | None:
         return None if len(header.proof) == 32 else "malformed_proof"
@@ -133,9 +134,9 @@ class PosRule:
     def rival_weight(self, branch: Sequence[Header], past: Sequence[Past]) -> int:
         """Twice the coin-age that rows known here have consumed on the branch, each with a lot that wins.
 
-        The states on the branch are not known, but its lots can be checked: the modifiers of its first blocks are
-        those of our own chain below the fork, the later ones follow from its kernels; and rows that made blocks of our
-        chain are known. Rows that never did are not counted, hence twice: a branch with half of our weight in rows that we
+        The states on the branch are not known, but its lots can be checked: the modifiers of its first blocks are those
+        of our own chain below the fork, the later ones follow from its kernels; and rows that made blocks of our chain
+        are known. Rows that never did are not counted, hence twice: a branch with half of our weight in rows that we
         know is reason enough to stop. Less than a third of the stake cannot make that up.
         """
         notes = [each.note for each in past if isinstance(each.note, _Note)]
@@ -147,12 +148,18 @@ class PosRule:
                 rows.setdefault(each.note.stake_id, each.note.stake)
         rows = {name: stake for name, stake in rows.items() if stake.since_height <= fork}
         kernels: list[bytes] = []
+        modifier = notes[0].modifier
         total = 0
         for at, header in enumerate(branch):
-            stake = rows.get(header.proof)
-            modifier = notes[min(at, len(notes) - 1)].modifier
+            if at >= self._modifier_depth:
+                modifier = next_modifier(modifier, kernels[at - self._modifier_depth])
+            elif at < len(notes):
+                modifier = notes[at].modifier
+            else:
+                break  # Our own chain is too short to tell.
             lot = kernel(modifier, header.proof, header.view)
             kernels.append(lot)
+            stake = rows.get(header.proof)
             if stake is None or stake.key != header.proposer:
                 continue
             age = coin_age(stake, header.height, notes[0].coin_age_cap)

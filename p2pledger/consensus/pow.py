@@ -1,7 +1,7 @@
 """Proof of work: whoever finds a header whose hash is small enough writes the next block.
 
-S. Nakamoto, "Bitcoin: A Peer-to-Peer Electronic Cash System", 2008. The *work hash* of a header is the double SHA-256 of
-its canonical bytes, read as a big-endian number; the header's last eight bytes are the nonce, so a miner hashes the
+S. Nakamoto, "Bitcoin: A Peer-to-Peer Electronic Cash System", 2008. The *work hash* of a header is the double SHA-256
+of its canonical bytes, read as a big-endian number; the header's last eight bytes are the nonce, so a miner hashes the
 same prefix with another end again and again. A block is good if its work hash is at most the target that the state
 after its parent names (LWMA-1, ``ledger/elections/pow.py``). A target T is met by one of 2^256 / (T + 1) hashes on
 average: that is the block's weight, and the chain with the greatest sum wins, which is not always the longest one.
