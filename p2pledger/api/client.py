@@ -147,6 +147,16 @@ class NodeStatus:
     catching_up: bool
     core: str
     transactions_final: int
+    engine: str
+    profile: str
+    head_height: int
+    head: bytes
+    head_weight: int
+    forks: int
+    batches_dropped: int
+    given_up: int
+    questions_refused: int
+    offences: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,7 +479,7 @@ class Client:
 
     async def status(self) -> NodeStatus:
         """Where the node stands."""
-        fields = await self._fields(12, "status")
+        fields = await self._fields(22, "status")
         return NodeStatus(
             fields.text("name", most=64),
             fields.integer("final_height"),
@@ -483,6 +493,16 @@ class Client:
             fields.boolean("catching_up"),
             fields.text("core", most=1_024),
             fields.integer("transactions_final"),
+            fields.text("engine", most=32),
+            fields.text("profile", most=32),
+            fields.integer("head_height"),
+            fields.binary("head", 32),
+            _weight(fields.text("head_weight", most=128)),
+            fields.integer("forks"),
+            fields.integer("batches_dropped"),
+            fields.integer("given_up"),
+            fields.integer("questions_refused"),
+            fields.integer("offences"),
         )
 
     async def holdings(self, account: bytes) -> HoldingsAnswer:
@@ -690,6 +710,13 @@ _HINTS: Final = {
     "stranger": "Use the key of a member of the network",
     "unknown_node": "Is this the genesis of the node's network?",
 }
+
+
+def _weight(text: str) -> int:
+    """A fork-choice weight, which may exceed what an integer of the codec holds."""
+    if not text.isdecimal():
+        raise PeerFault("a weight is not a number", code="malformed")
+    return int(text)
 
 
 def _rows(fields: Fields, what: str, count: int) -> list[Fields]:

@@ -2,28 +2,33 @@
 
 Around the node it keeps
 
-* **sessions**, one for each validator at most, and any number of clients;
-* **gossip**: own batches are streamed to all validators at once, votes, proposals and certificates likewise. Among
-  validators everybody is connected with everybody; nothing is relayed, so nothing comes twice by design;
-* **fetching** (``fetch.py``) of batches and blocks that a block or certificate names and that did not come;
+* **sessions** with other nodes, one for each key at most, and any number of clients. Who is let in depends on the
+  profile (``admission.py``);
+* **gossip**: own batches are streamed to all nodes at once, votes, proposals and certificates likewise. Among
+  validators everybody is connected with everybody; nothing is relayed, so nothing comes twice by design. In the chain
+  family a block is announced by its producer and by everybody whose head it becomes, to those who may not know it;
+* **fetching** of batches and blocks that a block or certificate names and that did not come (``fetch.py``), and of
+  branches whose ancestors are not known (``branches.py``);
 * **sync**: a node that hears of a greater final height asks one peer for the final blocks from its own height on, in
-  pieces, each proved by a finalisation. It does not matter who sends them;
+  pieces (``sync.py``). Under simplex each is proved by a finalisation, and it does not matter who sends them;
 * **clients**: submissions, notifications, and questions (``queries.py``).
 
-Whoever sends what no honest node sends (malformed bytes, bad signatures) is disconnected, and the reason is logged.
+Whoever sends what no honest node sends (malformed bytes, bad signatures) is disconnected; who sends blocks that are
+refused, when it does so repeatedly (``conduct.py``). The reason is logged. Nobody gets answers without bound
+(``allowance.py``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
 from p2pledger import core
 from p2pledger.consensus import engine as consensus
+from p2pledger.network.admission import Admission
+from p2pledger.network.branches import BRANCH_BLOCKS, Branches
+from p2pledger.network.conduct import LIMIT_POINTS, Conduct
 from p2pledger.network.effects import (
-    CLIENT,
-    VALIDATOR,
     Computed,
     Disconnect,
     Event,
@@ -38,23 +43,30 @@ from p2pledger.network.effects import (
 )
 from p2pledger.network.fetch import Fetcher
 from p2pledger.network.queries import HEAVY, NodeStatus, answer, heavy_answer
+from p2pledger.network.session import PeerSession
+from p2pledger.network.sync import SYNC_BLOCKS, Sync
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import likely_digest
-from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, Settle, StreamBatch, WantBatches
+from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, Settle, StreamBatch, Tell, WantBatches
 from p2pledger.node.node import Node, NodeEffect
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import PeerFault
+from p2pledger.primitives.faults import NO_FAULTS, Faults
 from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.messages import (
     MAX_MESSAGE_BYTES,
     Answer,
     BatchMessage,
     BlockMessage,
+    Branch,
     CertificateMessage,
     Chain,
+    Follow,
     Message,
     MissingBatches,
+    Progress,
     ProposalMessage,
     Query,
     Settled,
@@ -63,6 +75,7 @@ from p2pledger.primitives.messages import (
     Submitted,
     VoteMessage,
     WantBlocks,
+    WantBranch,
     WantCertificates,
     WantChain,
     decode_message,
@@ -75,28 +88,12 @@ from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 
 __all__ = ["Peer"]
 
-_SYNC_PATIENCE_MS: Final = 2_000
-_SYNC_BLOCKS: Final = 256
 _FAR_BEHIND: Final = 64
 _SYNC_BYTES: Final = 768 * 1024
 _SETTLED_PER_MESSAGE: Final = 4_096
-_CLIENT_MESSAGES: Final = (Submit, Query)
-
-
-@dataclass(slots=True)
-class _Session:
-    number: int
-    identity: Identity
-    final_height: int = 0
-
-
-@dataclass(slots=True)
-class _Sync:
-    """The one outstanding wish for a piece of the chain."""
-
-    peer: bytes | None = None
-    due_ms: int = 0
-    tried: set[bytes] = field(default_factory=set)
+_CERTIFICATES_COST: Final = 64
+"""What an answer with certificates counts, in items."""
+_CLIENT_MESSAGES: Final = (Submit, Query, Follow)
 
 
 class Peer:
@@ -111,21 +108,27 @@ class Peer:
         archive: Archive,
         recovery: Recovery | None = None,
         quorum: int | None = None,
+        faults: Faults = NO_FAULTS,
     ) -> None:
-        """``quorum`` is for tests only (see ``Simplex``). NodeStopped if the stored chain cannot be replayed."""
+        """NodeStopped if the stored chain cannot be replayed. ``quorum`` and ``faults`` are for tests only."""
         self.name = name
         self.genesis = genesis
-        self.node = Node(genesis, keypair, archive=archive, recovery=recovery, quorum=quorum)
-        self._sessions: dict[int, _Session] = {}
-        self._validators: dict[bytes, _Session] = {}
+        self.node = Node(genesis, keypair, archive=archive, recovery=recovery, quorum=quorum, faults=faults)
+        self._faults = faults
+        self._is_chain_family = genesis.engine != "simplex"
+        self._sessions: dict[int, PeerSession] = {}
+        self._nodes: dict[bytes, PeerSession] = {}
         self._batches = Fetcher()
         self._blocks = Fetcher()
-        self._sync = _Sync()
+        self._branches = Branches()
+        self._sync = Sync(is_proved=not self._is_chain_family)
+        self._conduct = Conduct()
+        self._admission = Admission(genesis, keypair.public_key, self.node.is_validator)
+        self._refused_questions = 0
         self._now_ms = 0
         self._timer_ms: int | None = None
         self._out: list[Effect] = []
         self._asking: set[int] = set()
-        self._client_keys = _client_keys(genesis)
 
     # --- what the shell reads -------------------------------------------------------------------------------------
 
@@ -140,25 +143,26 @@ class Peer:
 
     @property
     def catching_up(self) -> bool:
-        """Whether connected validators that cannot all be lying have told of a greater final height."""
-        return self.node.final_height < self._believed_height()
+        """Whether connected nodes have told, credibly, of a greater final height than this node's."""
+        return self._own_height < self._believed_height()
+
+    @property
+    def connected_nodes(self) -> frozenset[bytes]:
+        """The keys of the nodes with which there are sessions."""
+        return frozenset(self._nodes)
 
     def admit(self, identity: Identity) -> tuple[str, str] | None:
         """None if this identity is welcome, else a code and a sentence for *refuse*."""
-        key = identity.node_key
-        seat = self.node.validators.signer_of(key)
-        if identity.role == CLIENT:
-            if seat is None and key not in self._client_keys:
-                return "stranger", "this key belongs to no member of the network"
-            return None
-        if identity.role != VALIDATOR or seat is None:
-            return "not_a_validator", "this key is not a validator's, and this network has no other peers"
-        if key == self.node.keypair.public_key:
-            return "self", "a node does not connect to itself"
+        refusal = self._admission.judge(identity)
+        if refusal is not None or not self._admission.is_open:
+            return refusal
+        if self._conduct.is_shunned(identity.node_key, self._now_ms):
+            return "shunned", "this key has offended too often; it may come back later"
         return None
 
     def status(self) -> NodeStatus:
-        node = self.node
+        node, head = self.node, self.node.head
+        clients = sum(session.is_client for session in self._sessions.values())
         return NodeStatus(
             name=self.name,
             final_height=node.final_height,
@@ -167,11 +171,20 @@ class Peer:
             state_root=node.final_outcome.state_root,
             mempool_bytes=node.mempool.size_bytes,
             held_batches=len(node.pool.open),
-            validators_connected=len(self._validators),
-            clients_connected=len(self._sessions) - len(self._validators),
+            validators_connected=len(self._nodes),
+            clients_connected=clients,
             catching_up=self.catching_up,
             transactions_final=node.transactions_final,
             batches_dropped=node.dropped_lane_batches,
+            engine=self.genesis.engine,
+            profile=self.genesis.profile,
+            head_height=head.entry.block.height,
+            head=head.entry.block.id,
+            head_weight=node.head_weight,
+            forks=head.forks_count,
+            given_up=self._batches.given_up + self._blocks.given_up + self._branches.given_up,
+            questions_refused=self._refused_questions,
+            offences=self._conduct.offences,
         )
 
     # --- the one door ---------------------------------------------------------------------------------------------
@@ -188,7 +201,7 @@ class Peer:
                 self._timer_ms = None
                 self._do(self.node.tick(now_ms))
             case SessionOpened(session, identity):
-                self._open(_Session(session, identity))
+                self._open(PeerSession(session, identity))
             case SessionClosed(session):
                 self._close(session)
             case Started():
@@ -201,42 +214,53 @@ class Peer:
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
-    def _open(self, session: _Session) -> None:
+    def _open(self, session: PeerSession) -> None:
         self._sessions[session.number] = session
-        if session.identity.role != VALIDATOR:
+        if session.is_client:
             return
-        self._validators[session.identity.node_key] = session
+        self._nodes[session.key] = session
         node = self.node
-        self._send(session, Status(node.final_height, node.final_block.id, node.view))
+        self._send(session, self._standing())
         for certificate in node.newest_certificates():
             self._send(session, CertificateMessage(certificate.encode()))
         for held in node.pool.open.values():
             if held.columns.maker == node.keypair.public_key:
                 self._send(session, BatchMessage(held.data), bulk=True)
 
+    def _standing(self) -> Status:
+        node, head = self.node, self.node.head.entry.block
+        return Status(node.final_height, node.final_block.id, node.view, head.height, head.id)
+
     def _close(self, number: int) -> None:
         session = self._sessions.pop(number, None)
         if session is None:
             return
-        key = session.identity.node_key
-        if session.identity.role != VALIDATOR:
+        key = session.key
+        if session.is_client:
             self.node.close_client(number)
-        elif self._validators.get(key) is session:
-            del self._validators[key]
+        elif self._nodes.get(key) is session:
+            del self._nodes[key]
             self._batches.lost(key)
             self._blocks.lost(key)
-            if self._sync.peer == key:
-                self._sync.due_ms = 0
+            self._branches.lost(key)
+            self._sync.forget(key)
 
-    def _send(self, session: _Session, message: Message, *, bulk: bool = False) -> None:
+    def _send(self, session: PeerSession, message: Message, *, bulk: bool = False) -> None:
         self._out.append(Send(session.number, message.encode(), bulk))
 
     def _send_all(self, message: Message, *, bulk: bool = False) -> None:
         payload = message.encode()
-        for session in self._validators.values():
+        for session in self._nodes.values():
             self._out.append(Send(session.number, payload, bulk))
 
-    def _disconnect(self, session: _Session, code: str, sentence: str) -> None:
+    def _announce(self, block: Block) -> None:
+        """To those who do not have it yet, as far as is known."""
+        payload = BlockMessage(block.encode()).encode()
+        for session in self._nodes.values():
+            if session.learns(block.id):
+                self._out.append(Send(session.number, payload))
+
+    def _disconnect(self, session: PeerSession, code: str, sentence: str) -> None:
         self._out.append(Disconnect(session.number, code, sentence))
         self._close(session.number)
 
@@ -250,29 +274,33 @@ class Peer:
             message = decode_message(payload)
             if isinstance(message, _CLIENT_MESSAGES):
                 self._from_client(session, message)
-            elif session.identity.role == VALIDATOR:
-                self._from_validator(session, message)
+            elif not session.is_client:
+                self._from_node(session, message)
             else:
                 raise PeerFault(f"a client may not send {type(message).__name__}", code="wrong_role")
         except PeerFault as fault:
+            if not session.is_client:
+                self._conduct.offend(session.key, fault.code, self._now_ms, is_grave=True)
             self._disconnect(session, fault.code, str(fault))
 
-    def _from_client(self, session: _Session, message: Message) -> None:
+    def _from_client(self, session: PeerSession, message: Message) -> None:
         match message:
             case Submit(request, transactions):
                 self._do(self.node.submit(session.number, request, transactions, self._now_ms))
+            case Follow(wanted):
+                self.node.follow(session.number, wanted=wanted)
             case Query() if message.kind in HEAVY:
                 self._work_out_answer(session, message)
             case Query():
                 self._answer(session, answer(message, self.node, self.status()))
 
-    def _answer(self, session: _Session, reply: Answer) -> None:
+    def _answer(self, session: PeerSession, reply: Answer) -> None:
         if len(reply.encode()) > MAX_MESSAGE_BYTES:
             sentence = "the answer does not fit a message; ask for less at a time"
             reply = Answer(reply.request, "too_large", (sentence,))
         self._send(session, reply)
 
-    def _work_out_answer(self, session: _Session, query: Query) -> None:
+    def _work_out_answer(self, session: PeerSession, query: Query) -> None:
         """A question over the whole state is answered in a ``Compute``, one at a time for each client."""
         if session.number in self._asking:
             self._answer(session, Answer(query.request, "busy", ("your last question of this kind is being answered",)))
@@ -287,13 +315,37 @@ class Peer:
 
         self._do(self.node.work_out(run, done, cost_us=cost_us))
 
-    def _from_validator(self, session: _Session, message: Message) -> None:
-        node, sender, now_ms = self.node, session.identity.node_key, self._now_ms
+    def _from_node(self, session: PeerSession, message: Message) -> None:
+        node, sender, now_ms = self.node, session.key, self._now_ms
         match message:
             case BatchMessage(data):
                 digest = likely_digest(data)
                 wanted = digest is not None and self._batches.got(digest)
                 self._do(node.receive_batch(data, sender, wanted=wanted, now_ms=now_ms))
+            case BlockMessage(data):
+                self._receive_block(session, Block.decode(data))
+            case WantBatchesMessage(digests):
+                self._serve_batches(session, digests)
+            case MissingBatches(digests):
+                self._batches.missing_at(sender, digests)
+            case WantBlocks(ids):
+                self._serve_blocks(session, ids)
+            case Status():
+                session.final_height = max(session.final_height, message.final_height)
+                session.head_height, session.head = message.head_height, message.head
+            case WantChain(from_height, limit):
+                self._serve_chain(session, from_height, limit)
+            case Chain(blocks, certificate):
+                self._receive_chain(session, blocks, certificate)
+            case _ if self._is_chain_family:
+                self._from_chain_node(session, message)
+            case _:
+                self._from_voter(session, message)
+
+    def _from_voter(self, session: PeerSession, message: Message) -> None:
+        """What there is under simplex only."""
+        node, sender, now_ms = self.node, session.key, self._now_ms
+        match message:
             case VoteMessage(data):
                 self._do(node.engine_input(consensus.VoteArrived(sender, Vote.decode(data)), now_ms))
             case ProposalMessage(block, vote):
@@ -302,30 +354,78 @@ class Peer:
             case CertificateMessage(data):
                 self._do(node.engine_input(consensus.CertificateArrived(sender, Certificate.decode(data)), now_ms))
             case WantCertificates(from_view, to_view):
-                self._do(node.engine_input(consensus.CertificateWanted(sender, from_view, to_view), now_ms))
-            case BlockMessage(data):
-                fetched = Block.decode(data)
-                if self._blocks.got(fetched.id):
-                    self._do(node.engine_input(consensus.BlockArrived(fetched), now_ms))
-            case WantBatchesMessage(digests):
-                self._serve_batches(session, digests)
-            case MissingBatches(digests):
-                self._batches.missing_at(sender, digests)
-            case WantBlocks(ids):
-                for block_id in ids:
-                    found = node.block(block_id)
-                    if found is not None:
-                        self._send(session, BlockMessage(found))
-            case Status(final_height, _, _):
-                session.final_height = max(session.final_height, final_height)
-            case WantChain(from_height, limit):
-                self._serve_chain(session, from_height, limit)
-            case Chain(blocks, certificate):
-                self._receive_chain(session, blocks, certificate)
+                if self._may_ask(session, _CERTIFICATES_COST):
+                    self._do(node.engine_input(consensus.CertificateWanted(sender, from_view, to_view), now_ms))
             case _:
-                raise PeerFault(f"a validator may not send {type(message).__name__}", code="wrong_role")
+                raise PeerFault(f"a node may not send {type(message).__name__} here", code="wrong_role")
 
-    def _serve_batches(self, session: _Session, digests: tuple[bytes, ...]) -> None:
+    def _from_chain_node(self, session: PeerSession, message: Message) -> None:
+        """What there is in the chain family only."""
+        match message:
+            case WantBranch(block_id, limit):
+                self._serve_branch(session, block_id, limit)
+            case Branch(datas):
+                blocks, more = self._branches.came(session.key, datas, self._now_ms, self.node.knows)
+                if more is not None:
+                    self._send(session, WantBranch(more, BRANCH_BLOCKS))
+                if blocks:
+                    for block in blocks:
+                        session.learns(block.id)
+                    self._do(self.node.engine_input(consensus.BranchArrived(tuple(blocks), session.key), self._now_ms))
+            case _:
+                raise PeerFault(f"a node may not send {type(message).__name__} here", code="wrong_role")
+
+    def _receive_block(self, session: PeerSession, block: Block) -> None:
+        was_wanted = self._blocks.got(block.id)
+        if self._is_chain_family:
+            self._show(session, block)
+        elif was_wanted:
+            self._do(self.node.engine_input(consensus.BlockArrived(block), self._now_ms))
+
+    def _show(self, session: PeerSession, block: Block) -> None:
+        """A block of the chain family, for the engine to judge. What is known already needs no judging."""
+        session.learns(block.id)
+        if not self.node.knows(block.id):
+            self._do(self.node.engine_input(consensus.BlockArrived(block, session.key), self._now_ms))
+
+    def _may_ask(self, session: PeerSession, items: int) -> bool:
+        """Whether this session's question is answered; who asks for more than its share is not."""
+        if session.allowance.take(items, self._now_ms):
+            return True
+        self._refused_questions += 1
+        refused = session.allowance.refused
+        if refused & (refused - 1) == 0:
+            fields = (("peer", session.key.hex()[:16]), ("name", session.identity.name), ("refused", refused))
+            self._out.append(Log("warning", "asks_too_much", fields))
+        return False
+
+    def _serve_blocks(self, session: PeerSession, ids: tuple[bytes, ...]) -> None:
+        if not self._may_ask(session, len(ids)):
+            return
+        for block_id in ids:
+            found = self.node.block(block_id)
+            if found is not None:
+                session.learns(block_id)
+                self._send(session, BlockMessage(found))
+
+    def _serve_branch(self, session: PeerSession, block_id: bytes, limit: int) -> None:
+        """A block and its ancestors, newest first, as far as they are held and fit a message."""
+        limit = min(limit, BRANCH_BLOCKS)
+        if not self._may_ask(session, limit):
+            return
+        blocks: list[bytes] = []
+        size_bytes = 0
+        while len(blocks) < limit:
+            data = self.node.block(block_id)
+            if data is None or size_bytes + len(data) > _SYNC_BYTES:
+                break
+            blocks.append(data)
+            size_bytes += len(data)
+            session.learns(block_id)
+            block_id = Block.decode(data).header.parent
+        self._send(session, Branch(tuple(blocks)))
+
+    def _serve_batches(self, session: PeerSession, digests: tuple[bytes, ...]) -> None:
         missing = []
         for digest in digests:
             data = self.node.batch(digest)
@@ -338,25 +438,35 @@ class Peer:
 
     # --- sync -----------------------------------------------------------------------------------------------------
 
-    def _best_height(self) -> int:
-        return max((session.final_height for session in self._validators.values()), default=0)
+    @property
+    def _own_height(self) -> int:
+        """How far this node has got with what others may call final."""
+        return self.node.head.entry.block.height if self._is_chain_family else self.node.final_height
 
     def _believed_height(self) -> int:
-        """The greatest height that more than f of the weight claims to have reached."""
+        """The greatest final height that is credible.
+
+        Where validators have weight: one that more than f of it claims to have reached. Elsewhere every claim, until
+        its author was asked for the blocks and did not have them (``sync.py``).
+        """
+        if self.genesis.engine not in ("simplex", "poa"):
+            return max((session.final_height for session in self._nodes.values()), default=0)
         validators, weight = self.node.validators, 0
-        claims = sorted(((other.final_height, key) for key, other in self._validators.items()), reverse=True)
+        claims = sorted(((other.final_height, key) for key, other in self._nodes.items()), reverse=True)
         for height, key in claims:
             signer = validators.signer_of(key)
-            assert signer is not None
-            weight += validators.members[signer].weight
-            if weight > faulty_of(validators.total_weight):
-                return height
+            if signer is not None:
+                weight += validators.members[signer].weight
+                if weight > faulty_of(validators.total_weight):
+                    return height
         return 0
 
-    def _serve_chain(self, session: _Session, from_height: int, limit: int) -> None:
-        """Final blocks from a height on, up to the last one of the piece that has a finalisation of its own."""
+    def _serve_chain(self, session: PeerSession, from_height: int, limit: int) -> None:
+        """Final blocks from a height on; under simplex up to the last one of the piece that has a finalisation."""
         archive, node = self.node.archive, self.node
-        limit = min(limit, _SYNC_BLOCKS)
+        limit = min(limit, SYNC_BLOCKS)
+        if not self._may_ask(session, limit):
+            return
         blocks: list[bytes] = []
         proved, certificate, size_bytes = 0, b"", 0
         for height in range(max(1, from_height), node.final_height + 1):
@@ -365,53 +475,68 @@ class Peer:
                 break
             blocks.append(block)
             size_bytes += len(block)
-            own = archive.finalisation(height)
+            own = b"" if self._is_chain_family else archive.finalisation(height)
             if own is not None:
                 proved, certificate = len(blocks), own
         if proved:
             self._send(session, Chain(tuple(blocks[:proved]), certificate))
-        self._send(session, Status(node.final_height, node.final_block.id, node.view))
+        self._send(session, self._standing())
 
-    def _receive_chain(self, session: _Session, datas: tuple[bytes, ...], data: bytes) -> None:
-        """A piece of the chain: it must follow our root or overlap it, and its last block must be proved final."""
-        sender = session.identity.node_key
+    def _receive_chain(self, session: PeerSession, datas: tuple[bytes, ...], data: bytes) -> None:
+        """A piece of the chain: linked, and under simplex its last block must be proved final."""
         blocks = [Block.decode(block) for block in datas]
-        certificate = Certificate.decode(data)
-        if not blocks or certificate.kind is not VoteKind.FINALISE or certificate.block != blocks[-1].id:
-            raise PeerFault("a piece of the chain is not proved by its certificate", code="bad_chain")
-        if any(later.header.parent != earlier.id for earlier, later in pairwise(blocks)):
+        certificate = None if self._is_chain_family else Certificate.decode(data)
+        if not blocks or any(later.header.parent != earlier.id for earlier, later in pairwise(blocks)):
             raise PeerFault("a piece of the chain is not linked", code="bad_chain")
+        newest = blocks[-1]
+        if certificate is None:
+            if data:
+                raise PeerFault("there are no certificates in this network", code="bad_chain")
+            if self._sync.came(session.key, newest.id, newest.height, self._now_ms):
+                new = tuple(block for block in blocks if not self.node.knows(block.id))
+                if new:
+                    self._do(self.node.engine_input(consensus.BranchArrived(new, session.key), self._now_ms))
+            return
+        if certificate.kind is not VoteKind.FINALISE or certificate.block != newest.id:
+            raise PeerFault("a piece of the chain is not proved by its certificate", code="bad_chain")
         if not certificate.is_valid(self.genesis.network_id, self.node.validators):
             raise PeerFault("the certificate of a piece of the chain is not valid", code="bad_certificate")
-        session.final_height = max(session.final_height, blocks[-1].height)
-        if self._sync.peer == sender:
-            self._sync = _Sync()
-        self._do(self.node.chain_arrived(blocks, certificate, sender, self._now_ms))
+        session.final_height = max(session.final_height, newest.height)
+        self._sync.came(session.key, newest.id, newest.height, self._now_ms)
+        self._do(self.node.chain_arrived(blocks, certificate, session.key, self._now_ms))
 
     def _synchronise(self) -> None:
         """Ask for the next piece of the chain while some peer is ahead and nothing that was received is unfinished."""
-        sync, node = self._sync, self.node
-        if node.final_height >= self._best_height() or node.has_unexecuted_finals:
+        node = self.node
+        if not self._is_chain_family and node.has_unexecuted_finals:
             return
-        if sync.peer is not None and self._now_ms < sync.due_ms:
-            return
-        ahead = sorted(key for key, other in self._validators.items() if other.final_height > node.final_height)
-        candidates = [key for key in ahead if key not in sync.tried]
-        if not candidates:
-            sync.tried.clear()
-            candidates = ahead
-        sync.peer = candidates[0]
-        sync.tried.add(sync.peer)
-        sync.due_ms = self._now_ms + _SYNC_PATIENCE_MS
-        self._send(self._validators[sync.peer], WantChain(node.final_height + 1, _SYNC_BLOCKS))
+        asked = self._sync.request(self._nodes, self._own_height, node.final_height, self._now_ms, node.is_executed)
+        if asked is not None:
+            session, from_height = asked
+            self._send(session, WantChain(from_height, SYNC_BLOCKS))
+        elif self._is_chain_family and not self._sync.is_waiting:
+            self._fetch_heads()
+
+    def _fetch_heads(self) -> None:
+        """What others follow and this node does not know: it was told when the session opened. Asked for once."""
+        for session in self._nodes.values():
+            head, session.head = session.head, ZERO_HASH
+            if head != ZERO_HASH and not self.node.knows(head):
+                self._want_branch(session, head)
+
+    def _want_branch(self, session: PeerSession, block_id: bytes) -> None:
+        asked = self._branches.want(session.key, block_id, self._now_ms)
+        if asked is not None:
+            self._send(session, WantBranch(asked, BRANCH_BLOCKS))
 
     def _fetch(self) -> None:
+        self._branches.late(self._now_ms)
         if self._batches or self._blocks:
-            connected = sorted(self._validators)
+            connected = sorted(self._nodes)
             for request in self._batches.requests(connected, self._now_ms):
-                self._send(self._validators[request.peer], WantBatchesMessage(request.items))
+                self._send(self._nodes[request.peer], WantBatchesMessage(request.items))
             for request in self._blocks.requests(connected, self._now_ms):
-                self._send(self._validators[request.peer], WantBlocks(request.items))
+                self._send(self._nodes[request.peer], WantBlocks(request.items))
 
     # --- what the node asks for -----------------------------------------------------------------------------------
 
@@ -425,8 +550,14 @@ class Peer:
                 case consensus.Broadcast(message):
                     self._send_all(_wire(message))
                 case consensus.Send(to, message):
-                    if to in self._validators:
-                        self._send(self._validators[to], _wire(message))
+                    if to in self._nodes:
+                        self._send(self._nodes[to], _wire(message))
+                case consensus.Announce(block):
+                    self._announce(block)
+                case consensus.WantBranch(block_id, sender):
+                    # Far behind, the chain comes in pieces from below; the rest follows when that is done.
+                    if sender in self._nodes and not self._sync.is_waiting:
+                        self._want_branch(self._nodes[sender], block_id)
                 case WantBatches(digests, hints):
                     self._batches.want(digests, hints)
                 case consensus.WantBlock(block_id, signers):
@@ -440,15 +571,31 @@ class Peer:
                         self._send(self._sessions[client], Submitted(request, codes, retry_after_ms))
                 case Settle():
                     self._tell_client(effect)
+                case Tell(client, status, height, time_ms, ids, codes):
+                    for at in range(0, len(codes) // 4, _SETTLED_PER_MESSAGE):
+                        end = at + _SETTLED_PER_MESSAGE
+                        told = Progress(status, height, time_ms, ids[32 * at : 32 * end], codes[4 * at : 4 * end])
+                        if client in self._sessions:
+                            self._send(self._sessions[client], told)
                 case consensus.Evidence(kind, first, second):
                     fields = (("kind", int(kind)), ("first", first.hex()), ("second", second.hex()))
                     self._out.append(Log("error", "equivocation", fields))
                 case consensus.Offence(sender, reason):
-                    offender = self._validators.get(sender)
-                    if offender is not None:
-                        self._disconnect(offender, reason, "it sent what no honest node sends")
+                    self._punish(sender, reason)
                 case _:
                     raise AssertionError(f"nobody obeys {effect!r}")
+
+    def _punish(self, sender: bytes, code: str) -> None:
+        """Score an offence. Under simplex each one ends the session; a refused block only when it is not the first."""
+        points = self._conduct.offend(sender, code, self._now_ms, is_grave=not self._is_chain_family)
+        offender = self._nodes.get(sender)
+        if offender is None:
+            return
+        if self._is_chain_family:
+            fields = (("peer", sender.hex()[:16]), ("name", offender.identity.name), ("points", points))
+            self._out.append(Log("warning", "offence", (*fields, ("code", code))))
+        if points >= LIMIT_POINTS:
+            self._disconnect(offender, code, "it sent what no honest node sends")
 
     def _tell_client(self, settle: Settle) -> None:
         session = self._sessions.get(settle.client)
@@ -461,7 +608,8 @@ class Peer:
 
     def _set_timer(self) -> None:
         times = [self.node.next_timer_ms, self._batches.next_due_ms, self._blocks.next_due_ms]
-        if self._sync.peer is not None and self.node.final_height < self._best_height():
+        times.append(self._branches.next_due_ms)
+        if self._sync.is_waiting:
             times.append(self._sync.due_ms)
         at_ms = min((time for time in times if time is not None), default=None)
         if at_ms != self._timer_ms:
@@ -475,8 +623,3 @@ def _wire(message: consensus.Proposal | Vote | Certificate) -> Message:
     if isinstance(message, Certificate):
         return CertificateMessage(message.encode())
     return ProposalMessage(message.block.encode(), message.vote.encode())
-
-
-def _client_keys(genesis: Genesis) -> frozenset[bytes]:
-    """The keys that may log in as clients: those in the first policies of the members."""
-    return frozenset(key for member in genesis.members for key, _ in member.policy.keys)

@@ -45,6 +45,19 @@ class NodeStatus:
     catching_up: bool
     transactions_final: int
     batches_dropped: int
+    """Of makers whose lanes were full."""
+    engine: str
+    profile: str
+    head_height: int
+    head: bytes
+    head_weight: int
+    forks: int
+    """Reorganisations since the node started."""
+    given_up: int
+    """Batches, blocks and branches that were wanted and are not any more, because nobody sent them."""
+    questions_refused: int
+    """Questions of other nodes that exceeded their share."""
+    offences: int
 
     def values(self) -> tuple[Value, ...]:
         """The result of the query ``status``."""
@@ -61,6 +74,16 @@ class NodeStatus:
             self.catching_up,
             core.description(),
             self.transactions_final,
+            self.engine,
+            self.profile,
+            self.head_height,
+            self.head,
+            str(self.head_weight),
+            self.forks,
+            self.batches_dropped,
+            self.given_up,
+            self.questions_refused,
+            self.offences,
         )
 
 
@@ -165,16 +188,34 @@ def _simulate(node: Node, fields: Fields) -> tuple[Value, ...]:
 
 
 def _row(node: Node, fields: Fields) -> tuple[Value, ...]:
-    """A row of the newest *certified* state: with the header that carries its root, and the header's finalisation."""
+    """A row of the newest *certified* state: with the header that carries its root, and the header's finalisation.
+
+    In the chain family there is no finalisation: the blocks above the header are the proof.
+    """
     table, key = fields.integer("table", most=63), fields.binary("key", most=128)
     if KEY_WIDTHS.get(table) != len(key):
         raise _NoAnswer("bad_arguments", f"table {table} has no keys of {len(key)} bytes")
     certified, finalisation = node.certified, node.newest_finalisation
-    if certified is None or finalisation is None or finalisation.block != node.final_block.id:
+    is_proved = finalisation is not None and finalisation.block == node.final_block.id
+    if certified is None or not (is_proved or node.genesis.engine != "simplex"):
         raise _NoAnswer("not_ready", "no certified state yet: there is one after the first block")
     outcome, height = certified
     value = outcome.version.get(table, key)
-    return height, value, prove(outcome.version, table, key), node.final_block.encode(), finalisation.encode()
+    proof = finalisation.encode() if is_proved and finalisation is not None else b""
+    return height, value, prove(outcome.version, table, key), node.final_block.encode(), proof
+
+
+def _head(node: Node, fields: Fields) -> tuple[Value, ...]:
+    """The chain that is followed now. The weight does not fit an integer of the codec."""
+    block = node.head.entry.block
+    return block.height, block.id, str(node.head_weight), node.final_height, node.final_block.id, node.head.reason
+
+
+def _forks(node: Node, fields: Fields) -> tuple[Value, ...]:
+    """The last reorganisations, newest last."""
+    return tuple(
+        (fork.height, fork.old, fork.new, fork.ancestor, fork.reason, fork.reverted) for fork in node.head.forks
+    )
 
 
 def heavy_answer(query: Query, node: Node) -> tuple[Callable[[], Answer], int]:
@@ -222,6 +263,8 @@ _KINDS: Final[dict[str, tuple[int, Callable[[Node, Fields], tuple[Value, ...]]]]
     "lookup": (1, _lookup),
     "simulate": (1, _simulate),
     "row": (2, _row),
+    "head": (0, _head),
+    "forks": (0, _forks),
 }
 """kind -> (number of arguments, the function)."""
 

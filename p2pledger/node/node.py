@@ -177,6 +177,24 @@ class Node:
         entry = self.chain.get(block_id)
         return entry.block.encode() if entry is not None else self.archive.block(block_id)
 
+    def knows(self, block_id: bytes) -> bool:
+        """Whether this block is in the chain or was stored: it needs not come again."""
+        return self.chain.get(block_id) is not None or self.archive.block(block_id) is not None
+
+    def is_executed(self, block_id: bytes) -> bool:
+        """Whether this block has been executed, now or long ago."""
+        entry = self.chain.get(block_id)
+        return entry.outcome is not None if entry is not None else self.archive.block(block_id) is not None
+
+    def is_validator(self, key: bytes) -> bool:
+        """Whether this key belongs to a validator, now or in the epochs around."""
+        return self.validators.signer_of(key) is not None
+
+    @property
+    def head_weight(self) -> int:
+        """The fork-choice weight of the chain that is followed; under simplex, where nothing is weighed, 0."""
+        return 0
+
     def batch(self, digest: bytes) -> bytes | None:
         """The bytes of a batch that is held or final, for peers."""
         return self.pool.data(digest) or self.archive.batch(digest)
@@ -211,11 +229,16 @@ class Node:
     def engine_input(self, event: consensus.Input, now_ms: int) -> list[NodeEffect]:
         """Something for the engine from a peer: a proposal, vote, certificate, block, or a wish for certificates."""
         self._now_ms = now_ms
-        if isinstance(event, consensus.BlockArrived):
-            if not self._is_chain_family:
-                self.chain.add(event.block)  # It was asked for. A proposal comes in when the engine has judged it.
-            elif event.sender:
-                self._remember_sender(event.block.id, event.sender)
+        match event:
+            case consensus.BlockArrived(block, _) if not self._is_chain_family:
+                self.chain.add(block)  # It was asked for. A proposal comes in when the engine has judged it.
+            case consensus.BlockArrived(block, sender):
+                self._remember_sender(block.id, sender)
+            case consensus.BranchArrived(blocks, sender):
+                for block in blocks:
+                    self._remember_sender(block.id, sender)
+            case _:
+                pass
         self._tell_engine(event)
         return self._settle()
 
@@ -636,7 +659,7 @@ class Node:
         self._move_head(entry, reason)
 
     def _search(self, work: consensus.Work) -> None:
-        """A slice of search for a nonce. One that another replaces finds nothing that anybody wants. (Proof of work.)"""
+        """A slice of search for a nonce; what one finds that was replaced meanwhile, nobody wants. (Proof of work.)"""
         self._work = work
         prefix, start, count, target = work.prefix, work.start, work.count, work.target
 
@@ -724,8 +747,10 @@ class Node:
         )
 
 
-def _said(certificate: Certificate | None) -> str:
-    if certificate is None:
+def _said(thing: Certificate | consensus.BlockRef | None) -> str:
+    if thing is None:
         return "the final block"
-    what = f"block {certificate.block.hex()[:16]}" if certificate.block != ZERO_HASH else "no block"
-    return f"view {certificate.view} {certificate.kind.name.lower()}d {what}"
+    if isinstance(thing, consensus.BlockRef):
+        return f"the chain with block {thing.id.hex()[:16]} at height {thing.height}"
+    what = f"block {thing.block.hex()[:16]}" if thing.block != ZERO_HASH else "no block"
+    return f"view {thing.view} {thing.kind.name.lower()}d {what}"

@@ -32,8 +32,6 @@ __all__ = ["Proposals", "Verdict"]
 
 _MOST_OPEN: Final = 1_024
 """Blocks that may wait for a verdict; the oldest one is refused when there are more."""
-_SLOTTED: Final = ("pos", "dpos", "poa")
-"""Engines whose views are slots of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,6 @@ class Proposals:
         """``key`` is the own node key (32 bytes), the proposer of what is built here."""
         self._genesis = genesis
         self._parameters = genesis.parameters
-        self._is_slotted = genesis.engine in _SLOTTED
         self._is_chain_family = genesis.engine != "simplex"
         self._key = key
         self._chain = chain
@@ -144,7 +141,7 @@ class Proposals:
     ) -> Block | None:
         """A block on an executed parent; None if there is nothing to put into one that is not needed."""
         assert parent.outcome is not None
-        digests = self._digests_for(parent)
+        digests = [] if build.closing else self._digests_for(parent)
         if not digests and not parent.digests and not is_needed:
             return None
         state_root, receipts_root = parent.outcome.roots
@@ -154,7 +151,7 @@ class Proposals:
             view=build.view,
             height=parent.block.height + 1,
             parent=parent.block.id,
-            time_ms=self._time_ms(build.view, parent, now_ms),
+            time_ms=build.time_ms or max(now_ms, parent.block.header.time_ms + 1),
             proposer=self._key,
             batches_root=core.merkle_root(digests),
             parent_state_root=state_root,
@@ -163,13 +160,6 @@ class Proposals:
             proof=build.proof,
         )
         return Block(header, tuple(digests))
-
-    def _time_ms(self, view: int, parent: Entry, now_ms: int) -> int:
-        """Now, but after the parent, and within the slot if there is one."""
-        if self._is_slotted:
-            begins_ms = self._genesis.time_ms + view * self._parameters.slot_ms
-            now_ms = min(max(now_ms, begins_ms), begins_ms + self._parameters.slot_ms - 1)
-        return max(now_ms, parent.block.header.time_ms + 1)
 
     def _digests_for(self, parent: Entry) -> list[bytes]:
         """Held batches that the parent's ancestry does not order, oldest first, within the capacity of a block."""

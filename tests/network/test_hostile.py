@@ -199,7 +199,7 @@ def test_an_answer_that_fits_no_frame_is_refused_and_not_sent(
 def test_a_piece_of_the_chain_is_bounded_whatever_is_asked_for(
     network: SmallNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_module, "_SYNC_BLOCKS", 2)
+    monkeypatch.setattr(peer_module, "SYNC_BLOCKS", 2)
     effects = network.peers[0].step(Received(1, WantChain(1, 2**64 - 1).encode()), network.now_ms)
     [piece] = [
         message

@@ -274,10 +274,11 @@ def test_only_members_are_admitted(network: SmallNetwork) -> None:
     stranger = bytes(32)
     assert peer.admit(Identity(NODE_KEYS[1].public_key, VALIDATOR, "")) is None
     assert peer.admit(Identity(CLIENT_KEY.public_key, CLIENT, "")) is None
+    assert peer.admit(Identity(CLIENT_KEY.public_key, OBSERVER, "")) is None, "a member may run a node that observes"
     for identity, code in (
         (Identity(stranger, VALIDATOR, ""), "not_a_validator"),
         (Identity(CLIENT_KEY.public_key, VALIDATOR, ""), "not_a_validator"),
-        (Identity(NODE_KEYS[1].public_key, OBSERVER, ""), "not_a_validator"),
+        (Identity(stranger, OBSERVER, ""), "stranger"),
         (Identity(stranger, CLIENT, ""), "stranger"),
         (Identity(NODE_KEYS[0].public_key, VALIDATOR, ""), "self"),
     ):
