@@ -352,7 +352,7 @@ class Peer:
                 proposal = consensus.Proposal(Block.decode(block), Vote.decode(vote))
                 self._do(node.engine_input(consensus.ProposalArrived(sender, proposal), now_ms))
             case CertificateMessage(data):
-                self._do(node.engine_input(consensus.CertificateArrived(sender, Certificate.decode(data)), now_ms))
+                self._do(node.engine_input(consensus.CertificateArrived(sender, self._certificate(data)), now_ms))
             case WantCertificates(from_view, to_view):
                 if self._may_ask(session, _CERTIFICATES_COST):
                     self._do(node.engine_input(consensus.CertificateWanted(sender, from_view, to_view), now_ms))
@@ -425,6 +425,9 @@ class Peer:
             block_id = Block.decode(data).header.parent
         self._send(session, Branch(tuple(blocks)))
 
+    def _certificate(self, data: bytes) -> Certificate:
+        return Certificate.decode(data, repeats=self._faults.double_counted_signer)
+
     def _serve_batches(self, session: PeerSession, digests: tuple[bytes, ...]) -> None:
         missing = []
         for digest in digests:
@@ -485,7 +488,7 @@ class Peer:
     def _receive_chain(self, session: PeerSession, datas: tuple[bytes, ...], data: bytes) -> None:
         """A piece of the chain: linked, and under simplex its last block must be proved final."""
         blocks = [Block.decode(block) for block in datas]
-        certificate = None if self._is_chain_family else Certificate.decode(data)
+        certificate = None if self._is_chain_family else self._certificate(data)
         if not blocks or any(later.header.parent != earlier.id for earlier, later in pairwise(blocks)):
             raise PeerFault("a piece of the chain is not linked", code="bad_chain")
         newest = blocks[-1]

@@ -744,6 +744,7 @@ class Node:
             view_timeout_cap_ms=self.parameters.view_timeout_cap_ms,
             may_vote=recovery.may_vote,
             quorum=quorum,
+            faults=self._faults,
         )
 
 
