@@ -1,11 +1,11 @@
 """A disk that keeps the promises of the store, and none beyond them.
 
 Records are written in groups. A group becomes durable when its sync is over, not before, and reads see durable records
-only. Like the store's, a group is two transactions, the chain first, then the votes, each written as pages and synced before
-the next one begins. A crash finds the pages of the running one in any state that a disk may leave behind: none is there
-(*lost*), the last of those that are there is cut in two (*torn*), or later pages are there and earlier ones are not
-(*reordered*). A transaction counts only if all its pages are good; otherwise it is rolled back. Records that were
-waiting for the next group are lost.
+only. Like the store's, a group is two transactions, the chain first, then the votes, each written as pages and synced
+before the next one begins. A crash finds the pages of the running one in any state that a disk may leave behind: none
+is there (*lost*), the last of those that are there is cut in two (*torn*), or later pages are there and earlier ones
+are not (*reordered*). A transaction counts only if all its pages are good; otherwise it is rolled back. Records that
+were waiting for the next group are lost.
 
 What the store asserts is judged here too, with the disk's own eyes: a contradicted vote, a final block that is not
 stored, or that does not follow the one below. A breach is noted and the record still written, so that the other

@@ -11,8 +11,8 @@ forget-undo              a reorganisation keeps what the abandoned branch did   
 double-counted-signer    a certificate counts a signer as often as it names it           certificates, agreement
 =======================  ==============================================================  ===========================
 
-The last three columns of villains and faults that go with each make sure that the occasion comes up; they stay inside
-the assumptions of the engine, so that without the plant the same world is without violation.
+With each go a villain, or an occasion, that make sure that the fault matters. They stay inside the assumptions of the
+engine: without the plant the same world is without violation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from p2pledger.primitives.faults import Faults
+from p2pledger.primitives.faults import NO_FAULTS, Faults
 
 __all__ = ["PLANTS", "Plant"]
 
@@ -34,7 +34,7 @@ class Plant:
     name: str
     engines: tuple[str, ...]
     """Under which engines it means anything; the first is the one to try."""
-    faults: Faults = Faults()
+    faults: Faults = NO_FAULTS
     smaller_quorum: bool = False
     sends_early: bool = False
     villain: str = ""

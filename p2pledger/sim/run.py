@@ -178,7 +178,7 @@ class Run:
 
     def _plan(self, number: int, fault: Fault) -> None:
         world, weather = self.world, self.world.weather
-        machines = [world.machines[name] for name in fault.places]
+        machines = [world.machines[name] for name in fault.places if name in world.machines]
 
         def begin() -> None:
             world.trace.record(world.now_us, "world", fault.kind, fault.amount, " ".join(fault.places).encode())

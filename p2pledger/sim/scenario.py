@@ -1,4 +1,4 @@
-"""A scenario: everything about a world that is drawn before it begins. A function of the seed, the engine and the length.
+"""A scenario: everything about a world that is drawn before it begins. A function of seed, engine and length.
 
 Times are microseconds from the start. All faults are over after two thirds of the length; from then on the network
 is whole, and only the villains stay.
@@ -155,7 +155,7 @@ class Scenario:
             villains=villains,
             faults=(),
             orders=(4 if engine != "simplex" else seconds) * chance.choice((2, 4, 8)),
-            clients=1 + chance.randrange(3),
+            clients=2 if beyond or planted is not None else 1 + chance.randrange(3),
             engine=engine,
             distribution=chance.choice((*DISTRIBUTIONS, "mixed") if heavy else DISTRIBUTIONS[:2]),
             bytes_per_ms=_RATES[: chance.choice((1, 3, 4))],
@@ -209,6 +209,7 @@ def _faults(scenario: Scenario, spare: int, chance: random.Random) -> list[Fault
     assumption, duration_us, healed_us = scenario.assumption, scenario.duration_us, scenario.healed_us
     longest_ms = assumption.longest_partition_ms(scenario.slot_ms, scenario.depth)
     names = list(scenario.names)
+    everybody = names + [f"client-{index}" for index in range(scenario.clients)]
     nodes = names[: scenario.validators]
     bad = {name for name, _ in scenario.villains}
     honest = [name for name in nodes if name not in bad]
@@ -222,7 +223,7 @@ def _faults(scenario: Scenario, spare: int, chance: random.Random) -> list[Fault
         places: tuple[str, ...] = (chance.choice(honest),)
         amount = 0
         if kind in ("partition", "one-way", "flapping"):
-            side = set(chance.sample(names, 1 + chance.randrange(max(1, len(names) // 2))))
+            side = set(chance.sample(everybody, 1 + chance.randrange(max(1, len(everybody) // 2))))
             if index >= count:
                 # Twins are at their worst when each has its own audience.
                 side = (side | {twins[index - count]}) - {twin_of(twins[index - count])}
@@ -272,13 +273,14 @@ def _occasions(scenario: Scenario, occasion: str, chance: random.Random) -> list
     if occasion == "split":
         bad = {name for name, _ in scenario.villains}
         honest = [name for name in scenario.names if name not in bad and not name.endswith("-twin")]
-        # The two halves of the equivocator: every second in the order of the keys. Chance finds them often enough.
         side = set(chance.sample(honest, max(1, len(honest) // 2)))
+        # On both sides there is work to do.
+        side |= {f"client-{index}" for index in range(1, scenario.clients, 2)}
         side |= {twin_of(name) for name, kind in scenario.villains if kind == TWINS}
         longest_ms = scenario.assumption.longest_partition_ms(scenario.slot_ms, scenario.depth)
-        begin_us = scenario.duration_us // 8
+        begin_us = scenario.duration_us // 5
         end_us = healed_us if longest_ms is None else min(healed_us, begin_us + 1_000 * longest_ms)
-        return [Fault("partition", begin_us, end_us, tuple(sorted(side)))]
+        return [Fault("partition", begin_us, end_us, tuple(sorted(side)), 1)]
     if occasion == "blackout":
         times_us = (chance.randrange(scenario.duration_us // 20, healed_us * 9 // 10) for _ in range(8))
         return [Fault("blackout", time_us, time_us + 60_000, scenario.names) for time_us in times_us]

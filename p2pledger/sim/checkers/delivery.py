@@ -1,5 +1,5 @@
-"""Delivery: whoever asks once is told once. That a transaction is settled comes in a session as often as it was handed in
-there, and no oftener. (What is told must be true besides: that is for validity to say.)
+"""Delivery: whoever asks once is told once. That a transaction is settled comes in a session as often as it was handed
+in there, and no oftener. (What is told must be true besides: that is for validity to say.)
 """
 
 from __future__ import annotations

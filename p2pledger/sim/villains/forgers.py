@@ -14,7 +14,7 @@ from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.messages import CertificateMessage, Message, VoteMessage
-from p2pledger.primitives.votes import Certificate, VoteKind
+from p2pledger.primitives.votes import VoteKind
 from p2pledger.sim.villains.base import Villain
 from p2pledger.sim.world import PeerLike
 
