@@ -25,6 +25,7 @@ from p2pledger._reference import (
     StateReleased,
     Verdict,
     _as_index,
+    _as_search,
     _as_uint64,
     _as_width,
     _check_int,
@@ -65,6 +66,8 @@ cdef extern from "p2l.h" nogil:
     void p2l_merkle_leaves(const p2l_span *leaves, size_t count, uint8_t *hashes)
     void p2l_merkle_root(const p2l_span *leaves, size_t count, uint8_t *root)
     size_t p2l_merkle_path(uint8_t *hashes, size_t count, size_t index, uint8_t *path)
+    int p2l_pow_search(const uint8_t *prefix, size_t size, uint64_t start, uint64_t count, const uint8_t *target,
+                       uint64_t *nonce)
     int p2l_sha512_many(const p2l_span *messages, size_t count, uint8_t *hashes)
     int p2l_ed25519_verify(const uint8_t *public_keys, const uint8_t *signatures, const p2l_span *messages, size_t count,
                            uint8_t *flags)
@@ -217,6 +220,21 @@ def sha256_many(messages):
         p2l_sha256_many(spans, count, out)
     free(spans)
     return hashes
+
+
+def pow_search(prefix, start, count, target):
+    """The first nonce of start .. start + count - 1 that meets a target, or None."""
+    cdef bytes data = as_bytes(prefix, "prefix")
+    first, limit = _as_search(start, count, target)
+    cdef bytes wanted = limit
+    cdef const uint8_t *bytes_at = <const uint8_t *> PyBytes_AS_STRING(data)
+    cdef const uint8_t *target_at = <const uint8_t *> PyBytes_AS_STRING(wanted)
+    cdef size_t size = len(data)
+    cdef uint64_t begin = first, some = count, nonce = 0
+    cdef int found
+    with nogil:
+        found = p2l_pow_search(bytes_at, size, begin, some, target_at, &nonce)
+    return nonce if found else None
 
 
 def levels():

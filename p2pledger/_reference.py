@@ -49,6 +49,7 @@ __all__ = [
     "merkle_root",
     "merkle_verify",
     "merkle_verify_hash",
+    "pow_search",
     "receipts",
     "receipts_root",
     "scan_batch",
@@ -190,6 +191,18 @@ def _as_uint64(value: object, name: str) -> int:
     return int(value)
 
 
+def _as_search(start: object, count: object, target: object) -> tuple[int, bytes]:
+    """The start of a search for work, and its target in 32 bytes."""
+    first = _as_uint64(start, "start")
+    if first + _as_uint64(count, "count") > UINT64_MAX + 1:
+        raise ValueError("start + count must be at most 2^64")
+    if not isinstance(target, int):
+        raise TypeError(f"target must be an int, not {type(target).__name__}")
+    if not 0 <= target < 2**256:
+        raise ValueError("target must be 0 .. 2^256 - 1")
+    return first, target.to_bytes(32, "big")
+
+
 def _as_index(value: object, size: int, name: str) -> int:
     if not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
@@ -213,6 +226,22 @@ def sha256_many(messages: Sequence[Buffer]) -> bytes:
 def sha512_many(messages: Sequence[Buffer]) -> bytes:
     """The SHA-512 of each message, concatenated: n x 64 bytes."""
     return b"".join([hashlib.sha512(_as_bytes(message, "messages")).digest() for message in messages])
+
+
+def pow_search(prefix: Buffer, start: int, count: int, target: int) -> int | None:
+    """The first nonce of start .. start + count - 1 that meets a target, or None.
+
+    A nonce meets it if the double SHA-256 of prefix || nonce (8 bytes, big-endian), as a big-endian number, is at most
+    ``target`` (S. Nakamoto, 2008; there with the bytes of the hash in the other order).
+    """
+    middle = hashlib.sha256(_as_bytes(prefix, "prefix"))
+    first, limit = _as_search(start, count, target)
+    for nonce in range(first, first + count):
+        whole = middle.copy()
+        whole.update(nonce.to_bytes(8, "big"))
+        if _sha256(whole.digest()) <= limit:
+            return nonce
+    return None
 
 
 def levels() -> list[str]:

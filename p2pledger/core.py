@@ -49,6 +49,7 @@ __all__ = [
     "merkle_root",
     "merkle_verify",
     "merkle_verify_hash",
+    "pow_search",
     "receipts",
     "receipts_root",
     "scan_batch",
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
         merkle_root,
         merkle_verify,
         merkle_verify_hash,
+        pow_search,
         receipts,
         receipts_root,
         scan_batch,
@@ -162,6 +164,7 @@ else:
     merkle_root = _chosen.merkle_root
     merkle_verify = _chosen.merkle_verify
     merkle_verify_hash = _chosen.merkle_verify_hash
+    pow_search = _chosen.pow_search
     receipts = _chosen.receipts
     receipts_root = _chosen.receipts_root
     scan_batch = _chosen.scan_batch

@@ -64,6 +64,11 @@ enum { P2L_RECEIPT_MAX = 42 };
 size_t p2l_receipt_encode(const uint8_t id[32], const uint8_t code[4], uint8_t *receipt);
 void p2l_receipts_root(const uint8_t *ids, const uint8_t *codes, size_t count, uint8_t root[32]);
 
+/* Proof of work (pow.c): the first nonce of start .. start + count - 1 for which the double SHA-256 of prefix || nonce (8
+ * bytes, big-endian) is at most the big-endian target. 1 if there is one. start + count must not exceed 2^64. */
+int p2l_pow_search(const uint8_t *prefix, size_t size, uint64_t start, uint64_t count, const uint8_t target[32],
+                   uint64_t *nonce);
+
 /* SHA-512 of each message, count x 64 bytes (sha512.c). P2L_OK or P2L_NO_MEMORY. */
 int p2l_sha512_many(const struct p2l_span *messages, size_t count, uint8_t *hashes);
 
