@@ -95,3 +95,14 @@ def test_no_vector_breaks_a_promise() -> None:
                     before_sending |= {record["vote"] for record in effect["records"] if record["type"] == "vote"}
                 if effect["type"] == "broadcast" and "vote" in effect and "block" not in effect:
                     assert effect["vote"] in before_sending, f"{vector['name']}: a vote was sent before it was kept"
+
+
+def test_the_page_names_every_vector_type_and_reason() -> None:
+    page = (REPOSITORY / "docs" / "simplex-vectors.md").read_text(encoding="utf-8")
+    steps = [step for vector in vectors() for step in vector["steps"]]
+    effects = [effect for step in steps for effect in step.get("effects", ())]
+    words = {name_of(script) for script in SCRIPTS} | {SCHEMA}
+    words |= {item["type"] for item in [*effects, *(step["input"] for step in steps)]}
+    words |= {effect["reason"] for effect in effects if "reason" in effect}
+    words |= {step["refused"] for step in steps if "refused" in step}
+    assert not {word for word in words if f"`{word}`" not in page}
