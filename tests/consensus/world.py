@@ -27,6 +27,7 @@ from p2pledger.consensus.engine import (
     EpochEnded,
     Evidence,
     Finalised,
+    FinalReached,
     Input,
     Notarised,
     Offence,
@@ -387,6 +388,11 @@ class World:
     def deliver(self, source: Seat, target: Seat, message: Message) -> None:
         if target.villain is not None:
             target.villain(self, target, message)
+        epoch = message.vote.epoch if isinstance(message, Proposal) else message.epoch
+        if target.engine is not None and epoch > target.engine.validators.epoch + (
+            not isinstance(message, Certificate)
+        ):
+            self._sync(target, source)
         match message:
             case Proposal(block, _):
                 target.blocks.setdefault(block.id, block)
@@ -395,6 +401,18 @@ class World:
                 self.step(target, VoteArrived(source.key, message))
             case Certificate():
                 self.step(target, CertificateArrived(source.key, message))
+
+    def _sync(self, seat: Seat, source: Seat) -> None:
+        """What chain messages do between nodes: the last block of the epoch in which a seat is stuck, as final."""
+        assert seat.engine is not None
+        last_height = self.last_height_of(seat.engine.validators.epoch)
+        name = chain_of(source).get(-1 if last_height is None else last_height)
+        if name is None or seat.finals[-1].height >= source.blocks[name].height:
+            return
+        seat.blocks.update(source.blocks)
+        ref = BlockRef.of(source.blocks[name].header)
+        seat.finals.append(ref)
+        self.step(seat, FinalReached(ref))
 
     def _ask(self, source: Seat, target: Seat, wanted: CertificateWanted) -> None:
         self.sent += 1

@@ -46,6 +46,7 @@ from p2pledger.consensus.simplex.rounds import Round, Rounds, Views
 from p2pledger.consensus.simplex.tree import Tree
 from p2pledger.consensus.tally import certificate_fault, valid_votes
 from p2pledger.primitives.blocks import PROTOCOL_VERSION, Block, Header
+from p2pledger.primitives.faults import NO_FAULTS, Faults
 from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.records import CertificateRecord, Record, VoteRecord
@@ -66,8 +67,8 @@ class Simplex(Engine):
     and blocks and signs nothing. ``recovered`` is where it starts from (``Recovered.at_genesis`` the first time).
     ``last_height`` is the height with which the epoch ends; None for one that never does. ``previous`` is the
     certificate that ended the epoch before, for peers that have not got so far (``succeed`` passes it on).
-    ``quorum`` exists for tests only: it replaces the quorum of the validators, so that a simulator can show that its
-    agreement checker notices what a quorum too small leads to.
+    ``quorum`` and ``faults`` exist for tests only: they replace the quorum of the validators, or break a rule, so that
+    a simulator can show that its checkers notice what that leads to.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Simplex(Engine):
         previous: Certificate | None = None,
         may_vote: bool = True,
         quorum: int | None = None,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         self._network_id = network_id
         self._validators = validators
@@ -94,6 +96,7 @@ class Simplex(Engine):
         self._signer: int | None = signer
         self._own_key = b"" if keypair is None else keypair.public_key
         self._quorum_override = quorum
+        self._faults = faults
         self._quorum = validators.quorum if quorum is None else quorum
         self._faulty = faulty_of(validators.total_weight)
         self._window = 2 * len(validators) + 64
@@ -209,6 +212,7 @@ class Simplex(Engine):
             previous=final if final is not None and final.view >= self.final.view else None,
             may_vote=self._may_vote,
             quorum=self._quorum_override,
+            faults=self._faults,
         )
         successor._node_has_work = self._node_has_work
         successor._waiting = self._early.take()
@@ -335,8 +339,9 @@ class Simplex(Engine):
             if self._early.keep(event):
                 self.counters["early"] += 1
         elif epoch <= self._epoch:
-            # Whoever speaks of an epoch that is over is behind.
-            self._help(event.sender)
+            # Whoever speaks of an epoch that is over is behind: what ended it leads on.
+            ended_it = self._previous if epoch == self._epoch - 1 else None
+            self._help(event.sender, *(() if ended_it is None else (ended_it,)))
         return False
 
     def _is_closing(self, height: int) -> bool:
@@ -391,7 +396,10 @@ class Simplex(Engine):
             self.counters["far_view"] += 1
             return
         held = self._rounds.at(vote.view)
-        if held.proposal is not None and (held.proposal.vote == vote or held.tally.has_accused(vote.signer)):
+        again = self._faults.accept_equivocation
+        if held.proposal is not None and (
+            held.proposal.vote == vote or (held.tally.has_accused(vote.signer) and not again)
+        ):
             return
         if vote.kind is not VoteKind.NOTARISE or vote.block != header.id or vote.view != header.view:
             self._out.append(Offence(sender, "bad_proposal"))
@@ -406,7 +414,10 @@ class Simplex(Engine):
         self._out.extend(held.tally.add(sender, vote, checked=True))
         if not self._constants_right(header):
             self._out.append(Offence(self._validators.members[vote.signer].key, "bad_header"))
-        elif held.proposal is None:
+        elif held.proposal is None or again:
+            if held.proposal is not None:
+                held.check_asked, held.verdict = False, None
+                held.own.pop(VoteKind.NOTARISE, None)
             held.proposal = proposal
             self._tree.add(proposal.block)
         self._count(vote.view, vote.kind, vote.block)
@@ -428,7 +439,9 @@ class Simplex(Engine):
                 return
         known = self._rounds.get(view)
         tally = None if known is None else known.tally
-        fault = certificate_fault(certificate, self._network_id, self._validators, self._quorum, known=tally)
+        fault = certificate_fault(
+            certificate, self._network_id, self._validators, self._quorum, known=tally, faults=self._faults
+        )
         if fault is not None:
             self._out.append(Offence(sender, fault))
         elif rival is not None:
@@ -458,6 +471,8 @@ class Simplex(Engine):
         """[D] Answers what is missing at a peer, the finalisation first: it may make the rest needless."""
         self._hear(wanted.sender)
         answer: list[Certificate] = []
+        if self._previous is not None and wanted.from_view <= self._previous.view:
+            answer.append(self._previous)
         if self._final_certificate is not None and wanted.from_view <= self._rounds.final_view:
             answer.append(self._final_certificate)
         last = min(wanted.to_view, self._view)
@@ -791,7 +806,7 @@ class Simplex(Engine):
                 keys = [self._validators.members[signer].key for signer in certificate.signers]
                 self._out.append(WantBlock(name, tuple(key for key in keys if key != self._own_key)))
 
-    def _help(self, sender: bytes) -> None:
+    def _help(self, sender: bytes, *first: Certificate) -> None:
         """[D] A peer speaks of a view that is over: what leads out of it is sent, at a bounded rate.
 
         Not while this node itself has just moved: the peer's message then crossed our own certificate on the way.
@@ -804,7 +819,8 @@ class Simplex(Engine):
         if len(self._helped_ms) >= 1_024:
             self._helped_ms.clear()
         self._helped_ms[sender] = self._now_ms
-        self._out.extend(Send(sender, certificate) for certificate in self.newest_certificates())
+        newest = [certificate for certificate in self.newest_certificates() if certificate not in first]
+        self._out.extend(Send(sender, certificate) for certificate in (*first, *newest))
 
     def _resend(self) -> None:
         """[D] Own votes that nobody has acknowledged by a certificate, and the newest certificates.
