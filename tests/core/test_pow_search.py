@@ -1,4 +1,4 @@
-"""The search of proof of work: every witness finds the same nonce, the first one, wherever the prefix ends in a block."""
+"""The search of proof of work: every witness finds the same, first nonce, wherever the prefix ends in a block."""
 
 import hashlib
 import random
