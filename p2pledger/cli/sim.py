@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pledger.cli.options import JsonOption
-from p2pledger.cli.output import command, counted, emit, say
+from p2pledger.cli.output import ExitCode, command, counted, emit, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from p2pledger.sim.campaign import Progress
+    from p2pledger.sim.evidence import Violation
     from p2pledger.sim.run import Outcome
 
+EngineOption = Annotated[str, typer.Option("--engine", help="simplex, pow, pos, dpos or poa.")]
+PlantOption = Annotated[str, typer.Option("--plant", metavar="FAULT", help="Plant a fault, to see that it is found.")]
+BeyondOption = Annotated[
+    bool, typer.Option("--beyond", help="More villains than the engine survives: two ledgers, but never silently.")
+]
+SecondsOption = Annotated[
+    int | None, typer.Option("--seconds", min=1, help="Simulated seconds with orders and faults; 4, or 32 for chains.")
+]
 app = typer.Typer(help="Run nodes in a seeded world.", no_args_is_help=True)
 
 
@@ -27,7 +40,10 @@ def sim() -> None:
 def run(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="One seed; 1 if nothing is given.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="A..B", help="All seeds from A to B.")] = "",
-    seconds: Annotated[int, typer.Option("--seconds", min=1, help="Simulated seconds with orders and faults.")] = 4,
+    seconds: SecondsOption = None,
+    engine: EngineOption = "simplex",
+    plant: PlantOption = "",
+    beyond: BeyondOption = False,
     transcript: Annotated[
         Path | None, typer.Option("--trace", help="Write what happens to this file, one line an event.")
     ] = None,
@@ -47,10 +63,11 @@ def run(
     wanted = _range_of(seeds) if seeds else range(1 if seed is None else seed, 2 if seed is None else seed + 1)
     if seeds and seed is not None:
         raise InvalidInput("--seed and --seeds exclude each other", code="usage")
+    _check(engine, plant)
     outcomes: list[Outcome] = []
     with nullcontext() if transcript is None else transcript.open("w", encoding="utf-8") as file:
         for number in wanted:
-            outcome = run_seed(number, seconds, file)
+            outcome = run_seed(number, seconds, file, engine=engine, beyond=beyond, plant=plant)
             outcomes.append(outcome)
             for line in _lines(outcome):
                 say(line)
@@ -59,11 +76,11 @@ def run(
         emit(
             "p2pledger.sim/1",
             {
+                "engine": engine,
                 "seeds": len(outcomes),
                 "seconds": seconds,
-                "violations": [
-                    {"seed": item.seed, "checker": item.checker, "detail": item.detail} for item in violations
-                ],
+                "violations": _listed(violations),
+                "failures": _listed(violations),
                 "runs": [
                     {
                         "seed": outcome.seed,
@@ -197,6 +214,91 @@ def model(
         print(f"states:       {sum(found.states for found in surveys):,}, merged under symmetry, in {elapsed_s:.1f} s")
     if any(first.values()):
         raise SystemExit(1)
+
+
+@app.command()
+@command
+def campaign(
+    seeds: Annotated[str, typer.Option("--seeds", metavar="A..B", help="All seeds from A to B.")],
+    engine: EngineOption = "simplex",
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one for each core.")] = 0,
+    seconds: SecondsOption = None,
+    plant: PlantOption = "",
+    beyond: BeyondOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Live through many seeded worlds in several processes. Exit code 1 on a violation.
+
+    \b
+    Examples: p2pledger sim campaign --seeds 1..2000
+              p2pledger sim campaign --seeds 1..500 --engine pos --plant keep-coin-age
+    """
+    from p2pledger.sim.campaign import Orders
+    from p2pledger.sim.campaign import campaign as live_through
+
+    wanted = _range_of(seeds)
+    _check(engine, plant)
+    again = f"--engine {engine}" + (f" --plant {plant}" if plant else "") + (" --beyond" if beyond else "")
+    again += f" --seconds {seconds}" if seconds is not None else ""
+
+    def failed(violation: Violation) -> None:
+        replay = f"p2pledger sim run --seed {violation.seed} {again} --trace FILE"
+        say(f"seed {violation.seed} {violation.checker}: {violation.detail}; see it again: {replay}")
+
+    report = live_through(wanted, Orders(engine, seconds, beyond, plant), jobs=jobs, failed=failed, moved=_tell)
+    progress, hours = report.progress, report.simulated_s / 3_600
+    if report.interrupted:
+        say(f"interrupted after {progress.done:,} of {counted(progress.total, 'seed')}; this is what is known")
+    if as_json:
+        emit(
+            "p2pledger.campaign/1",
+            {
+                "engine": engine,
+                "seeds": report.done,
+                "violations": len(report.violations),
+                "failures": _listed(report.violations),
+                "seeds_per_s": round(progress.seeds_per_s, 3),
+                "simulated_hours": round(hours, 3),
+            },
+        )
+    else:
+        worlds, violations = counted(report.done, "world"), counted(len(report.violations), "violation")
+        print(f"{engine}: {worlds}, {violations}, {progress.seeds_per_s:,.1f} seeds/s, {hours:,.1f} simulated hours")
+    if report.interrupted:
+        raise SystemExit(ExitCode.INTERRUPTED)
+    if report.violations:
+        raise SystemExit(1)
+
+
+def _tell(progress: Progress) -> None:
+    """One line on a terminal, over and over; elsewhere a line each ten seconds."""
+    minutes, seconds = divmod(round(progress.remaining_s), 60)
+    line = (
+        f"{progress.done:,} of {counted(progress.total, 'seed')}, {progress.seeds_per_s:,.1f} seeds/s, "
+        f"{counted(progress.violations, 'violation')}, {minutes}:{seconds:02d} left"
+    )
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line}", end="\n" if progress.done == progress.total else "", file=sys.stderr, flush=True)
+    elif progress.done == progress.total or progress.elapsed_s % 10 < 0.5:
+        say(line)
+
+
+def _check(engine: str, plant: str) -> None:
+    from p2pledger.primitives.errors import InvalidInput
+    from p2pledger.sim.assumptions import ASSUMPTIONS
+    from p2pledger.sim.plants import PLANTS
+
+    if engine not in ASSUMPTIONS:
+        raise InvalidInput(f"no engine is called {engine!r}", hint=f"One of {', '.join(ASSUMPTIONS)}", code="usage")
+    if plant and plant not in PLANTS:
+        raise InvalidInput(f"no fault is called {plant!r}", hint=f"One of {', '.join(PLANTS)}", code="usage")
+    if plant and engine not in PLANTS[plant].engines:
+        engines = ", ".join(PLANTS[plant].engines)
+        raise InvalidInput(f"{plant} means nothing under {engine}", hint=f"Take --engine {engines}", code="usage")
+
+
+def _listed(violations: Iterable[Violation]) -> list[dict[str, object]]:
+    return [{"seed": item.seed, "checker": item.checker, "detail": item.detail} for item in violations]
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:

@@ -13,7 +13,19 @@ NAMES = tuple(f"node-{index}" for index in range(4))
 
 def calm(seed: int) -> Scenario:
     """Four honest nodes and no faults."""
-    return replace(Scenario.draw(seed), validators=4, skew_ms=(0,) * 4, villains=(), faults=(), orders=12, idle_s=600)
+    drawn = Scenario.draw(seed)
+    return replace(
+        drawn,
+        validators=4,
+        skew_ms=(0,) * 4,
+        drift_ppm=(),
+        latency_us=min(drawn.latency_us, 10_000),
+        distribution="uniform",
+        villains=(),
+        faults=(),
+        orders=12,
+        idle_s=600,
+    )
 
 
 def split(seed: int, *, quorum: int | None) -> Scenario:

@@ -1,15 +1,38 @@
-"""Delay, order, bandwidth and partitions of the simulated links."""
+"""Delay, order, bandwidth and cuts of the simulated links."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from p2pledger.sim.chance import stream
-from p2pledger.sim.links import Lane, Weather
+from p2pledger.sim.links import DISTRIBUTIONS, Cut, Delay, Lane, Weather
 
 
 def weather(**settings: int) -> Weather:
-    return Weather(stream(1, "weather"), {("a", "b"): 1_000}, 500, **settings)
+    return Weather(stream(1, "weather"), {("a", "b"): Delay("uniform", 1_000, 500)}, **settings)  # type: ignore[arg-type]
+
+
+def draws(kind: str, count: int = 4_000) -> list[int]:
+    chance = stream(2, kind)
+    return sorted(Delay(kind, 1_000, 500).draw(chance) for _ in range(count))
+
+
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
+def test_delays_are_bounded_on_both_sides(kind: str) -> None:
+    found = draws(kind)
+    assert found[0] >= 500
+    assert found[-1] <= 50_000
+
+
+def test_delays_follow_their_distributions() -> None:
+    assert set(draws("constant")) == {1_000}
+    uniform, lognormal, pareto = draws("uniform"), draws("lognormal"), draws("pareto")
+    assert (uniform[0], uniform[-1]) == (1_000, 1_500)
+    assert 950 <= lognormal[2_000] <= 1_050, "the median"
+    # Of a Pareto tail one in a hundred is beyond 0.5 * 100^(1/1.3) means; no lognormal of this sigma gets there.
+    assert pareto[3_960] > 13_000 > lognormal[3_990]
 
 
 def test_frames_of_one_lane_arrive_in_order_whatever_their_delays() -> None:
@@ -37,9 +60,16 @@ def test_a_slow_place_slows_both_directions() -> None:
     assert sky.sending_us("b", "a", 100_000) == sky.sending_us("a", "b", 100_000)
 
 
-def test_a_partition_cuts_across_and_spares_bridges() -> None:
+def test_each_link_has_its_bandwidth() -> None:
     sky = weather()
-    sky.partitions[1] = frozenset({"a", "b"})
+    sky.rates["a", "b"] = 1_000
+    assert sky.sending_us("b", "a", 100_000) == sky.sending_us("a", "b", 100_000) == 100_002
+    assert sky.sending_us("a", "c", 100_000) == 1_002
+
+
+def test_a_cut_lies_across_and_spares_bridges() -> None:
+    sky = weather()
+    sky.cuts[1] = Cut(frozenset({"a", "b"}))
     assert sky.is_cut("a", "c")
     assert sky.is_cut("c", "b")
     assert not sky.is_cut("a", "b")
@@ -49,7 +79,18 @@ def test_a_partition_cuts_across_and_spares_bridges() -> None:
     assert sky.is_cut("a", "d")
 
 
-def test_a_calm_sky_resets_nothing() -> None:
-    calm, rough = weather(), weather(reset_per_million=100_000)
-    assert not any(calm.resets() for _ in range(1_000))
+@pytest.mark.parametrize(("direction", "leaves", "enters"), [("out", True, False), ("in", False, True)])
+def test_a_cut_may_lie_in_one_direction(direction: str, leaves: bool, enters: bool) -> None:
+    sky = weather()
+    sky.cuts[1] = Cut(frozenset({"a"}), direction)
+    assert sky.is_cut("a", "b") is leaves
+    assert sky.is_cut("b", "a") is enters
+    assert sky.is_apart("a", "b"), "a session needs both directions to begin"
+    assert not sky.is_apart("b", "c")
+
+
+def test_a_calm_sky_resets_and_repeats_nothing() -> None:
+    calm, rough = weather(), weather(reset_per_million=100_000, duplicates_per_million=100_000)
+    assert not any(calm.resets() or calm.duplicates() for _ in range(1_000))
     assert any(rough.resets() for _ in range(1_000))
+    assert any(rough.duplicates() for _ in range(1_000))

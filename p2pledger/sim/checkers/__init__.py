@@ -5,6 +5,7 @@ Each is a function from the evidence to sentences, empty where all is well.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -44,13 +45,24 @@ _MOST_PER_CHECKER: Final = 5
 
 def judge(evidence: Evidence) -> list[Violation]:
     """All violations, at most five of each checker: the first ones tell."""
-    found = [Violation(evidence.seed, checker, f"{node}: {sentence}") for checker, node, sentence in evidence.breaches]
+    found = _breaches(evidence)
     for name, check in CHECKERS:
         found += [Violation(evidence.seed, name, sentence) for sentence in check(evidence)[:_MOST_PER_CHECKER]]
     history = replay(evidence)
     for name, judge_books in BOOKKEEPERS:
         sentences = judge_books(evidence, history)[:_MOST_PER_CHECKER]
         found += [Violation(evidence.seed, name, sentence) for sentence in sentences]
+    return found
+
+
+def _breaches(evidence: Evidence) -> list[Violation]:
+    """What the world itself ran into, each thing once."""
+    found: list[Violation] = []
+    counts: Counter[str] = Counter()
+    for checker, node, sentence in dict.fromkeys(evidence.breaches):
+        counts[checker] += 1
+        if counts[checker] <= _MOST_PER_CHECKER:
+            found.append(Violation(evidence.seed, checker, f"{node}: {sentence}"))
     return found
 
 
@@ -63,11 +75,7 @@ def judge_beyond(evidence: Evidence) -> list[Violation]:
     No honest node breaks its own word, contradicts its votes, overfills its queues or runs into an exception, and two
     ledgers raise the alarm.
     """
-    found = [
-        Violation(evidence.seed, checker, f"{node}: {sentence}")
-        for checker, node, sentence in evidence.breaches
-        if checker in _OWN_FAULTS
-    ]
+    found = [violation for violation in _breaches(evidence) if violation.checker in _OWN_FAULTS]
     for name, check in (("alarm", check_alarm), ("votes", check_votes), ("bounds", check_bounds)):
         found += [Violation(evidence.seed, name, sentence) for sentence in check(evidence)[:_MOST_PER_CHECKER]]
     return found
