@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pledger import core
+from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.genesis_state import genesis_state
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.batches import BadBatch, check_batch
+from p2pledger.node.epochs import Epochs
+from p2pledger.node.makers import Makers
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import P2PLedgerError, PeerFault
 from p2pledger.primitives.genesis import Genesis
@@ -65,6 +68,7 @@ def _walk(genesis: Genesis, store: Store, name: str, progress: Callable[[int], N
     transactions = 0
     finalised = 0
     block_ids: list[bytes] = []
+    makers = Makers(genesis, Epochs(genesis))
 
     def ended(*findings: str) -> Audit:
         return Audit(name, parent.height, transactions, outcome.state_root.hex(), tuple(findings), tuple(block_ids))
@@ -79,7 +83,7 @@ def _walk(genesis: Genesis, store: Store, name: str, progress: Callable[[int], N
                 data = store.batch(digest)
                 if data is None:
                     return ended(f"{where}: its batch {digest.hex()} is missing")
-                checked = check_batch(data, genesis.network_id, genesis.parameters, genesis.validator_set)
+                checked = check_batch(data, genesis.network_id, genesis.parameters, makers.judge(outcome.version))
                 if isinstance(checked, BadBatch):
                     return ended(f"{where}: its batch {digest.hex()} is not valid: {checked.sentence}")
                 if checked.digest != digest:
@@ -90,13 +94,7 @@ def _walk(genesis: Genesis, store: Store, name: str, progress: Callable[[int], N
                 finalised = block.height
         except P2PLedgerError as error:
             return ended(f"{where}: {error}")
-        outcome = execute_block(
-            outcome.version,
-            columns,
-            height=block.height,
-            time_ms=block.header.time_ms,
-            parameters=genesis.parameters,
-        )
+        outcome = execute_block(outcome.version, columns, header=block.header, spec=Chainspec.of(genesis))
         receipts = store.receipts(block.height)
         if receipts is not None and receipts.codes != outcome.codes:
             return ended(f"{where}: the stored receipts are not those of its execution")

@@ -12,6 +12,7 @@ from typing import Final
 from p2pledger import core
 from p2pledger.ledger import queries as ledger
 from p2pledger.ledger.proofs import prove
+from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.tables import KEY_WIDTHS, Holding, Lock, Table, asset_of
 from p2pledger.ledger.transition import simulate
 from p2pledger.node.node import Node
@@ -183,7 +184,7 @@ def _simulate(node: Node, fields: Fields) -> tuple[Value, ...]:
     """As executed next: on the newest final state, at the next height, at the earliest block time."""
     data = fields.binary("transaction")
     height, time_ms = node.final_height + 1, node.final_block.header.time_ms + 1
-    result = simulate(node.final_version, data, height=height, time_ms=time_ms, parameters=node.genesis.parameters)
+    result = simulate(node.final_version, data, height=height, time_ms=time_ms, spec=Chainspec.of(node.genesis))
     return result.receipt.code, result.receipt.operation, height, time_ms, node.final_height, result.state_root
 
 

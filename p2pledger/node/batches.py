@@ -9,13 +9,12 @@ ones are read from the archive.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from p2pledger import core
 from p2pledger.primitives.parameters import Parameters
-from p2pledger.primitives.validators import Validators
 
 __all__ = ["BadBatch", "BatchPool", "HeldBatch", "Segment", "check_batch", "likely_digest", "limits_of"]
 
@@ -83,16 +82,19 @@ def likely_digest(data: bytes) -> bytes | None:
 
 
 def check_batch(
-    data: bytes, network_id: bytes, parameters: Parameters, validators: Validators
+    data: bytes, network_id: bytes, parameters: Parameters, may_make: Callable[[bytes, int], bool]
 ) -> core.Columns | BadBatch:
-    """Form, limits, network, maker and every signature. Pure; microseconds a signature when compiled."""
+    """Form, limits, network, maker and every signature. Pure; microseconds a signature when compiled.
+
+    ``may_make`` says whether a key may make batches in an epoch.
+    """
     if len(data) > parameters.max_batch_bytes:
         return BadBatch("too_large", f"a batch of {len(data)} bytes exceeds {parameters.max_batch_bytes}")
     try:
         columns = core.scan_batch(data, network_id, limits_of(parameters))
     except core.MalformedBytes as error:
         return BadBatch(error.code, f"a batch is malformed at byte {error.offset}: {error.code}")
-    if validators.signer_of(columns.maker) is None or columns.epoch != validators.epoch:
+    if not may_make(columns.maker, columns.epoch):
         return BadBatch("unknown_maker", f"{columns.maker.hex()[:16]} makes no batches in epoch {columns.epoch}")
     verdict = core.verify_columns(columns)
     if not verdict.valid:

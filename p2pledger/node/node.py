@@ -28,18 +28,25 @@ from typing import Any, Final
 
 from p2pledger import core
 from p2pledger.consensus import engine as consensus
-from p2pledger.consensus.simplex import Recovered, Simplex
+from p2pledger.consensus.chain import ChainEngine
+from p2pledger.consensus.simplex import Simplex
+from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of
 from p2pledger.node.chain import Entry
 from p2pledger.node.desk import Desk
-from p2pledger.node.effects import Compute, Effect, Halt, Log, Persist, StreamBatch, WantBatches
+from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, StreamBatch, WantBatches
+from p2pledger.node.engines import make_chain_engine, make_simplex
+from p2pledger.node.epochs import Epochs
 from p2pledger.node.followers import Followers
+from p2pledger.node.makers import Makers
 from p2pledger.node.mempool import Candidate, Mempool, check_transactions
 from p2pledger.node.proposals import Proposals
 from p2pledger.node.reorganisation import Head
 from p2pledger.node.replay import replay
+from p2pledger.node.reports import Reports
+from p2pledger.node.standing import Standings
 from p2pledger.primitives.blocks import Block, sign_batch
 from p2pledger.primitives.faults import NO_FAULTS, Faults
 from p2pledger.primitives.genesis import Genesis
@@ -47,7 +54,8 @@ from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.records import BatchRecord, BlockRecord, FinalRecord, ForgetRecord, ReceiptsRecord, Record
-from p2pledger.primitives.votes import Certificate, Vote, VoteKind
+from p2pledger.primitives.validators import Validators
+from p2pledger.primitives.votes import Certificate, VoteKind
 
 __all__ = ["Node"]
 
@@ -58,6 +66,9 @@ _STALL_MS: Final = 1_000
 _STALL_CAP_MS: Final = 30_000
 _STREAMED_AGAIN: Final = 16
 _SENDERS: Final = 4_096
+_MOST_CLOSING: Final = 64
+_NOBODY: Final = -1
+"""The client of what the node itself hands in."""
 _HASHES_PER_US: Final = 4
 _FORGET_EVERY: Final = 256
 """Heights between two cleanings of the disk."""
@@ -83,7 +94,6 @@ class Node:
         self.genesis = genesis
         self.keypair = keypair
         self.parameters = genesis.parameters
-        self.validators = genesis.validator_set
         self.network_id = genesis.network_id
         self.archive = archive
         recovery = recovery or Recovery()
@@ -92,6 +102,13 @@ class Node:
         self.pool = BatchPool(self.parameters)
         self._desk = Desk(self.parameters, archive)
         self._is_chain_family = genesis.engine != "simplex"
+        self.epochs = Epochs(genesis)
+        self.validators = self.epochs.validators(self.final_version, self.epochs.after(self.final_height))
+        """Those of the present epoch."""
+        self._makers = Makers(genesis, self.epochs)
+        self._reports = Reports(genesis, keypair)
+        self._ended: consensus.EpochEnded | None = None
+        """The epoch is over, and the next engine cannot start yet."""
         self._proposals = Proposals(genesis, keypair.public_key, self.chain, self.pool, archive)
         self._followers = Followers(self.parameters, self._desk, self.pool, self.chain)
         self.head = Head(self.chain)
@@ -121,7 +138,21 @@ class Node:
         self._dropped_lane = 0
         self._recover_blocks(recovery)
         self._recover_batches(recovery)
-        self._engine = self._make_engine(recovery, quorum)
+        self._engine: Simplex | ChainEngine
+        if self._is_chain_family:
+            ask = Standings(genesis, self.chain).ask
+            final = self.final_block.header
+            self._engine = make_chain_engine(genesis, keypair, recovery, archive, final=final, ask=ask)
+        else:
+            self._engine = make_simplex(
+                genesis,
+                keypair,
+                recovery,
+                final=self.final_block.header,
+                validators=self.validators,
+                quorum=quorum,
+                faults=faults,
+            )
 
     # --- what the peer reads ------------------------------------------------------------------------------------
 
@@ -155,7 +186,7 @@ class Node:
 
     def newest_certificates(self) -> tuple[Certificate, ...]:
         """What brings a peer that connects to the engine's view."""
-        return self._engine.newest_certificates()
+        return self._engine.newest_certificates() if isinstance(self._engine, Simplex) else ()
 
     @property
     def dropped_lane_batches(self) -> int:
@@ -188,12 +219,36 @@ class Node:
 
     def is_validator(self, key: bytes) -> bool:
         """Whether this key belongs to a validator, now or in the epochs around."""
-        return self.validators.signer_of(key) is not None
+        return self.epochs.has_seat(self.final_version, self.validators.epoch, key)
+
+    def validators_of(self, epoch: int) -> Validators | None:
+        """The validators of an epoch; None if they are not fixed yet."""
+        if epoch > self.epochs.after(self.final_height) + 1:
+            return None
+        return self.epochs.validators(self.final_version, epoch)
 
     @property
     def head_weight(self) -> int:
         """The fork-choice weight of the chain that is followed; under simplex, where nothing is weighed, 0."""
-        return 0
+        return self._engine.head.weight if isinstance(self._engine, ChainEngine) else 0
+
+    def closing(self, height: int) -> tuple[list[bytes], bytes] | None:
+        """What proves the last block of an epoch that is final by a block above it, which is no part of the chain.
+
+        The blocks that close the epoch, oldest first, and the finalisation of the last; None if there is no such.
+        """
+        certificate, boundary = self.newest_finalisation, self.final_block
+        if certificate is None or height != boundary.height or certificate.block == boundary.id:
+            return None
+        blocks: list[bytes] = []
+        wanted = certificate.block
+        while wanted != boundary.id:
+            data = self.block(wanted)
+            if data is None or len(blocks) == _MOST_CLOSING:
+                return None
+            blocks.append(data)
+            wanted = Block.decode(data).header.parent
+        return blocks[::-1], certificate.encode()
 
     def batch(self, digest: bytes) -> bytes | None:
         """The bytes of a batch that is held or final, for peers."""
@@ -266,7 +321,11 @@ class Node:
     def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
         """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
         self._now_ms = now_ms
-        self._out.extend(self._desk.hand_in(client, request, transactions))
+        if self._makers.may_make(self.final_version, self.keypair.public_key, self.validators.epoch):
+            self._out.extend(self._desk.hand_in(client, request, transactions))
+        else:
+            # Nobody would take its batches: what it promised would never be.
+            self._out.append(Admitted(client, request, (int(Reason.NOT_READY),) * len(transactions), 0))
         return self._settle()
 
     def receive_batch(self, data: bytes, sender: bytes, *, wanted: bool, now_ms: int) -> list[NodeEffect]:
@@ -363,10 +422,10 @@ class Node:
             return
         self._checking[digest] = len(data)
         self._checking_bytes[sender] = in_check + len(data)
-        network_id, parameters, validators = self.network_id, self.parameters, self.validators
+        network_id, parameters, may_make = self.network_id, self.parameters, self._makers.judge(self.final_version)
 
         def run() -> core.Columns | BadBatch:
-            return check_batch(data, network_id, parameters, validators)
+            return check_batch(data, network_id, parameters, may_make)
 
         def done(result: core.Columns | BadBatch) -> None:
             del self._checking[digest]
@@ -384,6 +443,8 @@ class Node:
     def _may_hold(self, columns: core.Columns, size_bytes: int, *, wanted: bool) -> bool:
         if self.chain.needs(columns.digest):
             return True
+        if not wanted and not self._makers.is_present(columns.epoch, self.validators.epoch):
+            return False
         beyond_bytes = self.parameters.block_bytes if wanted else 0
         return self.pool.has_room(columns.maker, size_bytes, beyond_bytes=beyond_bytes)
 
@@ -448,7 +509,9 @@ class Node:
                 return False
         self._build = None
         self._build_timer_ms = None
-        block = self._proposals.build(build, parent, self.validators, self._now_ms, is_needed=build.needed)
+        block = self._proposals.build(
+            build, parent, self.validators, self._now_ms, is_needed=build.needed or self._change_waits(parent)
+        )
         if block is not None and not self._is_chain_family:
             self.chain.add(block)
         self._tell_engine(consensus.Built(build.view, block))
@@ -486,17 +549,17 @@ class Node:
             return
         entry.executing = True
         columns = [self.pool.open[digest].columns for digest in block.digests]
-        version, parameters = parent.outcome.version, self.parameters
+        version, spec = parent.outcome.version, Chainspec.of(self.genesis)
 
         def run() -> Outcome:
-            return execute_block(version, columns, height=block.height, time_ms=header.time_ms, parameters=parameters)
+            return execute_block(version, columns, header=header, spec=spec)
 
         def done(outcome: Outcome) -> None:
             entry.executing = False
             entry.outcome = outcome
             if self._is_chain_family:
                 self._tell_engine(consensus.Executed(block.id))
-            elif header.view > self.head.entry.block.header.view:
+            elif header.view > self.head.entry.block.header.view and not self._is_closing(block.height):
                 self._move_head(entry, "the newest notarised block that is executed")
 
         count = sum(item.count for item in columns)
@@ -579,6 +642,39 @@ class Node:
         valid_until = (held.columns.valid_until(index) for index in range(held.columns.count))
         return bool(held.segments) and any(height > self.final_height for height in valid_until)
 
+    # --- epochs (simplex) -----------------------------------------------------------------------------------------
+
+    def _try_next_epoch(self) -> bool:
+        """Start the engine of the next epoch, once the last block of this one is final and executed here."""
+        ended, engine = self._ended, self._engine
+        if ended is None or self.final_height < ended.block.height:
+            return False
+        assert isinstance(engine, Simplex)
+        self._ended = None
+        epoch = self.epochs.after(ended.block.height)
+        self.validators = self.epochs.validators(self.final_version, epoch)
+        self._engine = engine.succeed(self.validators, self.epochs.last_height(epoch))
+        self._engine_timer_ms = None
+        self._build = None
+        seat = self.validators.signer_of(self.keypair.public_key) is not None
+        fields = (("epoch", epoch), ("height", ended.block.height), ("validators", len(self.validators)))
+        self._out.append(Log("info", "epoch", (*fields, ("votes", str(seat).lower()))))
+        self._engine_did(self._engine.start(self._now_ms))
+        return True
+
+    def _is_closing(self, height: int) -> bool:
+        """Whether blocks of this height only serve to get the last block of the epoch final: they will vanish."""
+        last_height = self.epochs.last_height(self.validators.epoch)
+        return last_height is not None and height > last_height
+
+    def _report(self, evidence: consensus.Evidence) -> None:
+        """Let the ledger know who has contradicted itself."""
+        if self._makers.may_make(self.final_version, self.keypair.public_key, self.validators.epoch):
+            report = self._reports.report(evidence.first, evidence.second, self.final_height)
+            if report is not None:
+                self.mempool.add(_NOBODY, report, self._now_ms)
+        self._out.append(evidence)
+
     # --- the engine -----------------------------------------------------------------------------------------------
 
     def _tell_engine(self, event: consensus.Input) -> None:
@@ -607,7 +703,6 @@ class Node:
                     self._accept(ref, final=False)
                 case consensus.Accepted(ref):
                     self._accept(ref, final=False)
-                    self._keep(ref)
                 case consensus.HeadMoved(ref, _, reason):
                     self._follow(ref, reason)
                 case consensus.Finalised(ref, certificate):
@@ -615,6 +710,10 @@ class Node:
                     self._accept(ref, final=True)
                 case consensus.Work():
                     self._search(effect)
+                case consensus.Evidence():
+                    self._report(effect)
+                case consensus.EpochEnded():
+                    self._ended = effect
                 case consensus.WantBlock(block_id, _):
                     data = self.block(block_id)
                     if data is None:
@@ -640,16 +739,8 @@ class Node:
         if final:
             for ancestor in self.chain.ancestry(entry):
                 ancestor.accepted = ancestor.final = True
-        if not self._is_chain_family and ref.view > self._tip.block.header.view:
+        if not self._is_chain_family and ref.view > self._tip.block.header.view and not self._is_closing(ref.height):
             self._tip = entry
-
-    def _keep(self, ref: consensus.BlockRef) -> None:
-        """What is not final is stored as well, so that a restart goes on from there. (Chain family.)"""
-        entry = self.chain.get(ref.id)
-        if entry is not None:
-            block, header = entry.block, entry.block.header
-            record = BlockRecord(block.id, header.height, header.view, header.parent, block.encode())
-            self._out.append(Persist((record,)))
 
     def _follow(self, ref: consensus.BlockRef, reason: str) -> None:
         """The engine's choice of the chain to follow: it has been executed. (Chain family.)"""
@@ -673,10 +764,15 @@ class Node:
 
         self._compute(run, done, cost_us=count // _HASHES_PER_US)
 
+    def _change_waits(self, tip: Entry) -> bool:
+        """Whether other validators are to serve from a later epoch on: it has to be reached."""
+        outcome = tip.outcome or self.final_outcome
+        return self.epochs.change_waits(outcome.version, self.validators.epoch)
+
     def _update_work(self) -> bool:
         """Tell the engine when there begins, or ceases, to be work that it cannot see. True if it was told."""
         tip = self._tip
-        has_work = bool(tip.digests) or self._holds_unordered(tip)
+        has_work = bool(tip.digests) or self._holds_unordered(tip) or self._change_waits(tip)
         if has_work == self._has_work:
             return False
         self._has_work = has_work
@@ -693,6 +789,7 @@ class Node:
             moving = self._close_batches()
             self._try_execute()
             moving |= self._try_finalise()
+            moving |= self._try_next_epoch()
             moving |= self._try_checks()
             moving |= self._try_build()
             moving |= self._update_work()
@@ -712,11 +809,15 @@ class Node:
     # --- start ----------------------------------------------------------------------------------------------------
 
     def _recover_finalisation(self, recovery: Recovery) -> Certificate | None:
-        for data in recovery.certificates:
-            certificate = Certificate.decode(data)
-            if certificate.kind is VoteKind.FINALISE and certificate.block == self.final_block.id:
-                return certificate
-        return None
+        """That of the final block; or of the block that closed its epoch, which is the newest one then."""
+        finalisations = [
+            certificate
+            for certificate in map(Certificate.decode, recovery.certificates)
+            if certificate.kind is VoteKind.FINALISE and certificate.epoch == self.final_block.header.epoch
+        ]
+        own = [certificate for certificate in finalisations if certificate.block == self.final_block.id]
+        newest = max(finalisations, key=lambda certificate: certificate.view, default=None)
+        return own[0] if own else newest
 
     def _recover_blocks(self, recovery: Recovery) -> None:
         for data in recovery.blocks:
@@ -728,24 +829,6 @@ class Node:
             columns = core.scan_batch(data, self.network_id, limits_of(self.parameters))
             if columns.digest not in self.pool.open:
                 self.pool.add(HeldBatch(data, columns, 0, self.final_height))
-
-    def _make_engine(self, recovery: Recovery, quorum: int | None) -> Simplex:
-        return Simplex(
-            network_id=self.network_id,
-            validators=self.validators,
-            keypair=self.keypair,
-            recovered=Recovered(
-                final=consensus.BlockRef.of(self.final_block.header),
-                votes=tuple(Vote.decode(data) for data in recovery.votes),
-                certificates=tuple(Certificate.decode(data) for data in recovery.certificates),
-                blocks=tuple(Block.decode(data) for data in recovery.blocks),
-            ),
-            view_timeout_ms=self.parameters.view_timeout_ms,
-            view_timeout_cap_ms=self.parameters.view_timeout_cap_ms,
-            may_vote=recovery.may_vote,
-            quorum=quorum,
-            faults=self._faults,
-        )
 
 
 def _said(thing: Certificate | consensus.BlockRef | None) -> str:

@@ -7,6 +7,7 @@ header says; if it is not, the disk or this program is wrong, and the node does 
 from __future__ import annotations
 
 from p2pledger import core
+from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.genesis_state import genesis_state
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.archive import Archive, Recovery
@@ -45,13 +46,7 @@ def replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> tuple[Chai
             core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits) for digest in following.digests
         ]
         certified = (outcome, next_height - 1)
-        outcome = execute_block(
-            outcome.version,
-            columns,
-            height=next_height,
-            time_ms=following.header.time_ms,
-            parameters=genesis.parameters,
-        )
+        outcome = execute_block(outcome.version, columns, header=following.header, spec=Chainspec.of(genesis))
         block = following
     return Chain(block, outcome), certified
 

@@ -1,0 +1,104 @@
+"""The engine that a network's genesis names, made from what the disk remembers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pledger.consensus import simplex
+from p2pledger.consensus.chain import ChainEngine, Recovered
+from p2pledger.consensus.dpos import DposRule
+from p2pledger.consensus.engine import BlockRef
+from p2pledger.consensus.poa import PoaRule
+from p2pledger.consensus.pos import PosRule
+from p2pledger.consensus.pow import PowRule
+from p2pledger.consensus.promise import Promise
+from p2pledger.consensus.rule import Clock, Rule
+from p2pledger.consensus.standing import Ask
+from p2pledger.node.archive import Archive, Recovery
+from p2pledger.node.epochs import Epochs
+from p2pledger.primitives.blocks import Block, Header
+from p2pledger.primitives.faults import Faults
+from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.keys import Keypair
+from p2pledger.primitives.validators import Validators
+from p2pledger.primitives.votes import Certificate, Vote
+
+__all__ = ["make_chain_engine", "make_simplex"]
+
+_PAST_BLOCKS: Final = 256
+"""Final blocks that a chain engine is reminded of at a start."""
+
+
+def make_simplex(
+    genesis: Genesis,
+    keypair: Keypair,
+    recovery: Recovery,
+    *,
+    final: Header,
+    validators: Validators,
+    quorum: int | None,
+    faults: Faults,
+) -> simplex.Simplex:
+    """The engine of the epoch above the final block, whose ``validators`` are given."""
+    return simplex.Simplex(
+        network_id=genesis.network_id,
+        validators=validators,
+        keypair=keypair,
+        recovered=simplex.Recovered(
+            final=BlockRef.of(final),
+            votes=tuple(Vote.decode(data) for data in recovery.votes),
+            certificates=tuple(Certificate.decode(data) for data in recovery.certificates),
+            blocks=tuple(Block.decode(data) for data in recovery.blocks),
+        ),
+        view_timeout_ms=genesis.parameters.view_timeout_ms,
+        view_timeout_cap_ms=genesis.parameters.view_timeout_cap_ms,
+        last_height=Epochs(genesis).last_height(validators.epoch),
+        may_vote=recovery.may_vote,
+        quorum=quorum,
+        faults=faults,
+    )
+
+
+def make_chain_engine(
+    genesis: Genesis, keypair: Keypair, recovery: Recovery, archive: Archive, *, final: Header, ask: Ask
+) -> ChainEngine:
+    """``ask`` gives the standing after an executed block."""
+    parameters = genesis.parameters
+    past = []
+    for height in range(max(1, final.height - _PAST_BLOCKS), final.height):
+        data = archive.final_block(height)
+        if data is not None:
+            past.append(BlockRef.of(Block.decode(data).header))
+    return ChainEngine(
+        rule=_rule(genesis),
+        network_id=genesis.network_id,
+        genesis_time_ms=genesis.time_ms,
+        slot_ms=parameters.slot_ms,
+        keypair=keypair,
+        recovered=Recovered(
+            final=BlockRef.of(final),
+            promises=tuple(Promise.decode(data) for data in recovery.votes),
+            blocks=tuple(Block.decode(data) for data in recovery.blocks),
+            past=tuple(past),
+        ),
+        ask=ask,
+        finality_depth=parameters.finality_depth,
+        max_drift_ms=parameters.max_drift_ms,
+        may_produce=recovery.may_vote,
+        validators_hash=genesis.validator_set.hash,
+    )
+
+
+def _rule(genesis: Genesis) -> Rule:
+    clock = Clock(genesis.time_ms, genesis.parameters.slot_ms)
+    match genesis.engine:
+        case "pow":
+            return PowRule()
+        case "pos":
+            return PosRule(clock, genesis.parameters.modifier_depth)
+        case "dpos":
+            return DposRule(clock, genesis.network_id)
+        case "poa":
+            return PoaRule(clock, genesis.validator_set)
+        case _:
+            raise AssertionError(f"no engine of the chain family: {genesis.engine}")
