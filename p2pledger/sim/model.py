@@ -1,7 +1,7 @@
 """A small model of Simplex, searched to its last state: safety only, for a few validators and a few views.
 
 This is a second description of the protocol. It shares no code with ``p2pledger.consensus`` and knows nothing of
-clocks, timers, messages on their way, disks or crashes; it holds only what safety rests on.
+clocks, timers, messages on their way, disks or crashes; it holds only what safety rests on, inside one epoch.
 
 **What is modelled.** The world is the set of votes that honest validators have cast. It only grows.
 

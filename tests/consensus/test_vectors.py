@@ -65,12 +65,12 @@ def test_the_vectors_cover_every_input_effect_and_reason() -> None:
     steps = [step for vector in vectors() for step in vector["steps"]]
     effects = [effect for step in steps for effect in step.get("effects", ())]
     assert {step["input"]["type"] for step in steps} == {
-        "block", "built", "certificate", "certificates_wanted", "checked", "final_reached", "proposal", "restart",
-        "start", "timer", "vote", "work",
+        "block", "built", "certificate", "certificates_wanted", "checked", "final_reached", "next_epoch",
+        "proposal", "restart", "start", "timer", "vote", "work",
     }  # fmt: skip
     assert {effect["type"] for effect in effects} == {
-        "broadcast", "build", "check", "contradiction", "evidence", "finalised", "notarised", "offence", "persist",
-        "send", "set_timer", "want_block", "want_certificates",
+        "broadcast", "build", "check", "contradiction", "epoch_ended", "evidence", "finalised", "notarised", "offence",
+        "persist", "send", "set_timer", "want_block", "want_certificates",
     }  # fmt: skip
     # What the code can say, bad_certificate apart: its three cases are refused by the decoder already.
     floor = REPOSITORY / "p2pledger" / "consensus"

@@ -20,6 +20,7 @@ from p2pledger.consensus.engine import (
     Checked,
     Contradiction,
     Effect,
+    EpochEnded,
     Evidence,
     Finalised,
     FinalReached,
@@ -115,7 +116,10 @@ def input_json(event: Input) -> Json:
 
 
 def input_of(values: Json) -> Input:
-    """PeerFault where the bytes of a message have a bad form: an engine never sees them."""
+    """PeerFault where the bytes of a message have a bad form: an engine never sees them.
+
+    ``start``, ``restart`` and ``next_epoch`` are no inputs of an engine; the player knows what to do.
+    """
     match values["type"]:
         case "proposal":
             block, vote = Block.decode(bytes.fromhex(values["block"])), Vote.decode(bytes.fromhex(values["vote"]))
@@ -177,12 +181,21 @@ def effect_json(effect: Effect) -> Json:
             return {"type": "check", "block": effect.block.encode().hex()}
         case Build():
             parent = ref_json(effect.parent)
-            return {"type": "build", "view": effect.view, "parent": parent, "needed": effect.needed}
+            return {
+                "type": "build",
+                "view": effect.view,
+                "parent": parent,
+                "needed": effect.needed,
+                "closing": effect.closing,
+            }
         case Notarised(ref, certificate):
             return {"type": "notarised", "block": ref_json(ref), "certificate": certificate.encode().hex()}
         case Finalised(ref, proof):
             assert proof is not None
             return {"type": "finalised", "block": ref_json(ref), "certificate": proof.encode().hex()}
+        case EpochEnded(ref, closing):
+            blocks = [block.encode().hex() for block in closing]
+            return {"type": "epoch_ended", "block": ref_json(ref), "closing": blocks}
         case Evidence():
             return {"type": "evidence", "first": effect.first.hex(), "second": effect.second.hex()}
         case Contradiction(first, second):
@@ -197,15 +210,21 @@ def effect_json(effect: Effect) -> Json:
 # --- the player -----------------------------------------------------------------------------------------------------
 
 
+def validators_of(epoch: int, members: list[Json]) -> Validators:
+    """They stand in the order of their keys, so that their places are their signers."""
+    validators = Validators.of(epoch, [Validator(bytes.fromhex(each["key"]), each["weight"]) for each in members])
+    assert [member.key.hex() for member in validators.members] == [each["key"] for each in members]
+    return validators
+
+
 class Player:
     """An engine made from the head of a vector. ``play`` runs one step on it."""
 
     def __init__(self, vector: Json) -> None:
         self.vector = vector
-        members = [Validator(bytes.fromhex(each["key"]), each["weight"]) for each in vector["validators"]]
-        self.validators = Validators.of(vector["epoch"], members)
-        assert [member.key.hex() for member in self.validators.members] == [e["key"] for e in vector["validators"]]
+        self.validators = validators_of(vector["epoch"], vector["validators"])
         assert self.validators.quorum == vector["quorum"]
+        self.last_height: int | None = vector["engine"]["last_height"]
         genesis = Block.decode(bytes.fromhex(vector["genesis"]))
         self.final = BlockRef.of(genesis.header)
         self.disk: list[Record] = []
@@ -213,16 +232,14 @@ class Player:
 
     def _make(self) -> Simplex:
         head = self.vector["engine"]
-        keypair = None
-        if head["seed"] is not None:
-            keypair = Keypair.from_seed(bytes.fromhex(head["seed"]))
         return Simplex(
             network_id=bytes.fromhex(self.vector["network_id"]),
             validators=self.validators,
-            keypair=keypair,
+            keypair=None if head["seed"] is None else Keypair.from_seed(bytes.fromhex(head["seed"])),
             recovered=Recovered.of(self.final, self.disk),
             view_timeout_ms=head["view_timeout_ms"],
             view_timeout_cap_ms=head["view_timeout_cap_ms"],
+            last_height=self.last_height,
             may_vote=head["may_vote"],
         )
 
@@ -234,6 +251,11 @@ class Player:
         if values["type"] == "restart":
             # A crash: what is not on the disk is gone.
             self.engine = self._make()
+            return self._obey(self.engine.start(now_ms))
+        if values["type"] == "next_epoch":
+            self.validators = validators_of(self.validators.epoch + 1, values["validators"])
+            self.last_height = values["last_height"]
+            self.engine = self.engine.succeed(self.validators, self.last_height)
             return self._obey(self.engine.start(now_ms))
         try:
             event = input_of(values)

@@ -33,7 +33,7 @@ from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.validators import Validator, Validators
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
 from tests.consensus.vector_format import SCHEMA, Json, Player, input_json
-from tests.consensus.world import NETWORK, genesis_of, keypairs_of, make_block, make_certificate, make_vote
+from tests.consensus.world import NETWORK, genesis_of, keypairs_of, make_block
 
 NOTARISE, NULLIFY, FINALISE = VoteKind.NOTARISE, VoteKind.NULLIFY, VoteKind.FINALISE
 TIMEOUT_MS: Final = 1_000
@@ -44,28 +44,28 @@ class Recorder:
     """Plays a script on an engine and writes down each step with what came of it."""
 
     def __init__(
-        self, *, signer: int | None = 0, weights: tuple[int, ...] = (1, 1, 1, 1), may_vote: bool = True
+        self,
+        *,
+        signer: int | None = 0,
+        weights: tuple[int, ...] = (1, 1, 1, 1),
+        may_vote: bool = True,
+        last_height: int | None = None,
     ) -> None:
         self.keypairs = keypairs_of(len(weights))
-        members = [
-            Validator(keypair.public_key, weight) for keypair, weight in zip(self.keypairs, weights, strict=True)
-        ]
-        self.validators = Validators.of(0, members)
+        self.validators = self._set(0, weights)
         genesis = genesis_of(self.validators)
         self.root = BlockRef.of(genesis.header)
         self.others = [index for index in range(len(weights)) if index != signer]
         self.head: Json = {
             "network_id": NETWORK.hex(),
             "epoch": 0,
-            "validators": [
-                {"seed": keypair.seed.hex(), "key": keypair.public_key.hex(), "weight": weight}
-                for keypair, weight in zip(self.keypairs, weights, strict=True)
-            ],
+            "validators": self._members(weights),
             "quorum": self.validators.quorum,
             "genesis": genesis.encode().hex(),
             "engine": {
                 "seed": None if signer is None else self.keypairs[signer].seed.hex(),
                 "may_vote": may_vote,
+                "last_height": last_height,
                 "view_timeout_ms": TIMEOUT_MS,
                 "view_timeout_cap_ms": CAP_MS,
             },
@@ -75,6 +75,16 @@ class Recorder:
         self.timer_ms: int | None = None
         self.steps: list[Json] = []
         self._record("the engine starts", {"type": "start"})
+
+    def _set(self, epoch: int, weights: tuple[int, ...]) -> Validators:
+        members = [Validator(pair.public_key, weight) for pair, weight in zip(self.keypairs, weights, strict=True)]
+        return Validators.of(epoch, members)
+
+    def _members(self, weights: tuple[int, ...]) -> list[Json]:
+        return [
+            {"seed": pair.seed.hex(), "key": pair.public_key.hex(), "weight": weight}
+            for pair, weight in zip(self.keypairs, weights, strict=True)
+        ]
 
     def _record(self, note: str, values: Json) -> Json:
         step = {"at_ms": self.now_ms, "note": note, "input": values}
@@ -103,6 +113,22 @@ class Recorder:
         self.timer_ms = None
         self._record(note, {"type": "restart"})
 
+    def become(self, members: tuple[int, ...], weights: tuple[int, ...]) -> None:
+        """From here on the script speaks for the next epoch, of which the engine has not heard yet.
+
+        ``members`` are indices among the validators of this epoch.
+        """
+        self.keypairs = [self.keypairs[index] for index in members]
+        self.weights = weights
+        self.validators = self._set(self.validators.epoch + 1, weights)
+        own = self.head["engine"]["seed"]
+        self.others = [index for index, pair in enumerate(self.keypairs) if pair.seed.hex() != own]
+
+    def next_epoch(self, note: str, last_height: int | None) -> None:
+        """The node knows the validators that the script speaks for since ``become``."""
+        members = self._members(self.weights)
+        self._record(note, {"type": "next_epoch", "validators": members, "last_height": last_height})
+
     def wait(self, note: str) -> None:
         """Until the timer fires."""
         assert self.timer_ms is not None
@@ -128,7 +154,7 @@ class Recorder:
 
     def propose(self, note: str, block: Block, *, signer: int | None = None) -> None:
         leader = self.validators.leader(block.header.view) if signer is None else signer
-        vote = make_vote(self.keypairs, leader, NOTARISE, block.header.view, block.id)
+        vote = self.signed(leader, NOTARISE, block.header.view, block.id)
         self.tell(note, ProposalArrived(self.keypairs[leader].public_key, Proposal(block, vote)))
 
     def check(self, block: Block, *, ok: bool = True) -> None:
@@ -140,15 +166,19 @@ class Recorder:
         self.propose(note, block)
         self.check(block)
 
+    def signed(self, signer: int, kind: VoteKind, view: int, block: bytes = ZERO_HASH) -> Vote:
+        return Vote.make(NETWORK, self.validators.epoch, view, kind, block, signer, self.keypairs[signer])
+
     def vote(self, signer: int, kind: VoteKind, view: int, block: bytes = ZERO_HASH, note: str = "") -> None:
-        vote = make_vote(self.keypairs, signer, kind, view, block)
+        vote = self.signed(signer, kind, view, block)
         said = note or f"validator {signer} votes to {kind.name.lower()} view {view}"
         self.tell(said, VoteArrived(self.keypairs[signer].public_key, vote))
 
     def certificate(
         self, kind: VoteKind, view: int, block: bytes = ZERO_HASH, signers: tuple[int, ...] | None = None
     ) -> Certificate:
-        return make_certificate(self.keypairs, self.others if signers is None else signers, kind, view, block)
+        who = self.others if signers is None else signers
+        return Certificate.of({signer: self.signed(signer, kind, view, block) for signer in who})
 
     def certify(
         self,
@@ -446,6 +476,79 @@ def restart_with_certificates() -> Recorder:
     return it
 
 
+# --- epochs ---------------------------------------------------------------------------------------------------------
+
+
+def epoch_end() -> Recorder:
+    """Height 1 ends epoch 0. The engine signs nothing more, until it is told the validators of epoch 1."""
+    it = Recorder(last_height=1)
+    it.work()
+    last = it.block(1)
+    it.accept("the leader of view 1 proposes the last block of the epoch", last)
+    it.vote(2, NOTARISE, 1, last.id, "notarised")
+    it.certify("final: the epoch has ended", FINALISE, 1, last.id)
+    it.vote(2, NULLIFY, 2, note="a vote of the old epoch, in a view after its end")
+    it.propose("a proposal of the old epoch", it.block(2, last))
+    it.now_ms += TIMEOUT_MS
+    it.vote(3, NULLIFY, 1, note="somebody is still in view 1: what ended the epoch is sent")
+    it.become((0, 2, 3), (1, 1, 1))
+    it.next_epoch("the validators of epoch 1 are three of the four; its first view is 2", 9)
+    second = it.block(2, last)
+    it.accept("the leader of view 2, by the new order, proposes", second)
+    it.vote(1, NOTARISE, 2, second.id, "of three all are needed: notarised")
+    return it
+
+
+def epoch_closing_blocks() -> Recorder:
+    """The last block of an epoch is notarised, but not final: an empty block above it makes it so, and vanishes."""
+    it = Recorder(signer=2, last_height=1)
+    it.work()
+    last = it.block(1)
+    it.accept("the leader of view 1 proposes the last block of the epoch", last)
+    it.vote(3, NOTARISE, 1, last.id, "notarised: view 2 begins, and the engine leads it")
+    it.wait("the certificate is passed on")
+    it.wait("the finalise votes have had their time: a closing block is wanted")
+    closing = it.block(2, last)
+    it.tell("the node has built it, empty", Built(2, closing))
+    it.vote(0, NOTARISE, 2, closing.id)
+    it.vote(3, NOTARISE, 2, closing.id, "notarised")
+    it.vote(0, FINALISE, 2, closing.id)
+    it.vote(3, FINALISE, 2, closing.id, "final, and by it the last block of the epoch")
+    it.become((0, 1, 2, 3), (1, 1, 1, 1))
+    it.next_epoch("the first view of the next epoch is 2, on the last block, not on the closing one", None)
+    return it
+
+
+def epoch_early_messages() -> Recorder:
+    """Messages of the next epoch wait until its validators are known."""
+    it = Recorder(last_height=1)
+    last = it.block(1)
+    end = it.certificate(FINALISE, 1, last.id)
+    it.propose("the leader of view 1 proposes the last block of the epoch", last)
+    it.become((0, 1, 2, 3), (1, 1, 1, 1))
+    second = it.block(2, last)
+    it.propose("the leader of view 2 of the next epoch proposes: too early", second)
+    it.vote(3, NOTARISE, 2, second.id, "and somebody has voted for it")
+    it.tell("the last block becomes final here as well", CertificateArrived(it.keypairs[1].public_key, end))
+    it.next_epoch("the node knows the validators of the next epoch: what came early counts", None)
+    it.check(second)
+    return it
+
+
+def epoch_restart() -> Recorder:
+    """A crash in the next epoch: votes of that epoch are said again, those of the one before are over."""
+    it = Recorder(last_height=1)
+    last = it.block(1)
+    it.accept("the leader of view 1 proposes the last block of the epoch", last)
+    it.certify("final: the epoch has ended", FINALISE, 1, last.id)
+    it.become((0, 1, 2, 3), (2, 1, 1, 1))
+    it.next_epoch("the next epoch begins", None)
+    it.accept("the leader of view 2 proposes", it.block(2, last))
+    it.restart("a crash")
+    it.propose("the leader shows another block: no second vote", it.block(2, last, time_ms=77))
+    return it
+
+
 # --- observers and other ways ---------------------------------------------------------------------------------------
 
 
@@ -534,12 +637,12 @@ def refused_proposals() -> Recorder:
     it = Recorder()
     first, second = it.block(1), it.block(2)
     peer = it.keypairs[3].public_key
-    leader = make_vote(it.keypairs, 1, NOTARISE, 1, first.id)
+    leader = it.signed(1, NOTARISE, 1, first.id)
     wrong = [
-        ("signed by another than the leader", first, make_vote(it.keypairs, 2, NOTARISE, 1, first.id)),
-        ("the vote names another block", first, make_vote(it.keypairs, 1, NOTARISE, 1, second.id)),
-        ("the vote is of another kind", first, make_vote(it.keypairs, 1, FINALISE, 1, first.id)),
-        ("the vote is of another view than the block", second, make_vote(it.keypairs, 1, NOTARISE, 1, second.id)),
+        ("signed by another than the leader", first, it.signed(2, NOTARISE, 1, first.id)),
+        ("the vote names another block", first, it.signed(1, NOTARISE, 1, second.id)),
+        ("the vote is of another kind", first, it.signed(1, FINALISE, 1, first.id)),
+        ("the vote is of another view than the block", second, it.signed(1, NOTARISE, 1, second.id)),
         ("the signature is wrong", first, replace(leader, signature=bytes(64))),
         ("the signer is unknown", first, replace(leader, signer=9)),
     ]
@@ -584,9 +687,7 @@ def refused_votes_and_certificates() -> Recorder:
         "a signer unknown", CertificateArrived(peer, replace(good, signatures=(*good.signatures[:2], (9, bytes(64)))))
     )
     it.tell("of another epoch: dropped", CertificateArrived(peer, replace(good, epoch=1)))
-    it.tell(
-        "a vote of another epoch: dropped", VoteArrived(peer, replace(make_vote(it.keypairs, 1, NULLIFY, 1), epoch=1))
-    )
+    it.tell("a vote of another epoch: dropped", VoteArrived(peer, replace(it.signed(1, NULLIFY, 1), epoch=1)))
     it.vote(1, NULLIFY, 500, note="a vote far ahead: dropped")
     it.tell("a forged vote: not checked yet", VoteArrived(peer, Vote(0, 1, NULLIFY, ZERO_HASH, 1, bytes(64))))
     it.vote(1, NULLIFY, 1, note="the true one in its place: now the forger is named")
@@ -614,7 +715,7 @@ def refused_bytes() -> Recorder:
     it = Recorder()
     sender = it.keypairs[1].public_key.hex()
     first = it.block(1, digests=(bytes([7]) * 32, bytes([8]) * 32))
-    vote = make_vote(it.keypairs, 1, NOTARISE, 1, first.id)
+    vote = it.signed(1, NOTARISE, 1, first.id)
     certificate = it.certificate(NULLIFY, 1)
 
     def changed(data: bytes, *path: int, to: Value) -> str:
@@ -691,6 +792,10 @@ SCRIPTS: Final[tuple[Callable[[], Recorder], ...]] = (
     restart_with_votes,
     restart_of_a_leader,
     restart_with_certificates,
+    epoch_end,
+    epoch_closing_blocks,
+    epoch_early_messages,
+    epoch_restart,
     observer,
     may_not_vote,
     final_by_another_way,

@@ -5,6 +5,7 @@ Options
     nodes 4                  node-0 to node-3; node v mod 4 leads view v
     weights 5 1 1 1          one each, if not given
     engines node-0 node-1    which are real; all, if not given
+    last-height 2            the height with which each epoch ends, counted from its beginning; none, if not given
     at-once check fetch      the nodes around the engines answer at once: a proposal is found right, and a block that is
                              missing is there; without this the script says so
 
@@ -18,6 +19,7 @@ Steps (NODES is one or more names, or ``all``; PARENT is a block or ``genesis``)
     wait for NODE                             until this engine's timer fires
     deliver [from NODES] [to NODES]           what engines have said arrives, once; ``deliver until quiet``
     lose [from NODES] [to NODES]              and this never does
+    next epoch at NODES                       these know the validators of the next epoch: the same ones
     restart NODES                             a crash, and a start from what the disk remembers
     show                                      where the engines are
 
@@ -30,8 +32,8 @@ and what nodes say that are no engines, to all engines or to those that are name
     NODES certify that A is notarised [to NODES]          or: is final; or: view 1 is nullified
     NODE asks NODES for certificates of views 1 to 3
 
-``block A in view 1 on PARENT`` makes a block that nobody has heard of.
-Blocks are called by capital letters. Two with the same parent and view differ.
+They speak in the newest epoch that an engine has begun. ``block A in view 1 on PARENT`` makes a block that nobody has
+heard of. Blocks are called by capital letters. Two with the same parent and view differ.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ from p2pledger.consensus.engine import (
     Checked,
     Contradiction,
     Effect,
+    EpochEnded,
     Evidence,
     Finalised,
     Input,
@@ -74,7 +77,7 @@ from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.records import BlockRecord, CertificateRecord, Record, VoteRecord
 from p2pledger.primitives.validators import Validator, Validators
 from p2pledger.primitives.votes import Certificate, Vote, VoteKind
-from tests.consensus.world import NETWORK, genesis_of, keypairs_of, make_block, make_certificate, make_vote
+from tests.consensus.world import NETWORK, genesis_of, keypairs_of, make_block
 from tests.scenarios.scenario import ScenarioError
 
 TIMEOUT_MS = 1_000
@@ -100,7 +103,7 @@ class SimplexDriver:
     """See the module."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        unknown = options.keys() - {"nodes", "weights", "engines", "at-once"}
+        unknown = options.keys() - {"nodes", "weights", "engines", "last-height", "at-once"}
         if unknown:
             raise ScenarioError(f"unknown options: {', '.join(sorted(unknown))}")
         count = int(options.get("nodes", "4"))
@@ -110,6 +113,8 @@ class SimplexDriver:
         self.keys = {keypair.public_key: name for keypair, name in zip(self.keypairs, self.names, strict=True)}
         members = [Validator(pair.public_key, weight) for pair, weight in zip(self.keypairs, weights, strict=True)]
         self.validators = Validators.of(0, members)
+        """Of the newest epoch that an engine has begun."""
+        self.heights = int(options["last-height"]) if "last-height" in options else None
         self.genesis = genesis_of(self.validators)
         self.blocks: dict[str, Block] = {"genesis": self.genesis}
         self.at_once = set(options.get("at-once", "").split())
@@ -119,12 +124,16 @@ class SimplexDriver:
         self.lines: list[str] = []
         self.seats: dict[int, Seat] = {}
         for number in self._numbers(options.get("engines", "all")):
-            self._boot(number, BlockRef.of(self.genesis.header), [])
+            self._boot(number, self.validators, BlockRef.of(self.genesis.header), [])
 
-    def _boot(self, number: int, final: BlockRef, disk: list[Record]) -> None:
+    def _last_height(self, epoch: int) -> int | None:
+        return None if self.heights is None else (epoch + 1) * self.heights
+
+    def _boot(self, number: int, validators: Validators, final: BlockRef, disk: list[Record]) -> None:
         engine = Simplex(
             network_id=NETWORK,
-            validators=self.validators,
+            validators=validators,
+            last_height=self._last_height(validators.epoch),
             keypair=self.keypairs[number],
             recovered=Recovered.of(final, disk),
             view_timeout_ms=TIMEOUT_MS,
@@ -158,10 +167,10 @@ class SimplexDriver:
             raise ScenarioError(f"no block is called {name}")
         return self.blocks[name]
 
-    def _new_block(self, name: str, view: int, parent: BlockRef) -> Block:
+    def _new_block(self, name: str, view: int, parent: BlockRef, validators: Validators | None = None) -> Block:
         if name in self.blocks:
             raise ScenarioError(f"a block called {name} exists already")
-        block = make_block(self.validators, view, parent, time_ms=parent.time_ms + len(self.blocks))
+        block = make_block(validators or self.validators, view, parent, time_ms=parent.time_ms + len(self.blocks))
         self.blocks[name] = block
         return block
 
@@ -216,11 +225,15 @@ class SimplexDriver:
             case Check(block):
                 return f"check {self._name(block.id)}"
             case Build(view, parent, needed):
-                return f"build in view {view} on {self._name(parent.id)}{', even an empty block' if needed else ''}"
+                kind = ", an empty closing block" if effect.closing else ", even an empty block" if needed else ""
+                return f"build in view {view} on {self._name(parent.id)}{kind}"
             case Notarised(ref, _):
                 return f"execute {self._name(ref.id)}"
             case Finalised(ref, _):
                 return f"FINAL: {self._name(ref.id)} at height {ref.height}"
+            case EpochEnded(ref, closing):
+                above = "".join(f", closed by {self._name(block.id)}" for block in closing)
+                return f"THE EPOCH ENDS with {self._name(ref.id)}{above}"
             case Evidence():
                 first, second = Vote.decode(effect.first), Vote.decode(effect.second)
                 both = " and ".join(sorted((self._vote(first), self._vote(second))))
@@ -300,10 +313,11 @@ class SimplexDriver:
 
     def _build(self, node: str, name: str) -> None:
         (number,) = self._engines(node)
-        asked, self.seats[number].build = self.seats[number].build, None
+        seat = self.seats[number]
+        asked, seat.build = seat.build, None
         if asked is None:
             raise ScenarioError(f"{node} was not asked to build")
-        block = None if name == "nothing" else self._new_block(name, asked.view, asked.parent)
+        block = None if name == "nothing" else self._new_block(name, asked.view, asked.parent, seat.engine.validators)
         self._tell(number, Built(asked.view, block))
 
     def _check(self, verdict: str, name: str, nodes: str) -> None:
@@ -318,7 +332,18 @@ class SimplexDriver:
     def _restart(self, nodes: str) -> None:
         for number in self._engines(nodes):
             seat = self.seats[number]
-            self._boot(number, seat.final, seat.disk)
+            self._boot(number, seat.engine.validators, seat.final, seat.disk)
+
+    def _next_epoch(self, nodes: str) -> None:
+        for number in self._engines(nodes):
+            seat = self.seats[number]
+            if not seat.engine.has_ended:
+                raise ScenarioError(f"the epoch of node-{number} has not ended")
+            validators = Validators(seat.engine.validators.epoch + 1, self.validators.members)
+            if validators.epoch > self.validators.epoch:
+                self.validators = validators
+            seat.engine = seat.engine.succeed(validators, self._last_height(validators.epoch))
+            self._obey(number, seat.engine.start(self.now_ms))
 
     def _wait(self, milliseconds: str) -> None:
         self._pass_until(self.now_ms + int(milliseconds))
@@ -366,10 +391,9 @@ class SimplexDriver:
         for number in sorted(self.seats):
             engine = self.seats[number].engine
             work = "with work" if engine.has_work else "at rest"
-            final = self._name(engine.final.id)
-            self.lines.append(
-                f"{self.names[number]}  view {engine.view}, final {final} at {engine.final.height}, {work}"
-            )
+            epoch = "" if self.heights is None else f"epoch {engine.validators.epoch}, "
+            final = f"final {self._name(engine.final.id)} at {engine.final.height}"
+            self.lines.append(f"{self.names[number]}  {epoch}view {engine.view}, {final}, {work}")
 
     def _make(self, name: str, view: str, parent: str) -> None:
         self._new_block(name, int(view), BlockRef.of(self._block(parent).header))
@@ -380,16 +404,16 @@ class SimplexDriver:
             block = self.blocks[name]
         else:
             block = self._new_block(name, int(view), BlockRef.of(self._block(parent).header))
-        vote = make_vote(self.keypairs, number, VoteKind.NOTARISE, int(view), block.id)
+        vote = self._sign(number, VoteKind.NOTARISE, int(view), block.id)
         self._say(number, targets, Proposal(block, vote))
 
     def _cast(self, node: str, verb: str, name: str | None, view: str | None, targets: str | None) -> None:
         (number,) = self._numbers(node)
         if name is None:
-            vote = make_vote(self.keypairs, number, VERBS[verb], int(view or 0))
+            vote = self._sign(number, VERBS[verb], int(view or 0))
         else:
             block = self._block(name)
-            vote = make_vote(self.keypairs, number, VERBS[verb], block.header.view, block.id)
+            vote = self._sign(number, VERBS[verb], block.header.view, block.id)
         self._say(number, targets, vote)
 
     def _certify(self, nodes: str, name: str | None, state: str, view: str | None, targets: str | None) -> None:
@@ -397,12 +421,16 @@ class SimplexDriver:
         block = None if name is None else self._block(name)
         at = int(view or 0) if block is None else block.header.view
         signers = self._numbers(nodes)
-        certificate = make_certificate(self.keypairs, signers, kind, at, ZERO_HASH if block is None else block.id)
+        named = ZERO_HASH if block is None else block.id
+        certificate = Certificate.of({signer: self._sign(signer, kind, at, named) for signer in signers})
         self._say(signers[0], targets, certificate)
 
     def _ask(self, node: str, nodes: str, first: str, last: str) -> None:
         (number,) = self._numbers(node)
         self._say(number, nodes, CertificateWanted(self.keypairs[number].public_key, int(first), int(last)))
+
+    def _sign(self, number: int, kind: VoteKind, view: int, block: bytes = ZERO_HASH) -> Vote:
+        return Vote.make(NETWORK, self.validators.epoch, view, kind, block, number, self.keypairs[number])
 
     def _say(self, number: int, targets: str | None, message: Message) -> None:
         for target in self._engines(targets):
@@ -425,6 +453,7 @@ STEPS = {
     rf"deliver(?: from (?P<sources>{NODES}))?{TO}": "_deliver",
     rf"lose(?: from (?P<sources>{NODES}))?{TO}": "_lose",
     r"show": "_show",
+    rf"next epoch at (?P<nodes>{NODES})": "_next_epoch",
     r"block (?P<name>[A-Z]) in view (?P<view>\d+) on (?P<parent>[A-Z]|genesis)": "_make",
     rf"(?P<node>{NODE}) proposes (?P<name>[A-Z]) in view (?P<view>\d+) on (?P<parent>[A-Z]|genesis){TO}": "_propose",
     rf"(?P<node>{NODE}) (?P<verb>notarises|finalises) (?P<name>[A-Z])(?P<view>){TO}": "_cast",
