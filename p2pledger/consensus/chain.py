@@ -141,7 +141,7 @@ class _Node:
     """Rank of its coming: the earlier of two equals stays."""
     tally: Tally
     loaded_height: int
-    """The height of the highest block on its chain that orders anything."""
+    """The height of the highest block on its chain that orders anything; -1 if none above the root does."""
     accepted: bool = False
     executed: bool = False
     note: object = None
@@ -208,7 +208,7 @@ class ChainEngine(Engine):
 
         final = recovered.final
         self._order = 0
-        self._root = _Node(final, None, None, b"", 0, Tally.at(final.height), 0, accepted=True)
+        self._root = _Node(final, None, None, b"", 0, Tally.at(final.height), -1, accepted=True)
         self._head = self._root
         self._tree: dict[bytes, _Node] = {final.id: self._root}
         self._past: OrderedDict[bytes, Past] = OrderedDict((ref.id, Past(ref, None)) for ref in recovered.past)
@@ -268,7 +268,9 @@ class ChainEngine(Engine):
     def has_work(self) -> bool:
         """Whether anything is unfinished: always, where the rule never rests."""
         head = self._head
-        return not self._rule.rests or self._node_has_work or head.loaded_height + 1 > self._root.ref.height
+        # The block after one that orders something carries its roots, so that is what must get final.
+        unfinished = head.loaded_height >= max(0, self._root.ref.height)
+        return not self._rule.rests or self._node_has_work or unfinished
 
     @property
     def size(self) -> int:
@@ -390,10 +392,11 @@ class ChainEngine(Engine):
 
     def _refuse(self, name: bytes, sender: bytes, reason: str) -> None:
         self.counters[reason] += 1
-        if sender:
+        # An honest peer that is behind speaks of old blocks.
+        if sender and reason != "below_final":
             self._out.append(Offence(sender, reason))
         # A clock goes on, and a seal is not part of the name: these may be right another time.
-        if reason not in ("from_the_future", "bad_seal"):
+        if reason not in ("from_the_future", "bad_seal", "below_final"):
             self._refused[name] = reason
             if len(self._refused) > _REFUSED:
                 self._refused.popitem(last=False)
@@ -469,6 +472,9 @@ class ChainEngine(Engine):
         self._sealed_by.setdefault((ref.proposer, ref.view), []).append(node)
         if first <= ref.height:
             self._ranges_of.setdefault(ref.proposer, []).append((first, ref.height, node))
+        if self._rule.slotted and self._keypair is not None and ref.proposer == self._keypair.public_key:
+            # Whatever this key has sealed binds it, also if the disk has lost it or another machine did it.
+            self._promise = self._promised(node)
         # Those that came before it have waited for it; they need its execution too, so there they stay.
         self._look_for_missing |= bool(self._orphans.children(ref.id))
         return node
@@ -627,17 +633,11 @@ class ChainEngine(Engine):
         self._tree = kept
         self._forget([*gone, root])
         self._stored.intersection_update(kept)
-        for node in gone:
-            if node.ref.height > root.ref.height:
-                self._refused_with(node.ref.id)
+        self.counters["lost_to_final"] += sum(node.ref.height > root.ref.height for node in gone)
         self._orphans.drop_up_to(next(iter(self._past.values())).ref.height)
         self._early = {name for name in self._early if name in self._orphans}
         self._wanted_ms = {name: at_ms for name, at_ms in self._wanted_ms.items() if self._orphans.children(name)}
         self._look_for_rivals = True
-
-    def _refused_with(self, name: bytes) -> None:
-        """Blocks that lost to a final one are not offences: they are forgotten, and what comes on them is a rival."""
-        self.counters["lost_to_final"] += 1
 
     def _fell(self, node: _Node) -> None:
         """Takes a leaf, or a branch, out of the tree."""
@@ -673,7 +673,7 @@ class ChainEngine(Engine):
             self._order += 1
             weight = ref.weight or self._head.ref.weight
             ref = replace(ref, weight=weight)
-            node = _Node(ref, None, None, b"", self._order, Tally.at(ref.height), 0, accepted=True)
+            node = _Node(ref, None, None, b"", self._order, Tally.at(ref.height), -1, accepted=True)
             old, self._root = self._root, node
             self._past.setdefault(old.ref.id, Past(old.ref, old.note))
         if self._head.ancestor_at(ref.height) is not node:
@@ -717,8 +717,13 @@ class ChainEngine(Engine):
         self._look_for_rivals = False
         for parent in self._orphans.parents():
             fork = self._past.get(parent)
-            if fork is None or parent == self._root.ref.id or fork.note is None:
+            if fork is None or parent == self._root.ref.id:
                 continue
+            # What was noted before a restart is lost; what holds at the last final block is then near enough.
+            note = fork.note if fork.note is not None else self._root.note
+            if note is None:
+                continue
+            fork = Past(fork.ref, note)
             for base in self._orphans.children(parent):
                 branch = self._longest(base)
                 if self._should_have_won(branch, fork):
@@ -753,9 +758,12 @@ class ChainEngine(Engine):
                 tally = tally.extended(header.height, header.proposer, self._rule.confirm_from(header), fork.note)
             return tally.justified >= self._root.ref.height
         own = [node for node in self._chain(self._head) if node is not self._root]
-        past = [each for each in self._past.values() if each.ref.height >= fork.ref.height]
+        past = [fork, *(each for each in self._past.values() if each.ref.height > fork.ref.height)]
         past += [Past(node.ref, node.note) for node in reversed(own)]
-        return self._rule.rival_weight(headers, past) > self._head.ref.weight - fork.ref.weight
+        standing = self._ask(self._head.ref.id)
+        if standing is None:
+            return False
+        return self._rule.rival_weight(headers, past, standing) > self._head.ref.weight - fork.ref.weight
 
     # --- own blocks -------------------------------------------------------------------------------------------------
 
@@ -851,7 +859,6 @@ class ChainEngine(Engine):
         node.accepted = True
         records = self._records_of(sealed)
         if self._rule.slotted:
-            self._promise = self._promised(node)
             data = self._promise.encode()
             records = (*records, VoteRecord(header.epoch, header.view, SEAL, sealed.id, data))
         self._out.append(Persist(records))
@@ -861,7 +868,9 @@ class ChainEngine(Engine):
     def _promised(self, node: _Node) -> Promise:
         """What sealing this block binds to, with all that was promised before."""
         assert node.block is not None
-        promise = replace(self._promise, slot=node.ref.view, block=node.ref.id)
+        promise = self._promise
+        if node.ref.view > promise.slot:
+            promise = replace(promise, slot=node.ref.view, block=node.ref.id)
         if self._rule.confirm_from(node.block.header) <= node.ref.height:
             promise = replace(promise, confirmed_to=max(promise.confirmed_to, node.ref.height))
             justified = node.tally.justified

@@ -105,7 +105,7 @@ class PoaRule:
     def note(self, header: Header | None, standing: Standing, before: Standing | None) -> object:
         return self.members(standing)
 
-    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past]) -> int:
+    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
         return 0
 
     def _distance(self, standing: PoaStanding, key: bytes, slot: int) -> int:

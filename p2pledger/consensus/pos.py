@@ -131,24 +131,30 @@ class PosRule:
             stake_id, stake = header.proof, before.stake(header.proof)
         return _Note(standing.base_target, standing.modifier, standing.coin_age_cap, stake_id, stake)
 
-    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past]) -> int:
-        """Twice the coin-age that rows known here have consumed on the branch, each with a lot that wins.
+    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
+        """The coin-age that rows known here have consumed on the branch, each with a lot that wins.
 
-        The states on the branch are not known, but its lots can be checked: the modifiers of its first blocks are those
-        of our own chain below the fork, the later ones follow from its kernels; and rows that made blocks of our chain
-        are known. Rows that never did are not counted, hence twice: a branch with half of our weight in rows that we
-        know is reason enough to stop. Less than a third of the stake cannot make that up.
+        The states on the branch are not known, but its lots can be checked. The modifiers of its first blocks are those
+        of our own chain below the fork, the later ones follow from its kernels. A row that has not moved since the fork
+        stands in our state as it was; one that made blocks of our chain since then is remembered as it was before. The
+        difficulty is taken to be at most a few times lower than ours was at the fork.
         """
+        assert isinstance(standing, PosStanding)
         notes = [each.note for each in past if isinstance(each.note, _Note)]
-        assert notes, "the fork is not known"
+        if len(notes) < len(past):
+            return 0
         fork = past[0].ref.height
-        rows: dict[bytes, Stake] = {}
-        for each in past[1:]:
-            if isinstance(each.note, _Note) and each.note.stake is not None:
-                rows.setdefault(each.note.stake_id, each.note.stake)
-        rows = {name: stake for name, stake in rows.items() if stake.since_height <= fork}
+        rows: dict[bytes, Stake | None] = {}
+        for note in notes[1:]:
+            rows.setdefault(note.stake_id, note.stake)
+
+        def as_it_was(name: bytes) -> Stake | None:
+            stake = rows[name] if name in rows else standing.stake(name)
+            return stake if stake is not None and stake.since_height <= fork else None
+
         kernels: list[bytes] = []
         modifier = notes[0].modifier
+        moved: dict[bytes, Stake] = {}
         total = 0
         for at, header in enumerate(branch):
             if at >= self._modifier_depth:
@@ -159,14 +165,14 @@ class PosRule:
                 break  # Our own chain is too short to tell.
             lot = kernel(modifier, header.proof, header.view)
             kernels.append(lot)
-            stake = rows.get(header.proof)
+            stake = moved.get(header.proof) or as_it_was(header.proof)
             if stake is None or stake.key != header.proposer:
                 continue
             age = coin_age(stake, header.height, notes[0].coin_age_cap)
-            rows[header.proof] = Stake(stake.amount, header.height, stake.key)
+            moved[header.proof] = Stake(stake.amount, header.height, stake.key)
             if kernel_wins(lot, notes[0].base_target * _EASIER, age):
                 total += age
-        return 2 * total
+        return total
 
 
 def next_modifier(modifier: bytes, lot: bytes) -> bytes:

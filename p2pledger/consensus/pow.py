@@ -84,7 +84,7 @@ class PowRule:
         assert isinstance(standing, PowStanding)
         return standing.target
 
-    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past]) -> int:
+    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
         """Work that was certainly done: only hashes that meet the target at the fork count, each with its weight.
 
         The targets on the branch are not known without its states. If they are harder, more work was done than is

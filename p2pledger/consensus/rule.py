@@ -104,9 +104,10 @@ class Rule(Protocol):
         """What to remember of a block when it becomes final. ``before`` is the standing at its parent, if known."""
         ...
 
-    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past]) -> int:
-        """The least weight of a chain that leaves the final chain above ``past[0]``, told from its headers alone.
+    def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
+        """The weight of a chain that leaves ours above ``past[0]``, told from its headers alone.
 
-        The states on it are not known here, so a rule counts only what no small minority can make up.
+        The states on it are not known here, so a rule counts only what no small minority can make up. ``past`` is our
+        own chain from there up to its head, and ``standing`` the one at that head.
         """
         ...
