@@ -11,8 +11,8 @@ from typing import Final
 
 from p2pledger import core
 from p2pledger.ledger import queries as ledger
-from p2pledger.ledger.proofs import prove
 from p2pledger.ledger.chainspec import Chainspec
+from p2pledger.ledger.proofs import prove
 from p2pledger.ledger.tables import KEY_WIDTHS, Holding, Lock, Table, asset_of
 from p2pledger.ledger.transition import simulate
 from p2pledger.node.node import Node

@@ -48,6 +48,7 @@ from p2pledger.node.replay import replay
 from p2pledger.node.reports import Reports
 from p2pledger.node.standing import Standings
 from p2pledger.primitives.blocks import Block, sign_batch
+from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.faults import NO_FAULTS, Faults
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import ZERO_HASH
@@ -102,6 +103,7 @@ class Node:
         self.pool = BatchPool(self.parameters)
         self._desk = Desk(self.parameters, archive)
         self._is_chain_family = genesis.engine != "simplex"
+        self._spec = Chainspec.of(genesis)
         self.epochs = Epochs(genesis)
         self.validators = self.epochs.validators(self.final_version, self.epochs.after(self.final_height))
         """Those of the present epoch."""
@@ -549,12 +551,18 @@ class Node:
             return
         entry.executing = True
         columns = [self.pool.open[digest].columns for digest in block.digests]
-        version, spec = parent.outcome.version, Chainspec.of(self.genesis)
+        version, spec = parent.outcome.version, self._spec
 
-        def run() -> Outcome:
-            return execute_block(version, columns, header=header, spec=spec)
+        def run() -> Outcome | PeerFault:
+            try:
+                return execute_block(version, columns, header=header, spec=spec)
+            except PeerFault as fault:
+                return fault
 
-        def done(outcome: Outcome) -> None:
+        def done(outcome: Outcome | PeerFault) -> None:
+            if isinstance(outcome, PeerFault):
+                self._cannot_execute(block, outcome)
+                return
             entry.executing = False
             entry.outcome = outcome
             if self._is_chain_family:
@@ -564,6 +572,17 @@ class Node:
 
         count = sum(item.count for item in columns)
         self._compute(run, done, cost_us=100 + count * _EXECUTE_US)
+
+    def _cannot_execute(self, block: Block, fault: PeerFault) -> None:
+        """The engine's own rows do not allow this block. It stays as it is, and so nobody can build on it.
+
+        A certified block that cannot be executed would divide the honest nodes: then this one stops.
+        """
+        sentence = f"block {block.id.hex()[:16]} at height {block.height} cannot be executed: {fault}"
+        if self._is_chain_family:
+            self._out.append(Log("error", "block_not_executable", (("code", fault.code), ("sentence", sentence))))
+        else:
+            self._out.append(Halt("block_not_executable", sentence))
 
     # --- the chain that is followed -------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> tuple[Chai
 
     With the outcome before the root and its height, if it was computed on the way.
     """
-    limits = limits_of(genesis.parameters)
+    limits, spec = limits_of(genesis.parameters), Chainspec.of(genesis)
     version, height = genesis_state(genesis), 0
     block = genesis.block
     receipts_root = core.merkle_root([])
@@ -46,7 +46,7 @@ def replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> tuple[Chai
             core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits) for digest in following.digests
         ]
         certified = (outcome, next_height - 1)
-        outcome = execute_block(outcome.version, columns, header=following.header, spec=Chainspec.of(genesis))
+        outcome = execute_block(outcome.version, columns, header=following.header, spec=spec)
         block = following
     return Chain(block, outcome), certified
 

@@ -1,4 +1,7 @@
-"""Who may build on an executed block: read out of its state for the engine, which never sees one. (Chain family.)"""
+"""Who may build on an executed block: read out of its state for the engine, which never sees one. (Chain family.)
+
+The rules are the ledger's (``ledger/elections``); here they only take the form in which the engine asks.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from collections import OrderedDict
 from typing import Final
 
 from p2pledger import core
-from p2pledger.consensus.standing import PoaStanding, Standing
-from p2pledger.ledger import queries
-from p2pledger.ledger.tables import Table
-from p2pledger.node.chain import Chain, Entry
+from p2pledger.consensus.standing import DposStanding, PoaStanding, PosStanding, PowStanding, Stake, Standing
+from p2pledger.ledger.elections import poa, pos, pow
+from p2pledger.ledger.elections.dpos import Schedule
+from p2pledger.ledger.tables import Stake as StakeRow
+from p2pledger.node.chain import Chain
 from p2pledger.primitives.genesis import Genesis
-from p2pledger.primitives.validators import Validators
 
-__all__ = ["Standings"]
+__all__ = ["Standings", "standing_of"]
 
 _REMEMBERED: Final = 256
 
@@ -33,27 +36,42 @@ class Standings:
             return None
         standing = self._known.get(block_id)
         if standing is None:
-            standing = self._known[block_id] = _standing(self._genesis, entry)
+            header = entry.block.header
+            standing = self._known[block_id] = standing_of(self._genesis, entry.outcome.version, header.view)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return standing
 
 
-def _standing(genesis: Genesis, entry: Entry) -> Standing:
-    assert entry.outcome is not None
-    version = entry.outcome.version
+def standing_of(genesis: Genesis, version: core.Version, slot: int) -> Standing:
+    """Who may build on the block of this slot, after which the state is ``version``."""
     match genesis.engine:
+        case "pow":
+            return PowStanding(pow.next_target(version, genesis.parameters))
+        case "pos":
+            return _pos(genesis, version)
+        case "dpos":
+            schedule = Schedule.read(version, genesis.parameters)
+            return DposStanding(schedule.serving(slot + 1), schedule.producer, schedule.reveal_due)
         case "poa":
-            return PoaStanding(_authorities(genesis, version))
+            return PoaStanding(poa.authorities(version))
         case _:
             raise AssertionError(f"no engine of the chain family: {genesis.engine}")
 
 
-def _authorities(genesis: Genesis, version: core.Version) -> Validators:
-    """Without those whom evidence has convicted; with them where nobody would be left."""
-    everybody = genesis.validator_set
-    if version.count(Table.EVIDENCE) == 0:
-        return everybody
-    convicted = {key[:32] for key, _ in queries.rows(version, Table.EVIDENCE)}
-    honest = [seat for seat in everybody.members if seat.key not in convicted]
-    return Validators.of(0, honest) if honest else everybody
+def _pos(genesis: Genesis, version: core.Version) -> PosStanding:
+    parameters = genesis.parameters
+
+    def stake(identifier: bytes) -> Stake | None:
+        row = pos.stake_of(version, identifier)
+        return None if row is None else _stake(row)
+
+    def stakes_of(key: bytes) -> tuple[tuple[bytes, Stake], ...]:
+        return tuple((identifier, _stake(row)) for identifier, row in pos.stakes_of(version, key))
+
+    target = pos.base_target(version, parameters)
+    return PosStanding(target, pos.modifier(version), parameters.coin_age_cap, stake, stakes_of)
+
+
+def _stake(row: StakeRow) -> Stake:
+    return Stake(row.amount, row.since_height, row.key)
