@@ -14,6 +14,7 @@ from typing import Final
 
 __all__ = [
     "LAZY_MS",
+    "SEAL_KIND",
     "BatchRecord",
     "BlockRecord",
     "CertificateRecord",
@@ -27,6 +28,8 @@ __all__ = [
 
 LAZY_MS: Final = 50
 """How long records that nothing waits for may be kept back from the disk."""
+SEAL_KIND: Final = 4
+"""Beside the kinds of votes: the kind of a vote record that holds the promise of a block producer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ import msgpack
 
 from p2pledger.node.archive import Recovery
 from p2pledger.primitives.records import (
+    SEAL_KIND,
     BatchRecord,
     BlockRecord,
     CertificateRecord,
@@ -233,6 +234,9 @@ class Disk:
         final = self._blocks[self._finals[-1]] if self._finals else None
         view = 0 if final is None else final.view
         votes = sorted((vote for vote in self._votes.values() if vote.view >= view), key=lambda v: (v.view, v.kind))
+        promises = [vote for vote in self._votes.values() if vote.kind == SEAL_KIND and vote.view < view]
+        if promises:
+            votes.insert(0, max(promises, key=lambda promise: promise.view))
         certificates = [key for key in sorted(self._certificates) if key[0] >= view]
         older = [key for key in self._certificates if key[0] < view and key[1] == _FINALISE]
         if older:

@@ -34,6 +34,7 @@ from typing import Final
 
 from p2pledger.primitives.errors import P2PLedgerError
 from p2pledger.primitives.records import (
+    SEAL_KIND,
     BatchRecord,
     BlockRecord,
     CertificateRecord,
@@ -451,7 +452,11 @@ class Store:
                     what = f"batch {digest.hex()} is missing although it is listed as open"
                     raise damage(CHAIN_FILE, BATCHES.name, what, "there is no such row")
                 batches.append(_batch(found))
-        votes = self._votes.rows(VOTES.select + "WHERE view >= ? ORDER BY view, kind", (to_u64(view),))
+        # The newest promise of a producer sums up all before it, and binds also where others have gone on since.
+        promises = self._votes.rows(
+            VOTES.select + "WHERE kind = ? AND view < ? ORDER BY view DESC LIMIT 1", (SEAL_KIND, to_u64(view))
+        )
+        votes = promises + self._votes.rows(VOTES.select + "WHERE view >= ? ORDER BY view, kind", (to_u64(view),))
         [vote_count] = self._votes.row("SELECT count(*) FROM votes") or (0,)
         certificates = {
             (certificate.view, certificate.kind, certificate.block): certificate
