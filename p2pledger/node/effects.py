@@ -34,11 +34,15 @@ class Compute(Effect):
 
     ``cost_us`` is a rough estimate: the shell runs small jobs at once and large ones in a worker, the simulator
     charges it to its clock. An exception out of ``run`` is a bug and stops the node.
+
+    A search for a proof of work says in ``hashes`` how many a result took; the simulator charges them to a miner's
+    modelled rate instead.
     """
 
     job: int
     run: Callable[[], Any] = field(repr=False)
     cost_us: int
+    hashes: Callable[[Any], int] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgpack
 
@@ -347,6 +347,8 @@ class Machine:
     skew_ms: int = 0
     drift_ppm: int = 0
     """How much faster than the world's its clock runs, in parts per million."""
+    hashes_per_s: int = 1_000
+    """The modelled rate at which it searches for proofs of work."""
     sends_early: bool = False
     """A planted fault: nothing that it sends waits for its disk."""
     alias: str = ""
@@ -624,6 +626,9 @@ class Machine:
 
     def _compute(self, effect: Compute) -> None:
         world, incarnation = self.world, self.incarnation
+        if effect.hashes is not None:
+            self._search(effect, effect.hashes)
+            return
         cost_us = effect.cost_us + self._chance.randrange(effect.cost_us // 2 + 1)
         if effect.cost_us <= _SMALL_JOB_US:
             start_us = world.now_us
@@ -650,6 +655,16 @@ class Machine:
         if self._chance.randrange(2):
             world.at(start_us, lambda: void(run()))
         world.at(start_us + cost_us, finish)
+
+    def _search(self, effect: Compute, hashes: Callable[[Any], int]) -> None:
+        """A search for a proof of work: done at once, and told when this machine would have been done."""
+        incarnation, result = self.incarnation, effect.run()
+
+        def finish() -> None:
+            if self.incarnation == incarnation and self.is_up:
+                self._happen(Computed(effect.job, result))
+
+        self.world.after(hashes(result) * 1_000_000 // self.hashes_per_s, finish)
 
     def _plan_timer(self, at_ms: int) -> None:
         timer = self._timer
