@@ -31,10 +31,20 @@ from p2pledger.network.effects import (
 from p2pledger.network.peer import Peer
 from p2pledger.node.archive import Recovery
 from p2pledger.primitives.blocks import Block
-from p2pledger.primitives.genesis import Genesis, Member, Register
+from p2pledger.primitives.genesis import Genesis, Member, Money, Register, Stake
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.messages import Answer, Message, Query, Settled, Submit, Submitted, decode_message
-from p2pledger.primitives.names import asset_id
+from p2pledger.primitives.messages import (
+    Answer,
+    Follow,
+    Message,
+    Progress,
+    Query,
+    Settled,
+    Submit,
+    Submitted,
+    decode_message,
+)
+from p2pledger.primitives.names import account_of_key, asset_id
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.records import (
@@ -58,17 +68,38 @@ NODE_KEYS = [Keypair.from_seed(bytes([number]) * 32) for number in range(1, 8)]
 MEMBERS = tuple(Member(name, Policy.of(CLIENT_KEY.public_key)) for name in ("CSDC", "BANK", "A", "B"))
 ACCOUNTS = {member.name: member.account for member in MEMBERS}
 CLIENT_SESSION = 100
+_HASHES_PER_MS = 16
 
 
-def genesis_of(validators: int = 4, parameters: Parameters | None = None) -> Genesis:
+def genesis_of(
+    validators: int = 4,
+    parameters: Parameters | None = None,
+    *,
+    engine: str = "simplex",
+    profile: str = "consortium",
+    money: tuple[Money, ...] = (),
+) -> Genesis:
+    """Under pos and dpos all nodes have the same stake."""
+    keys = NODE_KEYS[:validators]
+    stakes = tuple(Stake(account_of_key(key.public_key), 1_000, key.public_key) for key in keys)
     return Genesis(
         name="small",
         time_ms=START_MS - 1,
-        validators=tuple(Validator(key.public_key, 1, f"v{at}") for at, key in enumerate(NODE_KEYS[:validators])),
+        validators=tuple(Validator(key.public_key, 1, f"v{at}") for at, key in enumerate(keys)),
         members=MEMBERS,
         registers=(Register("CSDC", "CSDC", "shares"), Register("BANK", "BANK", "money")),
         parameters=parameters or Parameters(),
+        profile=profile,
+        engine=engine,
+        money=money,
+        stakes=stakes if engine in ("pos", "dpos") else (),
     ).check()
+
+
+def chain_genesis(engine: str, validators: int = 4, **changes: int) -> Genesis:
+    """A network of the chain family that is quick to simulate: slots of 100 ms, final after 6 blocks."""
+    settings = {"slot_ms": 100, "finality_depth": 6, "initial_difficulty": 512, "delegates": validators}
+    return genesis_of(validators, Parameters(**{**settings, **changes}), engine=engine)
 
 
 class MemoryDisk:
@@ -131,6 +162,13 @@ class MemoryDisk:
         )
 
 
+def _search_ms(result: object) -> int:
+    """How long a search for a nonce took: this room makes 16 hashes in a millisecond. All other work takes no time."""
+    if result is None:
+        return 65_536 // _HASHES_PER_MS
+    return result % 65_536 // _HASHES_PER_MS if isinstance(result, int) else 0
+
+
 def _digests(block: bytes) -> tuple[bytes, ...]:
     return Block.decode(block).digests
 
@@ -183,7 +221,8 @@ class SmallNetwork:
                 case Send(session, payload, _):
                     self._send(number, session, payload)
                 case Compute(job, run, _):
-                    self._at(self.now_ms, number, Computed(job, run()))
+                    result = run()
+                    self._at(self.now_ms + _search_ms(result), number, Computed(job, result))
                 case SetTimer(at_ms):
                     self._timers[number] = at_ms
                     if at_ms is not None:
@@ -280,16 +319,30 @@ class SmallNetwork:
             Define(SHARE, 0, 0, ACCOUNTS["CSDC"], "Deutsche Bank"),
             Define(CASH, 1, 2, ACCOUNTS["BANK"], "Yuan"),
         )
+        patience_ms = 100 if self.genesis.engine == "simplex" else 6_000
         self.submit(0, self.transaction(*defines))
-        self.run(100)
+        self.run(patience_ms)
         issues = (Issue(SHARE, ACCOUNTS["A"], 1_000), Issue(CASH, ACCOUNTS["A"], 1_000_000))
         self.submit(0, self.transaction(*issues))
-        self.run(200)
+        self.run(2 * patience_ms)
         assert list(self.settled().values()) == [b"\0\0\0\0"] * 2
         self.heard.clear()
 
     def transfer(self, amount: int = 1) -> bytes:
         return self.transaction(Transfer(ACCOUNTS["A"], ACCOUNTS["B"], SHARE, amount))
+
+    def story(self, number: int, identifier: bytes) -> list[tuple[str, int]]:
+        """What a node told its client of a transaction: (word, height), in order."""
+        words = []
+        for _, teller, message in self.heard:
+            if teller == number and isinstance(message, Progress | Settled):
+                word = "settled" if isinstance(message, Settled) else message.status.name.lower()
+                ids = [message.ids[at : at + 32] for at in range(0, len(message.ids), 32)]
+                words += [(word, message.height)] * ids.count(identifier)
+        return words
+
+    def follow(self, number: int, *, wanted: bool = True) -> None:
+        self.step(number, Received(CLIENT_SESSION, Follow(wanted).encode()))
 
     def settled(self) -> dict[bytes, bytes]:
         """Outcomes (4 bytes) by transaction id, as clients were told; nothing may be told twice."""
