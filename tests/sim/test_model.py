@@ -34,7 +34,8 @@ def reached(model: Model, *, merged: bool) -> set[int]:
 
 def votes_of(model: Model, state: int) -> tuple[tuple[int, ...], int]:
     """A state without the marks of those who may still lead."""
-    return tuple(word & model.certificates([word] * 4) for word in model.words(state)), model.outcome(state)[1]
+    marks = sum(32 << 6 * view for view in range(model.views))
+    return tuple(word & ~marks for word in model.words(state)), model.outcome(state)[1]
 
 
 def outcomes(model: Model, states: set[int]) -> set[tuple[int, tuple[tuple[int, int], ...]]]:
@@ -110,7 +111,7 @@ def test_without_any_of_the_rules_agreement_breaks(rule: Rule, condensed: bool) 
 # --- what keeps the search small ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("faulty", [(), (1,), (2,), (1, 2)], ids=str)
+@pytest.mark.parametrize("faulty", [(), (1,), (1, 2)], ids=str)
 def test_every_set_of_votes_can_be_cast_view_by_view(faulty: tuple[int, ...]) -> None:
     views = 2 if faulty else 1
     ordered, free = Model(views=views, faulty=faulty), Model(views=views, faulty=faulty, in_order=False)
@@ -165,11 +166,11 @@ def replay(faulty: int, seeds: range, *, forgetful: bool = False) -> Counter[str
 
 @pytest.mark.parametrize("faulty", range(4))
 def test_real_engines_vote_as_the_model_allows(faulty: int) -> None:
-    counts = replay(faulty, range(200))
-    assert counts["as drawn"] > 2_000
+    counts = replay(faulty, range(120))
+    assert counts["as drawn"] > 1_200
     assert counts["as drawn"] > 2 * (counts["otherwise"] + counts["nothing"]), "the engine takes most ways of the model"
-    assert counts["paths with a final block"] > 50
-    assert min(counts[kind] for kind in ("notarise", "nullify", "finalise", "restarts")) > 100
+    assert counts["paths with a final block"] > 30
+    assert min(counts[kind] for kind in ("notarise", "nullify", "finalise", "restarts")) > 60
 
 
 def test_an_engine_that_forgets_its_votes_is_caught() -> None:
