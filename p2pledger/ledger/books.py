@@ -6,18 +6,69 @@ Nothing reaches the state before ``post``: a transaction that fails is forgotten
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from p2pledger import core
-from p2pledger.ledger.tables import Account, Asset, Holding, Lock, Register, Table, holding_key, lock_key
+from p2pledger.ledger.tables import (
+    Account,
+    Asset,
+    EvidenceRow,
+    FinalityRow,
+    Holding,
+    Lock,
+    Native,
+    Register,
+    Stake,
+    Staked,
+    Table,
+    ValidatorsRow,
+    evidence_key,
+    fields_of,
+    holding_key,
+    lock_key,
+    validators_key,
+)
+from p2pledger.primitives.validators import Validators
 
-__all__ = ["Books", "Readable"]
+__all__ = ["Books", "Readable", "is_reported", "read_row", "validators_in_force"]
+
+_PAGE: Final = 256
 
 
 class Readable(Protocol):
     """A frozen version or an open branch."""
 
     def get(self, table: int, key: bytes) -> bytes | None: ...
+
+    def scan(
+        self, table: int, prefix: bytes = ..., after: bytes | None = ..., limit: int = ...
+    ) -> list[tuple[bytes, bytes]]: ...
+
+
+def validators_in_force(state: Readable, epoch: int) -> Validators:
+    """The validators of an epoch: the row of VALIDATORS with the greatest number that is not above it."""
+    newest: bytes | None = None
+    after: bytes | None = None
+    while page := state.scan(Table.VALIDATORS, after=after, limit=_PAGE):
+        rows = [row for key, row in page if key <= validators_key(epoch)]
+        newest = rows[-1] if rows else newest
+        if len(rows) < _PAGE:
+            break
+        after = page[-1][0]
+    assert newest is not None, "the state is broken: no validators were ever set"
+    return ValidatorsRow.decode(newest).validators(epoch)
+
+
+def read_row(state: Readable, table: Table, key: bytes, count: int) -> tuple[Any, ...]:
+    """The ``count`` fields of a row that must be there, behind its version."""
+    row = state.get(table, key)
+    assert row is not None, f"the state is broken: a row of {table.name} is missing"
+    return fields_of(row, table.name, count)
+
+
+def is_reported(state: Readable, key: bytes) -> bool:
+    """Whether table EVIDENCE knows a public key."""
+    return bool(state.scan(Table.EVIDENCE, key, limit=1))
 
 
 class Books:
@@ -80,3 +131,52 @@ class Books:
 
     def put_lock(self, asset: bytes, account: bytes, controller: bytes, row: Lock) -> None:
         self.write(Table.LOCKS, lock_key(asset, account, controller), row.encode() if row.amount else None)
+
+    def native(self, account: bytes) -> int:
+        row = self.read(Table.NATIVE, account)
+        return 0 if row is None else Native.decode(row).free
+
+    def put_native(self, account: bytes, free: int) -> None:
+        self.write(Table.NATIVE, account, Native(free).encode() if free else None)
+
+    def stake(self, identifier: bytes) -> Stake | None:
+        row = self.read(Table.STAKES, identifier)
+        return None if row is None else Stake.decode(row)
+
+    def put_stake(self, identifier: bytes, row: Stake | None) -> None:
+        self.write(Table.STAKES, identifier, None if row is None else row.encode())
+
+    def staked(self, key: bytes) -> Staked:
+        row = self.read(Table.STAKED, key)
+        return Staked() if row is None else Staked.decode(row)
+
+    def put_staked(self, key: bytes, row: Staked) -> None:
+        self.write(Table.STAKED, key, row.encode() if row.rows else None)
+
+    def put_finality(self, asset: bytes, row: FinalityRow | None) -> None:
+        self.write(Table.FINALITY, asset, None if row is None else row.encode())
+
+    def seats(self, epoch: int) -> ValidatorsRow | None:
+        """What is set for exactly this epoch."""
+        row = self.read(Table.VALIDATORS, validators_key(epoch))
+        return None if row is None else ValidatorsRow.decode(row)
+
+    def put_seats(self, epoch: int, row: ValidatorsRow) -> None:
+        self.write(Table.VALIDATORS, validators_key(epoch), row.encode())
+
+    def validators_in_force(self, epoch: int) -> Validators:
+        """As ``validators_in_force``; of what this transaction has set, only the row of the epoch itself counts."""
+        row = self.seats(epoch)
+        return validators_in_force(self._state, epoch) if row is None else row.validators(epoch)
+
+    def evidence(self, key: bytes, epoch: int) -> EvidenceRow | None:
+        row = self.read(Table.EVIDENCE, evidence_key(key, epoch))
+        return None if row is None else EvidenceRow.decode(row)
+
+    def put_evidence(self, key: bytes, epoch: int, row: EvidenceRow) -> None:
+        self.write(Table.EVIDENCE, evidence_key(key, epoch), row.encode())
+
+    def is_reported(self, key: bytes) -> bool:
+        """Whether there is evidence against a public key, of whatever epoch."""
+        noted = any(table is Table.EVIDENCE and place[:32] == key for table, place in self._journal)
+        return noted or is_reported(self._state, key)

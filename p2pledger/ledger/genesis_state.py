@@ -7,6 +7,7 @@ Stake number i of the genesis (from 0) has i as its salt, in 16 bytes.
 from __future__ import annotations
 
 from p2pledger import core
+from p2pledger.ledger import elections
 from p2pledger.ledger.tables import (
     KEY_WIDTHS,
     Account,
@@ -56,4 +57,5 @@ def genesis_state(genesis: Genesis) -> core.Version:
     for key, total in behind.items():
         branch.put(Table.STAKED, key, total.encode())
     branch.put(Table.ENGINE, engine_key(0), Issued(genesis.issued).encode())
+    elections.found(branch, genesis)
     return branch.commit()

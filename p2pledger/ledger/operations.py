@@ -1,16 +1,20 @@
 """The rules of every operation, as docs/protocol.md, section 4 states them; this file is that table in Python.
 
-Each operation has one rule, and all rules have the same shape:
+Each operation has one rule, and all rules have the same shape (``rule.py``):
 
-    must_sign(books, operation)   yields, in order, the accounts whose policies must be satisfied. It reads the books
-                                  as they were before the transaction, and refuses where a name leads nowhere.
-    execute(books, operation)     checks in the stated order, the first failure decides, then writes into the books.
+    must_sign(books, operation)        yields, in order, the accounts whose policies must be satisfied. It reads
+                                       the books as they were before the transaction, and refuses where a name
+                                       leads nowhere.
+    execute(books, operation, place)   checks in the stated order, the first failure decides, then writes into the
+                                       books.
 
 and the same headings: *signed by*, *needs*, *changes*, *refuses* (in the order of the checks). Wherever a rule needs an
 account or an asset, that it exists is checked first and that its flags are 0 (else ``restricted``) right after.
 
-The core executes transfer, lock and release in bulk by the same rules (``Branch.execute_plain``); the tests hold the
-two against each other. What changes here changes the protocol.
+Here stand the rules of securities, money in accounts, and accounts; those of native money and stakes are in
+``native_rules.py``, those of validators and evidence in ``seat_rules.py``. The core executes transfer, lock and release
+in bulk by the same rules (``Branch.execute_plain``); the tests hold the two against each other. What changes here
+changes the protocol.
 """
 
 from __future__ import annotations
@@ -19,78 +23,34 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from p2pledger.ledger.books import Books
-from p2pledger.ledger.tables import Account, Asset, Holding, Lock, register_of
+from p2pledger.ledger.native_rules import PayRule, StakeRule, UnstakeRule
+from p2pledger.ledger.rule import (
+    Place,
+    Refused,
+    Rule,
+    asset_by_name,
+    require_account,
+    require_amount,
+    require_asset,
+    require_room,
+)
+from p2pledger.ledger.seat_rules import ReportRule, SetValidatorsRule
+from p2pledger.ledger.tables import Account, Asset, FinalityRow, Holding, Lock, register_of
 from p2pledger.primitives import transactions as tx
-from p2pledger.primitives.codec import U64_MAX
-from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.names import AssetKind, account_opened, isin_is_valid
-from p2pledger.primitives.reasons import Reason, sentence_of
+from p2pledger.primitives.reasons import Reason
 
-__all__ = ["RULES", "Refused", "Rule", "require_account", "require_asset"]
-
-OperationT = TypeVar("OperationT", bound=tx.Operation, contravariant=True)
+__all__ = ["RULES"]
 
 _CURRENCY: Final = re.compile(rb"[A-Z]{3}\0{9}")
-
-
-class Refused(InvalidInput):
-    """An operation breaks a rule. Caught where the transaction is executed, and told by its receipt."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(sentence_of(reason), code=reason.title)
-        self.reason = reason
-
-
-def require_account(books: Books, account: bytes) -> Account:
-    """The account; ``unknown_account`` or ``restricted`` otherwise."""
-    row = books.account(account)
-    if row is None:
-        raise Refused(Reason.UNKNOWN_ACCOUNT)
-    if row.flags:
-        raise Refused(Reason.RESTRICTED)
-    return row
-
-
-def require_asset(books: Books, asset: bytes) -> Asset:
-    """The asset; ``unknown_asset`` or ``restricted`` otherwise."""
-    row = _asset_by_name(books, asset)
-    if row.flags:
-        raise Refused(Reason.RESTRICTED)
-    return row
-
-
-def _asset_by_name(books: Books, asset: bytes) -> Asset:
-    """The asset whatever its flags: its issuer is looked up before restrictions are judged."""
-    row = books.asset(asset)
-    if row is None:
-        raise Refused(Reason.UNKNOWN_ASSET)
-    return row
-
-
-def _require_amount(amount: int) -> None:
-    if amount == 0:
-        raise Refused(Reason.ZERO_AMOUNT)
 
 
 def _require_free(holding: Holding, amount: int) -> None:
     if holding.free < amount:
         raise Refused(Reason.INSUFFICIENT_FREE)
-
-
-def _require_room(total: int, amount: int) -> None:
-    if total + amount > U64_MAX:
-        raise Refused(Reason.OVERFLOW)
-
-
-class Rule(Protocol[OperationT]):
-    """What every operation has: who must sign it, and what it does."""
-
-    def must_sign(self, books: Books, operation: OperationT, /) -> Iterator[bytes]: ...
-
-    def execute(self, books: Books, operation: OperationT, /) -> None: ...
 
 
 class TransferRule:
@@ -105,16 +65,16 @@ class TransferRule:
     def must_sign(self, books: Books, operation: tx.Transfer) -> Iterator[bytes]:
         yield operation.source
 
-    def execute(self, books: Books, operation: tx.Transfer) -> None:
+    def execute(self, books: Books, operation: tx.Transfer, place: Place) -> None:
         source, target, asset, amount = operation.source, operation.target, operation.asset, operation.amount
-        _require_amount(amount)
+        require_amount(amount)
         if source == target:
             raise Refused(Reason.SAME_ACCOUNT)
         require_account(books, target)
         require_asset(books, asset)
         giving, taking = books.holding(asset, source), books.holding(asset, target)
         _require_free(giving, amount)
-        _require_room(taking.total, amount)
+        require_room(taking.total, amount)
         books.put_holding(asset, source, Holding(giving.free - amount, giving.locked))
         books.put_holding(asset, target, Holding(taking.free + amount, taking.locked))
 
@@ -131,14 +91,14 @@ class LockRule:
     def must_sign(self, books: Books, operation: tx.Lock) -> Iterator[bytes]:
         yield operation.account
 
-    def execute(self, books: Books, operation: tx.Lock) -> None:
+    def execute(self, books: Books, operation: tx.Lock, place: Place) -> None:
         account, asset, amount, controller = (
             operation.account,
             operation.asset,
             operation.amount,
             operation.controller,
         )
-        _require_amount(amount)
+        require_amount(amount)
         if controller == account:
             raise Refused(Reason.SAME_ACCOUNT)
         require_account(books, controller)
@@ -161,14 +121,14 @@ class ReleaseRule:
     def must_sign(self, books: Books, operation: tx.Release) -> Iterator[bytes]:
         yield operation.controller
 
-    def execute(self, books: Books, operation: tx.Release) -> None:
+    def execute(self, books: Books, operation: tx.Release, place: Place) -> None:
         account, asset, amount, controller = (
             operation.account,
             operation.asset,
             operation.amount,
             operation.controller,
         )
-        _require_amount(amount)
+        require_amount(amount)
         require_asset(books, asset)
         lock = books.lock(asset, account, controller)
         if lock.amount < amount:
@@ -188,16 +148,16 @@ class IssueRule:
     """
 
     def must_sign(self, books: Books, operation: tx.Issue) -> Iterator[bytes]:
-        yield _asset_by_name(books, operation.asset).issuer
+        yield asset_by_name(books, operation.asset).issuer
 
-    def execute(self, books: Books, operation: tx.Issue) -> None:
+    def execute(self, books: Books, operation: tx.Issue, place: Place) -> None:
         asset, target, amount = operation.asset, operation.target, operation.amount
-        _require_amount(amount)
+        require_amount(amount)
         row = require_asset(books, asset)
         require_account(books, target)
         holding = books.holding(asset, target)
-        _require_room(row.issued, amount)
-        _require_room(holding.total, amount)
+        require_room(row.issued, amount)
+        require_room(holding.total, amount)
         books.put_asset(asset, replace(row, issued=row.issued + amount))
         books.put_holding(asset, target, Holding(holding.free + amount, holding.locked))
 
@@ -213,11 +173,11 @@ class RedeemRule:
 
     def must_sign(self, books: Books, operation: tx.Redeem) -> Iterator[bytes]:
         yield operation.source
-        yield _asset_by_name(books, operation.asset).issuer
+        yield asset_by_name(books, operation.asset).issuer
 
-    def execute(self, books: Books, operation: tx.Redeem) -> None:
+    def execute(self, books: Books, operation: tx.Redeem, place: Place) -> None:
         asset, source, amount = operation.asset, operation.source, operation.amount
-        _require_amount(amount)
+        require_amount(amount)
         row = require_asset(books, asset)
         holding = books.holding(asset, source)
         _require_free(holding, amount)
@@ -241,7 +201,7 @@ class DefineRule:
         yield register.depository
         yield operation.issuer
 
-    def execute(self, books: Books, operation: tx.Define) -> None:
+    def execute(self, books: Books, operation: tx.Define, place: Place) -> None:
         asset, kind, instrument = operation.asset, AssetKind(operation.kind), operation.asset[:12]
         if kind is AssetKind.SECURITY and not isin_is_valid(instrument.decode("ascii", "replace")):
             raise Refused(Reason.BAD_ISIN)
@@ -264,7 +224,7 @@ class OpenRule:
     def must_sign(self, books: Books, operation: tx.Open) -> Iterator[bytes]:
         yield operation.opener
 
-    def execute(self, books: Books, operation: tx.Open) -> None:
+    def execute(self, books: Books, operation: tx.Open, place: Place) -> None:
         account = account_opened(operation.opener, operation.salt, operation.policy.values())
         if operation.policy.version != 1:
             raise Refused(Reason.BAD_POLICY_VERSION)
@@ -285,11 +245,28 @@ class SetPolicyRule:
     def must_sign(self, books: Books, operation: tx.SetPolicy) -> Iterator[bytes]:
         yield operation.account
 
-    def execute(self, books: Books, operation: tx.SetPolicy) -> None:
+    def execute(self, books: Books, operation: tx.SetPolicy, place: Place) -> None:
         row = require_account(books, operation.account)
         if operation.policy.version != row.policy.version + 1:
             raise Refused(Reason.BAD_POLICY_VERSION)
         books.put_account(operation.account, Account(operation.policy))
+
+
+class SetFinalityRule:
+    """Says after how many blocks the holders of an asset may rely on one.
+
+    signed by   the asset's issuer
+    needs       the asset, also before the transaction
+    changes     the asset's finality policy; 0 takes it away: then a block counts when the engine says that it is final
+    refuses     (unknown_asset), restricted
+    """
+
+    def must_sign(self, books: Books, operation: tx.SetFinality) -> Iterator[bytes]:
+        yield asset_by_name(books, operation.asset).issuer
+
+    def execute(self, books: Books, operation: tx.SetFinality, place: Place) -> None:
+        require_asset(books, operation.asset)
+        books.put_finality(operation.asset, FinalityRow(operation.confirmations) if operation.confirmations else None)
 
 
 RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
@@ -302,6 +279,12 @@ RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
         tx.Define: DefineRule(),
         tx.Open: OpenRule(),
         tx.SetPolicy: SetPolicyRule(),
+        tx.Pay: PayRule(),
+        tx.Stake: StakeRule(),
+        tx.Unstake: UnstakeRule(),
+        tx.SetFinality: SetFinalityRule(),
+        tx.SetValidators: SetValidatorsRule(),
+        tx.Report: ReportRule(),
     }
 )
 """The rule of each operation."""

@@ -40,6 +40,7 @@ __all__ = [
     "asset_of",
     "engine_key",
     "evidence_key",
+    "fields_of",
     "holding_key",
     "lock_key",
     "parameter_key",
@@ -135,8 +136,8 @@ def asset_of(key: bytes) -> bytes:
     return key[:16]
 
 
-def _read(row: bytes, what: str, count: int) -> tuple[Value, ...]:
-    """The fields of a row behind its version. AssertionError where the state is broken."""
+def fields_of(row: bytes, what: str, count: int) -> tuple[Value, ...]:
+    """The ``count`` fields of a row behind its version. AssertionError where the state is broken."""
     try:
         values = decode(row, limit_bytes=len(row), what=what)
     except PeerFault as fault:
@@ -158,7 +159,7 @@ class ParameterRow:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "PARAMETERS", 1))
+        return cls(*fields_of(row, "PARAMETERS", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class Account:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        flags, policy = _read(row, "ACCOUNTS", 2)
+        flags, policy = fields_of(row, "ACCOUNTS", 2)
         return cls(Policy(*policy), flags)
 
 
@@ -205,7 +206,7 @@ class Asset:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        flags, kind, decimals, issuer, issued, redeemed, name = _read(row, "ASSETS", 7)
+        flags, kind, decimals, issuer, issued, redeemed, name = fields_of(row, "ASSETS", 7)
         return cls(AssetKind(kind), decimals, issuer, name, issued, redeemed, flags)
 
 
@@ -232,7 +233,7 @@ class Holding:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "HOLDINGS", 2))
+        return cls(*fields_of(row, "HOLDINGS", 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ class Lock:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "LOCKS", 1))
+        return cls(*fields_of(row, "LOCKS", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +265,7 @@ class Register:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "REGISTERS", 2))
+        return cls(*fields_of(row, "REGISTERS", 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +280,7 @@ class Party:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "PARTIES", 2))
+        return cls(*fields_of(row, "PARTIES", 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +294,7 @@ class ValidatorsRow:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        (seats,) = _read(row, "VALIDATORS", 1)
+        (seats,) = fields_of(row, "VALIDATORS", 1)
         return cls(tuple(Validator(*seat) for seat in seats))
 
     def validators(self, epoch: int) -> Validators:
@@ -313,7 +314,7 @@ class ReplayRow:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "REPLAY", 3))
+        return cls(*fields_of(row, "REPLAY", 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +331,7 @@ class Native:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "NATIVE", 1))
+        return cls(*fields_of(row, "NATIVE", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +355,7 @@ class Stake:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "STAKES", 4))
+        return cls(*fields_of(row, "STAKES", 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +374,7 @@ class Staked:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "STAKED", 2))
+        return cls(*fields_of(row, "STAKED", 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +391,7 @@ class Issued:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "ENGINE", 1))
+        return cls(*fields_of(row, "ENGINE", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +407,7 @@ class EvidenceRow:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "EVIDENCE", 3))
+        return cls(*fields_of(row, "EVIDENCE", 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,4 +421,4 @@ class FinalityRow:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*_read(row, "FINALITY", 1))
+        return cls(*fields_of(row, "FINALITY", 1))

@@ -6,37 +6,45 @@ happen to a transaction is said in ``_execute_one``, rule by rule as in docs/pro
     1. it is valid neither for a height that has passed nor for one too far ahead,
     2. it was not executed before,
     3. the fee is not above what the payer allows,
-    4. everybody has signed who must, judged on the state before it;      up to here a refusal leaves no trace,
-    5. all of its operations succeed, or none does;                       from here on it is remembered either way.
+    4. everybody has signed who must, judged on the state before it,
+    5. the payer has the fee;                                             up to here a refusal leaves no trace,
+    6. all of its operations succeed, or none does;                       from here on it is remembered, and paid for.
+
+Before the transactions the engine's own rows are kept (``elections/``); after them the proposer of the block gets the
+fees and the reward.
 
 Rule by rule in Python is slow. So a block is executed in runs: the core executes plain transactions (transfers, locks
 and releases between unrestricted accounts, of unrestricted assets) by the very same rules until it meets one that it
 cannot decide; that one is executed here, over the same tree, and the core resumes behind it. The result is that of
 strict order, transaction after transaction, which ``execute_block_in_python`` shows to the tests.
 
-Nothing here reads a clock: height and block time are arguments, and so is every parameter. A parent version is only
-read; a failure in the middle (there is none that a block could cause) drops the branch and leaves the parent as it was.
+Nothing here reads a clock: header and chainspec are arguments. A parent version is only read; a failure in the middle
+(there is none that a block could cause, if its engine found the header in order) drops the branch and leaves the parent
+as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from p2pledger import core
+from p2pledger.ledger import elections
 from p2pledger.ledger.books import Books, Readable
-from p2pledger.ledger.operations import RULES, Refused, require_account
+from p2pledger.ledger.chainspec import Chainspec
+from p2pledger.ledger.operations import RULES
 from p2pledger.ledger.receipts import Receipt
-from p2pledger.ledger.tables import ReplayRow, Table, replay_key
+from p2pledger.ledger.rule import Place, Refused, require_account
+from p2pledger.ledger.tables import Account, Issued, ReplayRow, Table, engine_key, replay_key
+from p2pledger.primitives.blocks import Header
+from p2pledger.primitives.codec import U64_MAX
+from p2pledger.primitives.names import account_of_key
 from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason
 from p2pledger.primitives.transactions import SignedTransaction
 
-__all__ = ["FEE", "Outcome", "Simulation", "execute_block", "execute_block_in_python", "simulate"]
-
-FEE: Final = 0
-"""What a transaction costs in this version of the protocol."""
+__all__ = ["Outcome", "Simulation", "execute_block", "execute_block_in_python", "reward_at", "simulate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,78 +96,80 @@ class Simulation:
     state_root: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a transaction is executed, beside the state: all that the rules may depend on."""
+def execute_block(parent: core.Version, batches: Sequence[core.Columns], *, header: Header, spec: Chainspec) -> Outcome:
+    """Executes the batches of the block of ``header`` on the state after its parent.
 
-    height: int
-    time_ms: int
-    replay_window: int
-    fee: int
-
-
-def execute_block(
-    parent: core.Version,
-    batches: Sequence[core.Columns],
-    *,
-    height: int,
-    time_ms: int,
-    parameters: Parameters,
-    fee: int = FEE,
-) -> Outcome:
-    """Executes the batches of the block of ``height`` and ``time_ms`` on the state after its parent.
-
-    The batches must have passed ``core.scan_batch`` under the limits of ``parameters`` and the check of all their
-    signatures: what is malformed never gets here.
+    The batches must have passed ``core.scan_batch`` under the limits of the chainspec and the check of all their
+    signatures: what is malformed never gets here. The header must have been found in order by the engine (its slot,
+    proposer and proof): PeerFault, before anything is executed, where the engine's own rows show that it is not.
     """
-    place = _Place(height, time_ms, parameters.replay_window, fee)
-    return _execute(parent, batches, place, parameters.max_transaction_bytes, in_bulk=True)
+    return _execute(parent, batches, header, spec, in_bulk=True)
 
 
 def execute_block_in_python(
-    parent: core.Version,
-    batches: Sequence[core.Columns],
-    *,
-    height: int,
-    time_ms: int,
-    parameters: Parameters,
-    fee: int = FEE,
+    parent: core.Version, batches: Sequence[core.Columns], *, header: Header, spec: Chainspec
 ) -> Outcome:
     """The same, without the core's bulk path: the second witness, for tests."""
-    place = _Place(height, time_ms, parameters.replay_window, fee)
-    return _execute(parent, batches, place, parameters.max_transaction_bytes, in_bulk=False)
+    return _execute(parent, batches, header, spec, in_bulk=False)
 
 
 def _execute(
-    parent: core.Version,
-    batches: Sequence[core.Columns],
-    place: _Place,
-    limit_bytes: int,
-    *,
-    in_bulk: bool,
+    parent: core.Version, batches: Sequence[core.Columns], header: Header, spec: Chainspec, *, in_bulk: bool
 ) -> Outcome:
+    place, parameters = Place(header.height, header.time_ms, spec), spec.parameters
+    window, least_fee, limit_bytes = parameters.replay_window, parameters.least_fee, parameters.max_transaction_bytes
     with parent.branch() as branch:
+        elections.open_block(branch, header, spec)
         # What was remembered for heights that have passed can expire only: nobody needs to remember it.
         branch.delete_below(Table.REPLAY, place.height.to_bytes(8, "big"))
         all_codes = []
+        fees = 0
         for columns in batches:
             codes = bytearray(4 * columns.count)
             at = 0
             while at < columns.count:
                 if in_bulk:
-                    at = branch.execute_plain(columns, at, place.height, place.replay_window, place.fee, codes)
+                    at = branch.execute_plain(columns, at, place.height, window, least_fee, codes)
                 if at < columns.count:
                     # The core's scan has judged its form already; PeerFault here would mean that two scanners differ.
                     signed = SignedTransaction.decode(columns.transaction(at), limit_bytes=limit_bytes)
-                    receipt = _execute_and_post(branch, signed, place)
+                    receipt, books, paid = _execute_one(branch, signed, place)
+                    if books is not None:
+                        books.post(branch)
+                    fees += paid
                     codes[4 * at : 4 * at + 2] = receipt.code.to_bytes(2, "big")
                     codes[4 * at + 2 : 4 * at + 4] = receipt.operation.to_bytes(2, "big")
                     at += 1
             all_codes.append(bytes(codes))
+        _pay_proposer(branch, header, parameters, fees + branch.fees_taken)
         version = branch.commit()
     ids = b"".join([columns.ids for columns in batches])
     joined = b"".join(all_codes)
     return Outcome(version, ids, joined, version.root(), core.receipts_root(ids, joined))
+
+
+def reward_at(height: int, parameters: Parameters) -> int:
+    """The native money that the block of this height brings into being, unless too much of it is there already."""
+    if not parameters.halving_blocks:
+        return parameters.block_reward
+    return parameters.block_reward >> (height // parameters.halving_blocks)
+
+
+def _pay_proposer(branch: core.Branch, header: Header, parameters: Parameters, fees: int) -> None:
+    """The fees and the reward of a block, to the account of its proposer's key."""
+    reward = reward_at(header.height, parameters)
+    if reward:
+        row = branch.get(Table.ENGINE, engine_key(0))
+        issued = 0 if row is None else Issued.decode(row).amount
+        reward = min(reward, U64_MAX - issued)
+        branch.put(Table.ENGINE, engine_key(0), Issued(issued + reward).encode())
+    if not fees + reward:
+        return
+    account, books = account_of_key(header.proposer), Books(branch)
+    if books.account(account) is None:
+        books.put_account(account, Account(Policy.of(header.proposer)))
+    books.put_native(account, books.native(account) + fees + reward)
+    books.post(branch)
 
 
 def simulate(
@@ -168,8 +178,7 @@ def simulate(
     *,
     height: int,
     time_ms: int,
-    parameters: Parameters,
-    fee: int = FEE,
+    spec: Chainspec,
 ) -> Simulation:
     """The receipt that ``execute_block`` gives this transaction alone in a block of the same version, height and time.
 
@@ -177,30 +186,22 @@ def simulate(
     there, so one may ask what would happen if somebody signed. PeerFault where bytes are no transaction.
     """
     if not isinstance(signed, SignedTransaction):
-        signed = SignedTransaction.decode(signed, limit_bytes=parameters.max_transaction_bytes)
-    place = _Place(height, time_ms, parameters.replay_window, fee)
-    receipt, _ = _execute_one(version, signed, place)
+        signed = SignedTransaction.decode(signed, limit_bytes=spec.parameters.max_transaction_bytes)
+    receipt, _, _ = _execute_one(version, signed, Place(height, time_ms, spec))
     return Simulation(receipt, height, time_ms, version.generation, version.root())
 
 
-def _execute_and_post(branch: core.Branch, signed: SignedTransaction, place: _Place) -> Receipt:
-    receipt, books = _execute_one(branch, signed, place)
-    if books is not None:
-        books.post(branch)
-    return receipt
+def _execute_one(state: Readable, signed: SignedTransaction, place: Place) -> tuple[Receipt, Books | None, int]:
+    """The rules for one transaction. The books hold what it changes, or None where it leaves no trace; and its fee."""
+    transaction, parameters = signed.transaction, place.spec.parameters
 
-
-def _execute_one(state: Readable, signed: SignedTransaction, place: _Place) -> tuple[Receipt, Books | None]:
-    """The rules for one transaction. The books hold what it changes, or None where it leaves no trace."""
-    transaction = signed.transaction
-
-    def refused(reason: Reason, operation: int = WHOLE_TRANSACTION) -> tuple[Receipt, None]:
-        return Receipt(signed.id, int(reason), operation), None
+    def refused(reason: Reason, operation: int = WHOLE_TRANSACTION) -> tuple[Receipt, None, int]:
+        return Receipt(signed.id, int(reason), operation), None, 0
 
     # Rule 1: validity.
     if transaction.valid_until < place.height:
         return refused(Reason.EXPIRED)
-    if transaction.valid_until > place.height + place.replay_window:
+    if transaction.valid_until > place.height + parameters.replay_window:
         return refused(Reason.TOO_FAR_AHEAD)
 
     # Rule 2: replay.
@@ -208,8 +209,9 @@ def _execute_one(state: Readable, signed: SignedTransaction, place: _Place) -> t
     if state.get(Table.REPLAY, remembered) is not None:
         return refused(Reason.DUPLICATE)
 
-    # Rule 3: the fee.
-    if place.fee > transaction.max_fee:
+    # Rule 3: the fee that the payer allows.
+    fee = parameters.least_fee * len(transaction.operations)
+    if fee > transaction.max_fee:
         return refused(Reason.FEE_TOO_LOW)
 
     # Rule 4: authority, on the state before the transaction: nothing has been written into these books yet.
@@ -218,12 +220,21 @@ def _execute_one(state: Readable, signed: SignedTransaction, place: _Place) -> t
     if reason is not Reason.OK:
         return refused(reason, at)
 
-    # Rule 5: all or nothing. Whatever comes of it, it is remembered until it expires.
-    reason, at = _execute_operations(books, signed)
+    # Rule 5: the fee that the payer has.
+    money = books.native(transaction.fee_payer) if fee else 0
+    if money < fee:
+        return refused(Reason.CANNOT_PAY_FEE)
+
+    # Rule 6: all or nothing, but for the fee. Whatever comes of it, it is remembered until it expires.
+    if fee:
+        books.put_native(transaction.fee_payer, money - fee)
+    reason, at = _execute_operations(books, signed, place)
     if reason is not Reason.OK:
         books = Books(state)
+        if fee:
+            books.put_native(transaction.fee_payer, money - fee)
     books.write(Table.REPLAY, remembered, ReplayRow(place.height, int(reason), at).encode())
-    return Receipt(signed.id, int(reason), at), books
+    return Receipt(signed.id, int(reason), at), books, fee
 
 
 def _judge_authority(books: Books, signed: SignedTransaction) -> tuple[Reason, int]:
@@ -246,11 +257,11 @@ def _require_authority(books: Books, account: bytes, signers: Sequence[bytes]) -
         raise Refused(Reason.UNAUTHORISED)
 
 
-def _execute_operations(books: Books, signed: SignedTransaction) -> tuple[Reason, int]:
+def _execute_operations(books: Books, signed: SignedTransaction, place: Place) -> tuple[Reason, int]:
     """The operations in order, into the books, up to the first that fails."""
     for index, operation in enumerate(signed.transaction.operations):
         try:
-            RULES[type(operation)].execute(books, operation)
+            RULES[type(operation)].execute(books, operation, place)
         except Refused as refusal:
             return refusal.reason, index
     return Reason.OK, 0

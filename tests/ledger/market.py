@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 from p2pledger import _reference, core
+from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.genesis_state import genesis_state
 from p2pledger.ledger.queries import rows
 from p2pledger.ledger.receipts import Receipt
 from p2pledger.ledger.tables import KEY_WIDTHS, Table
 from p2pledger.ledger.transition import Outcome, execute_block, execute_block_in_python
-from p2pledger.primitives.blocks import sign_batch
+from p2pledger.primitives.blocks import Header, sign_batch
 from p2pledger.primitives.genesis import Genesis, Member, Register
+from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.names import AssetKind, account_named, asset_id
 from p2pledger.primitives.parameters import Parameters
@@ -87,6 +90,28 @@ LIMITS = core.Limits(
 )
 
 
+SPEC = Chainspec.of(genesis())
+
+
+def header(height: int, time_ms: int | None = None, **changes: Any) -> Header:
+    """A header of which execution reads height, time and proposer, and, under some engines, slot and proof."""
+    time_ms = 1_000 * height if time_ms is None else time_ms
+    fields: dict[str, Any] = {
+        "network_id": SPEC.network_id,
+        "epoch": 0,
+        "view": height,
+        "height": height,
+        "parent": ZERO_HASH,
+        "time_ms": time_ms,
+        "proposer": key("csdc").public_key,
+        "batches_root": ZERO_HASH,
+        "parent_state_root": ZERO_HASH,
+        "parent_receipts_root": ZERO_HASH,
+        "validators_hash": ZERO_HASH,
+    }
+    return Header(**{**fields, **changes})
+
+
 def signed(
     operations: Iterable[Operation] | Operation,
     *signers: str,
@@ -144,12 +169,9 @@ class Market:
     def outcome(self, batches: Sequence[Sequence[bytes]], *, fee: int = 0, height: int | None = None) -> Outcome:
         height = self.height + 1 if height is None else height
         columns = [batch(items, sequence=at, scanner=self.scanner) for at, items in enumerate(batches)]
-        result = execute_block(
-            self.version, columns, height=height, time_ms=1_000 * height, parameters=PARAMETERS, fee=fee
-        )
-        witness = execute_block_in_python(
-            self.version, columns, height=height, time_ms=1_000 * height, parameters=PARAMETERS, fee=fee
-        )
+        spec = replace(SPEC, parameters=replace(PARAMETERS, least_fee=fee))
+        result = execute_block(self.version, columns, header=header(height), spec=spec)
+        witness = execute_block_in_python(self.version, columns, header=header(height), spec=spec)
         assert result.codes == witness.codes
         assert result.state_root == witness.state_root
         assert result.receipts_root == witness.receipts_root

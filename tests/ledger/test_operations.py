@@ -13,8 +13,9 @@ from types import ModuleType
 
 import pytest
 
-from p2pledger.ledger.operations import RULES, Refused
+from p2pledger.ledger.operations import RULES
 from p2pledger.ledger.queries import account_of, asset_row, check_conservation, holding_of, rows
+from p2pledger.ledger.rule import Refused
 from p2pledger.ledger.tables import Account, Asset, Holding, Lock, Table, holding_key, lock_key
 from p2pledger.primitives import transactions as tx
 from p2pledger.primitives.codec import U64_MAX

@@ -14,7 +14,7 @@ from p2pledger import core
 from p2pledger.ledger.genesis_state import genesis_state
 from p2pledger.ledger.queries import check_conservation, holding_of, remembered
 from p2pledger.ledger.receipts import Receipt
-from p2pledger.ledger.tables import Account, Holding, ReplayRow, Table, holding_key
+from p2pledger.ledger.tables import Account, Holding, Native, ReplayRow, Table, holding_key
 from p2pledger.ledger.transition import execute_block, execute_block_in_python, simulate
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.policies import Policy
@@ -37,6 +37,7 @@ from tests.ledger.market import (
     CASH,
     NAMES,
     PARAMETERS,
+    SPEC,
     STRANGER,
     UNKNOWN_ASSET,
     Market,
@@ -46,6 +47,7 @@ from tests.ledger.market import (
     copy_into,
     founded,
     genesis,
+    header,
     implementations,
     key,
     signed,
@@ -143,10 +145,14 @@ def test_validity_is_inclusive_at_both_ends(market: Market) -> None:
     assert market.reasons(signed(PAY, "alice", valid_until=2**64 - 1)) == [("too_far_ahead", WHOLE)]
 
 
-def test_a_fee_is_judged_before_authority_and_is_zero_today(market: Market) -> None:
+def test_the_fee_is_allowed_before_authority_and_paid_after_it(market: Market) -> None:
     low, high = signed(PAY, "bob", payer="alice", max_fee=4), signed(PAY, "alice", max_fee=5)
-    [first, second] = market.outcome([[low, high]], fee=5).receipts()
-    assert (first.reason, second.reason) == (Reason.FEE_TOO_LOW, Reason.OK)
+    unsigned, poor = signed(PAY, "bob", payer="alice", max_fee=5), signed((PAY, PAY), "alice", max_fee=99)
+    market.alter(Table.NATIVE, ALICE, Native(9).encode())
+    outcome = market.outcome([[low, unsigned, high, poor]], fee=5)
+    reasons = [receipt.reason for receipt in outcome.receipts()]
+    assert reasons == [Reason.FEE_TOO_LOW, Reason.UNAUTHORISED, Reason.OK, Reason.CANNOT_PAY_FEE]
+    assert outcome.version.get(Table.NATIVE, ALICE) == Native(4).encode()
 
 
 def test_a_transaction_with_many_operations_is_all_or_nothing(market: Market) -> None:
@@ -186,7 +192,7 @@ def test_a_row_that_no_rule_could_have_written_stops_the_node(market: Market) ->
 
 def test_a_transaction_that_is_none_cannot_be_simulated() -> None:
     with pytest.raises(PeerFault):
-        simulate(founded().version, b"\x92", height=2, time_ms=0, parameters=PARAMETERS)
+        simulate(founded().version, b"\x92", height=2, time_ms=0, spec=SPEC)
 
 
 # Random transactions: mostly sensible, often not, from a seed.
@@ -285,33 +291,33 @@ def test_simulate_gives_the_receipt_that_execution_gives(seed: int, later: int) 
     for _ in range(8):
         data = some_transaction(dice, height)
         columns = batch([data])
-        simulation = simulate(market.version, data, height=height, time_ms=9, parameters=PARAMETERS)
-        outcome = execute_block(market.version, [columns], height=height, time_ms=9, parameters=PARAMETERS)
+        simulation = simulate(market.version, data, height=height, time_ms=9, spec=SPEC)
+        outcome = execute_block(market.version, [columns], header=header(height, 9), spec=SPEC)
         assert simulation.receipt == outcome.receipt(0)
         assert (simulation.height, simulation.time_ms) == (height, 9)
         assert simulation.generation == market.version.generation
         assert simulation.state_root == market.version.root()
         decoded = SignedTransaction.decode(data)
-        assert simulate(market.version, decoded, height=height, time_ms=9, parameters=PARAMETERS) == simulation
+        assert simulate(market.version, decoded, height=height, time_ms=9, spec=SPEC) == simulation
 
 
 def test_simulate_writes_nothing_and_its_answer_may_be_asked_before_signing() -> None:
     market = founded()
     root = market.version.root()
     pay = signed(PAY, "alice")
-    answer = simulate(market.version, pay, height=2, time_ms=0, parameters=PARAMETERS)
+    answer = simulate(market.version, pay, height=2, time_ms=0, spec=SPEC)
     assert answer.receipt == Receipt(SignedTransaction.decode(pay).id, 0, 0)
     assert market.version.root() == root
     assert market.version.count(Table.REPLAY) == founded().version.count(Table.REPLAY)
     forged = pay[:-64] + bytes(64)
-    assert simulate(market.version, forged, height=2, time_ms=0, parameters=PARAMETERS).receipt == answer.receipt
+    assert simulate(market.version, forged, height=2, time_ms=0, spec=SPEC).receipt == answer.receipt
 
 
 def test_the_block_time_is_no_part_of_any_rule_yet() -> None:
     market = founded()
     columns = batch([signed(PAY, "alice")])
     roots = {
-        execute_block(market.version, [columns], height=2, time_ms=time_ms, parameters=PARAMETERS).state_root
+        execute_block(market.version, [columns], header=header(2, time_ms), spec=SPEC).state_root
         for time_ms in (0, 2**63)
     }
     assert len(roots) == 1
@@ -336,7 +342,7 @@ def test_a_state_copied_from_one_core_into_the_other_has_the_same_root() -> None
 def test_both_ways_of_execution_take_the_same_arguments() -> None:
     columns = batch([signed(PAY, "alice")])
     version = founded().version
-    bulk = execute_block(version, [columns], height=2, time_ms=0, parameters=PARAMETERS)
-    python = execute_block_in_python(version, [columns], height=2, time_ms=0, parameters=PARAMETERS)
+    bulk = execute_block(version, [columns], header=header(2, 0), spec=SPEC)
+    python = execute_block_in_python(version, [columns], header=header(2, 0), spec=SPEC)
     assert (bulk.ids, bulk.codes, bulk.state_root) == (python.ids, python.codes, python.state_root)
     assert list(bulk.receipts()) == list(python.receipts())
