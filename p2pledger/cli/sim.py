@@ -283,6 +283,56 @@ def _tell(progress: Progress) -> None:
         say(line)
 
 
+@app.command()
+@command
+def views(
+    validators: Annotated[int, typer.Option("--validators", min=1, max=1_000, help="How many, of equal weight.")] = 30,
+    count: Annotated[int, typer.Option("--views", min=3, help="How many views to live through.")] = 50,
+    delay_ms: Annotated[int, typer.Option("--delay-ms", min=1, help="What every message takes.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a view of Simplex costs with many validators: network delays, processor time, bytes.
+
+    \b
+    Examples: p2pledger sim views --validators 30 --views 50
+              p2pledger sim views --validators 100 --views 10 --json
+    """
+    from p2pledger import core
+    from p2pledger.sim.views import measure_views
+
+    found = measure_views(validators, count, delay_ms=delay_ms)
+    if as_json:
+        emit(
+            "p2pledger.sim.views/1",
+            {
+                "validators": found.validators,
+                "quorum": found.quorum,
+                "views": found.views,
+                "delay_ms": delay_ms,
+                "final_blocks": len(found.delays),
+                "delays_median": found.delays_median,
+                "delays_max": found.delays_most,
+                "cpu_us_per_view": round(found.cpu_us_per_view, 1),
+                "messages_per_view": round(found.messages_per_view, 1),
+                "bytes_per_view": round(found.bytes_per_view),
+                "certificate_batch_us": round(found.certificate_batch_us, 1),
+                "certificate_single_us": round(found.certificate_single_us, 1),
+                "core": core.description(),
+            },
+        )
+        return
+    print(f"{found.validators} validators, quorum {found.quorum}, {counted(found.views, 'view')} of Simplex")
+    print(f"  final after            {found.delays_median:g} network delays (most {found.delays_most:g})")
+    print(f"  processor              {found.cpu_us_per_view:,.0f} us a view and validator")
+    print(
+        f"  messages               {found.messages_per_view:,.0f} a view, {found.bytes_per_view / 1000:,.1f} kB in all"
+    )
+    print(
+        f"  certificate            {found.certificate_batch_us:,.0f} us to check {found.quorum} signatures at once, "
+        f"{found.certificate_single_us:,.0f} us one by one"
+    )
+
+
 def _check(engine: str, plant: str) -> None:
     from p2pledger.primitives.errors import InvalidInput
     from p2pledger.sim.assumptions import ASSUMPTIONS
