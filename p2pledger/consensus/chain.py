@@ -89,6 +89,7 @@ _PAST: Final = 8_192
 """Final blocks that are remembered, to know a chain that leaves some of them out."""
 _REFUSED: Final = 4_096
 _ASK_AGAIN_LEAST_MS: Final = 1_000
+_ASKED_AT_ONCE: Final = 16
 _SLICE: Final = 65_536
 """Nonces in one slice of search."""
 _RENEW_MS: Final = 1_000
@@ -207,6 +208,8 @@ class ChainEngine(Engine):
         """What was ignored, by reason."""
 
         final = recovered.final
+        self._start = final
+        """Weights are counted from here on."""
         self._order = 0
         self._root = _Node(final, None, None, b"", 0, Tally.at(final.height), -1, accepted=True)
         self._head = self._root
@@ -504,7 +507,11 @@ class ChainEngine(Engine):
         if len(self._tree) - (self._head.ref.height - self._root.ref.height + 1) <= _SIDE_BLOCKS:
             return
         on_chain = {node.ref.id for node in self._chain(self._head)}
-        leaves = [node for node in self._tree.values() if not node.children and node.ref.id not in on_chain]
+        leaves = [
+            node
+            for name, node in self._tree.items()
+            if not node.children and name not in on_chain and not self._orphans.children(name)
+        ]
         if leaves:
             self.counters["side_branch_dropped"] += 1
             self._fell(min(leaves, key=lambda node: (*self._rank(node), node is not newest, -node.order)))
@@ -674,7 +681,7 @@ class ChainEngine(Engine):
             weight = ref.weight or self._head.ref.weight
             ref = replace(ref, weight=weight)
             node = _Node(ref, None, None, b"", self._order, Tally.at(ref.height), -1, accepted=True)
-            old, self._root = self._root, node
+            old, self._root, self._start = self._root, node, ref
             self._past.setdefault(old.ref.id, Past(old.ref, old.note))
         if self._head.ancestor_at(ref.height) is not node:
             self._head = node
@@ -704,11 +711,15 @@ class ChainEngine(Engine):
                     # Another one each time: the first may not have it any more.
                     missing[parent] = senders[self._now_ms // self._ask_again_ms % len(senders)]
         self._wanted_ms = {name: at_ms for name, at_ms in self._wanted_ms.items() if name in missing}
+        asked = 0
         for name, sender in missing.items():
             asked_ms = self._wanted_ms.get(name)
             if asked_ms is None or self._now_ms >= asked_ms + self._ask_again_ms:
                 self._wanted_ms[name] = self._now_ms
                 self._out.append(WantBranch(name, sender))
+                asked += 1
+                if asked == _ASKED_AT_ONCE:
+                    break  # The others have their turn with the next stray, or when the timer fires.
 
     def _judge_rivals(self) -> None:
         """Orphans that stand on a final block below the last one: a chain that we shall not follow. Should we have?"""
@@ -760,10 +771,16 @@ class ChainEngine(Engine):
         own = [node for node in self._chain(self._head) if node is not self._root]
         past = [fork, *(each for each in self._past.values() if each.ref.height > fork.ref.height)]
         past += [Past(node.ref, node.note) for node in reversed(own)]
+        own_weight = self._head.ref.weight - fork.ref.weight
+        if fork.ref.height < self._start.height:
+            # Weights below the start of this engine are not known; blocks weigh about the same.
+            usual_weight = self._rule.usual_weight(fork.note)
+            if usual_weight is None:
+                return False
+            below = usual_weight * (self._start.height - fork.ref.height)
+            own_weight = self._head.ref.weight - self._start.weight + below
         standing = self._ask(self._head.ref.id)
-        if standing is None:
-            return False
-        return self._rule.rival_weight(headers, past, standing) > self._head.ref.weight - fork.ref.weight
+        return standing is not None and self._rule.rival_weight(headers, past, standing) > own_weight
 
     # --- own blocks -------------------------------------------------------------------------------------------------
 

@@ -124,6 +124,9 @@ class DposRule:
     def note(self, header: Header | None, standing: Standing, before: Standing | None) -> object:
         return self.members(standing)
 
+    def usual_weight(self, note: object) -> int | None:
+        return None
+
     def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
         return 0
 

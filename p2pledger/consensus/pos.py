@@ -131,6 +131,9 @@ class PosRule:
             stake_id, stake = header.proof, before.stake(header.proof)
         return _Note(standing.base_target, standing.modifier, standing.coin_age_cap, stake_id, stake)
 
+    def usual_weight(self, note: object) -> int | None:
+        return None
+
     def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
         """The coin-age that rows known here have consumed on the branch, each with a lot that wins.
 

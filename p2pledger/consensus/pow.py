@@ -84,6 +84,10 @@ class PowRule:
         assert isinstance(standing, PowStanding)
         return standing.target
 
+    def usual_weight(self, note: object) -> int | None:
+        assert isinstance(note, int)
+        return weight_of_target(note)
+
     def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
         """Work that was certainly done: only hashes that meet the target at the fork count, each with its weight.
 

@@ -104,6 +104,10 @@ class Rule(Protocol):
         """What to remember of a block when it becomes final. ``before`` is the standing at its parent, if known."""
         ...
 
+    def usual_weight(self, note: object) -> int | None:
+        """What a block above the noted one weighs, if that can be told without its state."""
+        ...
+
     def rival_weight(self, branch: Sequence[Header], past: Sequence[Past], standing: Standing) -> int:
         """The weight of a chain that leaves ours above ``past[0]``, told from its headers alone.
 
