@@ -5,7 +5,8 @@ wrong; ``beyond`` draws worlds outside, and in them the engine may fail, but not
 alarm *finality violated* at somebody honest.
 
 Shares are of the weight that the engine counts: seats (simplex, dpos, poa), hash rate (pow), staked coin-age (pos).
-Slots are ``slot_ms`` of the genesis; ``depth`` is its ``finality_depth``.
+The interval is how often a block should come: ``slot_ms`` of the genesis, and under pos so many slots as win one block
+on average. ``depth`` is the ``finality_depth`` of the genesis.
 """
 
 from __future__ import annotations
@@ -26,41 +27,44 @@ class Assumption:
     share: tuple[int, int]
     """The adversary holds less than this share (numerator, denominator) of the weight."""
     partition_depths: tuple[int, int] | None
-    """The longest partition as a share of ``depth`` slots; None: any partition is survived."""
-    delay_slots: tuple[int, int] | None
-    """The longest delay as a share of a slot; None: any delay is survived (progress waits for shorter ones)."""
-    clock_slots: tuple[int, int] | None
-    """How far honest clocks may differ, as a share of a slot; None: by any amount within ``max_drift_ms``."""
+    """The longest partition as a share of ``depth`` intervals; None: any partition is survived."""
+    delay: tuple[int, int] | None
+    """The longest delay as a share of an interval; None: any is survived (progress waits for shorter ones)."""
+    clocks: tuple[int, int] | None
+    """How far honest clocks may differ, as a share of an interval; None: by any amount within ``max_drift_ms``."""
     rests: bool
     """Whether a network without work says nothing."""
+    is_final_at_once: bool
+    """Whether a block is final some messages after it was made, and not only ``depth`` blocks later."""
 
     def adversaries(self, weight: int) -> int:
         """The greatest whole weight that is less than the share: floor((weight * numerator - 1) / denominator)."""
         numerator, denominator = self.share
         return (weight * numerator - 1) // denominator
 
-    def longest_partition_ms(self, slot_ms: int, depth: int) -> int | None:
-        if self.partition_depths is None:
-            return None
-        numerator, denominator = self.partition_depths
-        return slot_ms * depth * numerator // denominator
+    def longest_partition_ms(self, interval_ms: int, depth: int) -> int | None:
+        return _share_of(self.partition_depths, interval_ms * depth)
 
-    def longest_delay_ms(self, slot_ms: int) -> int | None:
-        return None if self.delay_slots is None else slot_ms * self.delay_slots[0] // self.delay_slots[1]
+    def longest_delay_ms(self, interval_ms: int) -> int | None:
+        return _share_of(self.delay, interval_ms)
 
-    def widest_clocks_ms(self, slot_ms: int) -> int | None:
-        return None if self.clock_slots is None else slot_ms * self.clock_slots[0] // self.clock_slots[1]
+    def widest_clocks_ms(self, interval_ms: int) -> int | None:
+        return _share_of(self.clocks, interval_ms)
+
+
+def _share_of(share: tuple[int, int] | None, whole: int) -> int | None:
+    return None if share is None else whole * share[0] // share[1]
 
 
 ASSUMPTIONS: Final[Mapping[str, Assumption]] = MappingProxyType(
     {
         item.engine: item
         for item in (
-            Assumption("simplex", (1, 3), None, None, None, rests=True),
-            Assumption("pow", (1, 4), (1, 4), (1, 4), (1, 2), rests=False),
-            Assumption("pos", (1, 4), (1, 4), (1, 4), (1, 2), rests=False),
-            Assumption("dpos", (1, 3), None, None, (1, 2), rests=False),
-            Assumption("poa", (1, 3), None, None, (1, 2), rests=True),
+            Assumption("simplex", (1, 3), None, None, None, rests=True, is_final_at_once=True),
+            Assumption("pow", (1, 4), (1, 4), (1, 4), (1, 2), rests=False, is_final_at_once=False),
+            Assumption("pos", (1, 4), (1, 4), (1, 4), (1, 2), rests=False, is_final_at_once=False),
+            Assumption("dpos", (1, 3), None, None, (1, 2), rests=False, is_final_at_once=False),
+            Assumption("poa", (1, 3), None, None, (1, 2), rests=True, is_final_at_once=False),
         )
     }
 )

@@ -14,9 +14,9 @@ from typing import Final
 
 from p2pledger.network.effects import CLIENT, Identity
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.messages import Settled, Submit, Submitted, decode_message
+from p2pledger.primitives.messages import Follow, Progress, Settled, Submit, Submitted, decode_message
 from p2pledger.primitives.reasons import Reason
-from p2pledger.sim.evidence import Notice
+from p2pledger.sim.evidence import Notice, ProgressNotice
 from p2pledger.sim.market import Order
 from p2pledger.sim.world import Machine, World
 
@@ -44,6 +44,9 @@ class Client:
     nodes: list[Machine]
     chance: random.Random
     ended: Callable[[Order, int], None]
+    follows: bool = False
+    """Whether it wants to hear of its orders before they are final."""
+    patience_us: int = _PATIENCE_US
     outcomes: dict[str, int] = field(default_factory=dict)
     """reason -> number of orders that ended so"""
     _at: int = 0
@@ -86,6 +89,9 @@ class Client:
         self._is_dialling = False
         self._session = session
         self.world.trace.record(self.world.now_us, self.name, "opened", session, identity.name.encode())
+        connection = self.world.connection_of(self)
+        if self.follows and connection is not None:
+            self.world.send(connection, self, Follow(True).encode(), bulk=False)
         if self._open:
             self._submit(tuple(standing.order for standing in self._open.values()))
 
@@ -136,6 +142,16 @@ class Client:
                     code, operation = int.from_bytes(outcome[:2], "big"), int.from_bytes(outcome[2:], "big")
                     self._hear(session, height, name, code, operation)
 
+            case Progress(status, height, _, ids, codes):
+                node = self.node
+                for index in range(len(codes) // 4 if node.is_honest else 0):
+                    name, outcome = ids[32 * index : 32 * index + 32], codes[4 * index : 4 * index + 4]
+                    self.world.evidence.progress.append(
+                        ProgressNotice(
+                            self.world.now_us, node.name, self.name, session, name, int(status), height, outcome
+                        )
+                    )
+
     def _submit_again(self, session: int, orders: tuple[Order, ...]) -> None:
         if self._session == session:
             self._submit(tuple(order for order in orders if order.id in self._open))
@@ -167,14 +183,14 @@ class Client:
     def _watch(self) -> None:
         if not self._is_watching:
             self._is_watching = True
-            self.world.after(_PATIENCE_US, self._look)
+            self.world.after(self.patience_us, self._look)
 
     def _look(self) -> None:
         self._is_watching = False
         if not self._open:
             return
         self._watch()
-        overdue = [s for s in self._open.values() if self.world.now_us - s.since_us >= _PATIENCE_US]
+        overdue = [s for s in self._open.values() if self.world.now_us - s.since_us >= self.patience_us]
         if not overdue:
             return
         for standing in overdue:

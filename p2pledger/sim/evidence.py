@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["Evidence", "FinalClaim", "Notice", "QueuePeak", "RootClaim", "StateRows", "Violation", "VoteSent"]
+__all__ = ["Evidence", "FinalClaim", "Notice", "ProgressNotice", "QueuePeak", "RootClaim", "StateRows", "Violation", "VoteSent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,21 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressNotice:
+    """An honest node told a client how far its transaction is: status 1 pending, 2 reverted, 3 confirmed."""
+
+    time_us: int
+    node: str
+    client: str
+    session: int
+    transaction: bytes
+    status: int
+    height: int
+    outcome: bytes
+    """4 bytes: code and operation"""
+
+
+@dataclass(frozen=True, slots=True)
 class QueuePeak:
     """The most bytes that a bounded place held, and its bound."""
 
@@ -87,10 +102,13 @@ class Evidence:
 
     seed: int
     genesis: bytes
+    honest: dict[bytes, str] = field(default_factory=dict)
+    """node key -> name, of those who are honest"""
     finals: list[FinalClaim] = field(default_factory=list)
     roots: list[RootClaim] = field(default_factory=list)
     votes: list[VoteSent] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    progress: list[ProgressNotice] = field(default_factory=list)
     blocks: dict[bytes, bytes] = field(default_factory=dict)
     batches: dict[bytes, bytes] = field(default_factory=dict)
     certificates: dict[bytes, str] = field(default_factory=dict)

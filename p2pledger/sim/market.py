@@ -3,7 +3,8 @@
 A depository keeps bonds, a bank keeps money, brokers trade. The first orders define both assets and issue them to the
 brokers; each stage waits until the one before is final. Then come transfers, trades, locks, redemptions and new
 accounts, mixed with what goes wrong in life: overdrafts, missing signatures, expired orders, orders for another
-network, broken signatures, garbage, and the same order handed in twice or at two nodes.
+network, broken signatures, garbage, and the same order handed in twice or at two nodes. Where there is native money,
+members pay and stake it besides.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from p2pledger.primitives.genesis import Genesis, Member, Register
+from p2pledger.ledger.elections.pos import SLOTS_PER_BLOCK
+from p2pledger.primitives.genesis import Genesis, Member, Money, Register, Stake
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.names import account_named, asset_id
+from p2pledger.primitives.names import account_named, account_of_key, asset_id
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.transactions import (
@@ -24,18 +26,27 @@ from p2pledger.primitives.transactions import (
     Lock,
     Open,
     Operation,
+    Pay,
     Redeem,
     Release,
     Transaction,
     Transfer,
+    Unstake,
     delivery_versus_payment,
 )
+from p2pledger.primitives.transactions import Stake as StakeMoney
 from p2pledger.primitives.validators import Validator
 from p2pledger.sim.chance import secret_of
 
-__all__ = ["BROKERS", "Market", "Order"]
+__all__ = ["BROKERS", "DIFFICULTY", "Market", "Order"]
 
 BROKERS: Final = 4
+DIFFICULTY: Final = 256
+"""Hashes for a first block of proof of work: few, for they are really searched."""
+_MONEY: Final = 1_000_000_000
+_STAKE: Final = 1_000_000
+_STAKES_OF_ONE: Final = 4
+_MOST_FEE: Final = 10_000
 BOND: Final = asset_id("DE0001102531@CSDC")
 CASH: Final = asset_id("EUR@BANK")
 _TIME_MS: Final = 1_700_000_000_000
@@ -68,28 +79,59 @@ class Market:
         *,
         engine: str = "simplex",
         profile: str = "consortium",
-        slot_ms: int = 1_000,
+        interval_ms: int = 1_000,
         depth: int = 16,
     ) -> None:
+        """``interval_ms``: how often a block of a chain engine should come; ``depth``: its ``finality_depth``."""
         self._chance = chance
+        self._engine = engine
+        self._profile = profile
         self.brokers = [f"broker-{index}" for index in range(BROKERS)]
         names = ["depository", "bank", *self.brokers]
         self.keys = {name: Keypair.from_seed(secret_of(seed, name)) for name in names}
         self.node_names = [f"node-{index}" for index in range(validators)]
         self.node_keys = {name: Keypair.from_seed(secret_of(seed, name)) for name in self.node_names}
         roles = {"depository": ("depository", "issuer"), "bank": ("bank",)}
+        keys = [self.node_keys[name].public_key for name in self.node_names]
+        self._has_money = engine != "simplex" or profile == "public"
         self.genesis = Genesis(
             name=f"world-{seed}",
+            profile=profile,
+            engine=engine,
             time_ms=_TIME_MS,
             validators=tuple(Validator(self.node_keys[name].public_key, 1, name) for name in self.node_names),
             members=tuple(
                 Member(name, Policy.of(self.keys[name].public_key), roles.get(name, ("broker",))) for name in names
             ),
             registers=(Register("CSDC", "depository", "Bonds"), Register("BANK", "bank", "Money")),
-            parameters=Parameters(view_timeout_ms=400, view_timeout_cap_ms=3_200, drop_after_ms=30_000),
+            parameters=self._parameters(validators, interval_ms, depth),
+            money=tuple(Money(account_named(name), _MONEY) for name in names) if self._has_money else (),
+            stakes=tuple(
+                Stake(account_of_key(key), _STAKE, key)
+                for key in keys
+                for _ in range({"pos": _STAKES_OF_ONE, "dpos": 1}.get(engine, 0))
+            ),
         ).check()
         self._accounts = {name: account_named(name) for name in names}
         self._made: list[Order] = []
+        self._staked: list[tuple[str, bytes]] = []
+
+    def _parameters(self, validators: int, interval_ms: int, depth: int) -> Parameters:
+        parameters = Parameters(view_timeout_ms=400, view_timeout_cap_ms=3_200, drop_after_ms=30_000)
+        if self._engine != "simplex":
+            parameters = replace(
+                parameters,
+                slot_ms=interval_ms // SLOTS_PER_BLOCK if self._engine == "pos" else interval_ms,
+                finality_depth=depth,
+                delegates=validators,
+                epoch_rounds=2,
+                initial_difficulty=DIFFICULTY,
+                coin_age_cap=100,
+                modifier_depth=3,
+            )
+        if self._profile == "public":
+            parameters = replace(parameters, least_fee=2, block_reward=50, halving_blocks=20)
+        return parameters
 
     def _order(
         self,
@@ -107,6 +149,7 @@ class Market:
             self._chance.randbytes(16),
             self._accounts[payer],
             tuple(operations),
+            _MOST_FEE if self._profile == "public" else 0,
         )
         data = transaction.sign(self.keys[name] for name in signers)
         order = Order(data, transaction.id, until, stage, kind)
@@ -133,6 +176,8 @@ class Market:
         one, other = chance.sample(self.brokers, 2)
         source, target = self._accounts[one], self._accounts[other]
         amount = 1 + chance.randrange(60)
+        if self._has_money and not chance.randrange(10):
+            return self._native(one, source, target, amount)
         draw = chance.randrange(100)
         if draw < 35:
             moves = [Transfer(source, target, CASH, amount * 100)]
@@ -165,6 +210,24 @@ class Market:
         if draw < 97:
             return chance.choice(self._made)
         return self._garbage(one, target)
+
+    def _native(self, one: str, source: bytes, target: bytes, amount: int) -> Order:
+        """Paying, staking and taking back native money."""
+        chance = self._chance
+        operation: Operation
+        match chance.randrange(4):
+            case 0:
+                salt = chance.randbytes(16)
+                node = self.node_keys[chance.choice(self.node_names)]
+                operation = StakeMoney(source, amount * 1_000, salt, node.public_key)
+                self._staked.append((one, operation.id))
+            case 1 if self._staked:
+                one, stake = chance.choice(self._staked)
+                source = self._accounts[one]
+                operation = Unstake(source, stake)
+            case _:
+                operation = Pay(source, target, amount if chance.randrange(5) else 2 * _MONEY)
+        return self._order(one, [one], [operation], stage=2, kind="native")
 
     def _garbage(self, one: str, target: bytes) -> Order:
         chance = self._chance

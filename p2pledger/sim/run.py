@@ -24,7 +24,7 @@ from p2pledger.sim.clients import Client
 from p2pledger.sim.disk import Disk
 from p2pledger.sim.evidence import Evidence, StateRows, Violation
 from p2pledger.sim.links import DISTRIBUTIONS, Cut, Delay, Weather
-from p2pledger.sim.market import Market, Order
+from p2pledger.sim.market import DIFFICULTY, Market, Order
 from p2pledger.sim.scenario import Fault, Scenario, twin_of
 from p2pledger.sim.trace import Trace
 from p2pledger.sim.villains import TWINS, disguise
@@ -68,7 +68,7 @@ class Run:
             stream(seed, "market"),
             engine=scenario.engine,
             profile=scenario.profile,
-            slot_ms=scenario.slot_ms,
+            interval_ms=scenario.interval_ms,
             depth=scenario.depth,
         )
         self.genesis = self.market.genesis
@@ -88,6 +88,7 @@ class Run:
                     drift_ppm=scenario.drift_ppm[index % len(scenario.drift_ppm)] if scenario.drift_ppm else 0,
                     sends_early=scenario.sends_early,
                     alias=owner,
+                    hashes_per_s=DIFFICULTY * 1_000 // (scenario.interval_ms * scenario.validators),
                     disk=Disk(forgets_votes=scenario.forgets_votes),
                     sync_us=scenario.sync_us,
                 )
@@ -97,6 +98,7 @@ class Run:
         gone = {name for fault in scenario.faults if fault.kind == "leave" for name in fault.places}
         self.honest = [machine for machine in self.machines if machine.is_honest and machine.name not in gone]
         """Those who are honest and still there at the end."""
+        self.evidence.honest = {item.keypair.public_key: item.name for item in self.machines if item.is_honest}
         self.clients: list[Client] = []
         for index in range(scenario.clients):
             nodes = [self.world.machines[node] for node in self.market.node_names]
@@ -104,7 +106,10 @@ class Run:
             name = f"client-{index}"
             keypair = self.market.keys[self.market.brokers[index]]
             chance = stream(seed, "client", name)
-            self.clients.append(Client(self.world, name, keypair, nodes, chance, self._order_ended))
+            client = Client(self.world, name, keypair, nodes, chance, self._order_ended, follows=index % 2 == 0)
+            if not scenario.assumption.is_final_at_once:
+                client.patience_us = 2_000 * scenario.interval_ms * scenario.depth
+            self.clients.append(client)
         self._opening = self.market.openings()
         self._to_open: Counter[int] = Counter(order.stage for order in self._opening)
         self._last_order_us = 0

@@ -47,7 +47,7 @@ _DRIFTS_PPM: Final = (0, 0, 20, -20, 200, -200)
 _RATES: Final = (100_000, 100_000, 10_000, 1_000)
 _SECONDS: Final = {"simplex": 4}
 _SECONDS_OF_CHAINS: Final = 32
-_SLOT_MS: Final = 1_000
+_INTERVAL_MS: Final = 1_000
 _DEPTH: Final = 16
 
 
@@ -96,7 +96,8 @@ class Scenario:
     """The bandwidth of each link is one of these."""
     drift_ppm: tuple[int, ...] = ()
     """How much faster than the world's each clock runs; none: not at all."""
-    slot_ms: int = _SLOT_MS
+    interval_ms: int = _INTERVAL_MS
+    """How often a block of a chain engine should come."""
     depth: int = _DEPTH
     """``finality_depth`` of the genesis."""
     idle_s: int = 7_200
@@ -142,8 +143,8 @@ class Scenario:
         validators = 4 if needs_villain else chance.choice(_SIZES)
         names = [f"node-{index}" for index in range(validators)]
         villains, spare = _villains(names, assumption, planted, chance, beyond=beyond)
-        latency_us = chance.choice(_LATENCIES_US if assumption.delay_slots is None else _LATENCIES_US[:4])
-        heavy = assumption.delay_slots is None
+        latency_us = chance.choice(_LATENCIES_US if assumption.delay is None else _LATENCIES_US[:4])
+        heavy = assumption.delay is None
         scenario = cls(
             seed=seed,
             duration_us=duration_us,
@@ -184,7 +185,7 @@ def twin_of(name: str) -> str:
 
 
 def _skew(assumption: Assumption, chance: random.Random) -> int:
-    widest_ms = assumption.widest_clocks_ms(_SLOT_MS)
+    widest_ms = assumption.widest_clocks_ms(_INTERVAL_MS)
     return chance.choice([skew_ms for skew_ms in _SKEWS_MS if widest_ms is None or skew_ms < widest_ms])
 
 
@@ -207,7 +208,7 @@ def _villains(
 def _faults(scenario: Scenario, spare: int, chance: random.Random) -> list[Fault]:
     """Up to five faults, anything at any time, as far as the assumptions go."""
     assumption, duration_us, healed_us = scenario.assumption, scenario.duration_us, scenario.healed_us
-    longest_ms = assumption.longest_partition_ms(scenario.slot_ms, scenario.depth)
+    longest_ms = assumption.longest_partition_ms(scenario.interval_ms, scenario.depth)
     names = list(scenario.names)
     everybody = names + [f"client-{index}" for index in range(scenario.clients)]
     nodes = names[: scenario.validators]
@@ -277,7 +278,7 @@ def _occasions(scenario: Scenario, occasion: str, chance: random.Random) -> list
         # On both sides there is work to do.
         side |= {f"client-{index}" for index in range(1, scenario.clients, 2)}
         side |= {twin_of(name) for name, kind in scenario.villains if kind == TWINS}
-        longest_ms = scenario.assumption.longest_partition_ms(scenario.slot_ms, scenario.depth)
+        longest_ms = scenario.assumption.longest_partition_ms(scenario.interval_ms, scenario.depth)
         begin_us = scenario.duration_us // 5
         end_us = healed_us if longest_ms is None else min(healed_us, begin_us + 1_000 * longest_ms)
         return [Fault("partition", begin_us, end_us, tuple(sorted(side)), 1)]
