@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from p2pledger.cli.output import command, emit, say, table
 
 if TYPE_CHECKING:
     from p2pledger.cluster.directory import ClusterState
+    from p2pledger.primitives.genesis import Genesis
 
 app = typer.Typer(help="Run a consortium on this machine.", no_args_is_help=True)
 
@@ -25,6 +27,12 @@ def up(
         int | None, typer.Option("--validators", "-n", min=1, max=40, help="How many validators; 4 for a new cluster.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Make DEV KEYS from this number.")] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="simplex, pow, pos, dpos or poa; the profile's own if not given.")
+    ] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", help="consortium (simplex), private (poa) or public (pow, with fees).")
+    ] = "",
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")] = False,
     ready_fd: Annotated[int, typer.Option("--ready-fd", hidden=True)] = -1,
@@ -37,14 +45,30 @@ def up(
     \b
     Examples: p2pledger cluster up --seed 7
               p2pledger cluster up --detach --directory trial
+              p2pledger cluster up --engine dpos --seed 7
+              p2pledger cluster up --profile public
     """
+    from p2pledger.cluster.development import chosen
+
+    chosen(profile, engine)
+    plan = _Plan(validators, seed, profile, engine)
     if detach:
-        _detach(directory, validators, seed, as_json)
+        _detach(directory, plan, as_json)
     else:
-        _foreground(directory, validators, seed, ready_fd, as_json)
+        _foreground(directory, plan, ready_fd, as_json)
 
 
-def _foreground(directory: Path, validators: int | None, seed: int | None, ready_fd: int, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is asked for; None or empty where it is left open."""
+
+    validators: int | None
+    seed: int | None
+    profile: str
+    engine: str
+
+
+def _foreground(directory: Path, plan: _Plan, ready_fd: int, as_json: bool) -> None:
     import json
     import os
 
@@ -65,7 +89,10 @@ def _foreground(directory: Path, validators: int | None, seed: int | None, ready
                 pass
 
     async def run() -> str:
-        async with Cluster(validators, seed=seed, directory=directory) as cluster, trio.open_nursery() as nursery:
+        cluster_to_be = Cluster(
+            plan.validators, seed=plan.seed, directory=directory, profile=plan.profile, engine=plan.engine
+        )
+        async with cluster_to_be as cluster, trio.open_nursery() as nursery:
             if cluster.consortium.seed is not None:
                 _warn_of_dev_keys(cluster.consortium.seed)
             ended = ""
@@ -94,7 +121,7 @@ def _foreground(directory: Path, validators: int | None, seed: int | None, ready
         raise SystemExit(130)
 
 
-def _detach(directory: Path, validators: int | None, seed: int | None, as_json: bool) -> None:
+def _detach(directory: Path, plan: _Plan, as_json: bool) -> None:
     import json
     import os
     import subprocess
@@ -109,10 +136,10 @@ def _detach(directory: Path, validators: int | None, seed: int | None, as_json: 
     ready_read, ready_write = os.pipe()
     arguments = [sys.executable, "-m", "p2pledger", "cluster", "up", "--directory", str(directory.absolute())]
     arguments += ["--ready-fd", str(ready_write)]
-    if validators is not None:
-        arguments += ["--validators", str(validators)]
-    if seed is not None:
-        arguments += ["--seed", str(seed)]
+    asked = {"validators": plan.validators, "seed": plan.seed, "profile": plan.profile, "engine": plan.engine}
+    for option, value in asked.items():
+        if value not in (None, ""):
+            arguments += [f"--{option}", str(value)]
     log = directory / "supervisor.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -153,6 +180,7 @@ def _warn_of_dev_keys(seed: int) -> None:
 
 
 def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str, int]) -> None:
+    from p2pledger.cluster.consortium import load_genesis
     from p2pledger.cluster.directory import usage_of
 
     rows: list[dict[str, Any]] = []
@@ -176,13 +204,16 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
             }
         )
     running = state.supervisor.is_alive
-    _warn(state, len(rows))
+    genesis = load_genesis(directory)
+    _warn(state, genesis)
     if as_json:
         emit(
             "p2pledger.cluster.ps/1",
             {
                 "directory": str(directory),
                 "network": state.network,
+                "profile": genesis.profile,
+                "engine": genesis.engine,
                 "seed": state.seed,
                 "running": running,
                 "supervisor_pid": state.supervisor.pid if running else None,
@@ -194,16 +225,16 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
     cells = [[_word(row[title]) for title in titles] for row in rows]
     print(table(titles, cells, right=titles[3:]))
     who = f"run by process {state.supervisor.pid}" if running else "nobody runs it"
-    say(f"network {state.network} in {directory}, {who}")
+    say(f"network {state.network}, {genesis.profile}, engine {genesis.engine}, in {directory}, {who}")
 
 
 def _word(value: object) -> object:
     return "-" if value is None else value if not isinstance(value, bool) else "yes" if value else "NO"
 
 
-def _warn(state: ClusterState, validators: int) -> None:
+def _warn(state: ClusterState, genesis: Genesis) -> None:
     """Which nodes failed and which do not vote, as long as somebody runs the cluster."""
-    from p2pledger.primitives.validators import quorum_of
+    from p2pledger.cluster.development import needed_weight
 
     if not state.supervisor.is_alive:
         return
@@ -217,9 +248,12 @@ def _warn(state: ClusterState, validators: int) -> None:
                 "and cannot know what. It only observes until the validators give it a new key"
             )
     voting = sum(node.is_alive and node.votes is True for node in state.nodes)
+    validators = len(state.nodes)
     if voting < validators and any(node.state == "running" for node in state.nodes):
-        enough = voting >= quorum_of(validators)
+        enough = voting >= needed_weight(genesis)
         told = "a quorum, so the ledger goes on" if enough else "fewer than a quorum, so nothing becomes final"
+        if genesis.engine in ("pow", "pos"):
+            told = "the ledger goes on" if enough else "no block is made"
         say(f"{voting} of {validators} nodes are ready and vote: {told}")
 
 

@@ -5,6 +5,7 @@ whose register holds money, two venues and the depositories validate, brokers tr
 votes) and its business key (which signs transactions) are different keys.
 
 Keys come from the operating system, or from a small integer: then they are DEV KEYS, which anybody can compute.
+Profile and engine decide what else stands in the genesis (``development.py``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
+from p2pledger.cluster.development import chosen, development_parameters, measured_difficulty, money_of, stakes_of
 from p2pledger.cluster.keyfiles import KeyFile, development_keypair
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput, PeerFault
 from p2pledger.primitives.genesis import Genesis, Member, Register
@@ -93,9 +95,16 @@ class Consortium:
         brokers: int = BROKERS,
         members: Sequence[MemberPlan] = (),
         parameters: Parameters | None = None,
+        profile: str = "",
+        engine: str = "",
         name: str = "joint bond ledger",
     ) -> Consortium:
-        """The default consortium, with ``members`` added. A validator is a member too."""
+        """The default consortium, with ``members`` added. A validator is a member too.
+
+        Without ``profile`` a consortium, without ``engine`` the profile's own; ``parameters`` for this machine if none
+        are given.
+        """
+        profile, engine = chosen(profile, engine)
         names = validator_names(validators) if isinstance(validators, int) else tuple(validators)
         plans = {depository: MemberPlan(depository, ("depository",)) for depository in DEPOSITORIES}
         plans[BANK] = MemberPlan(BANK, ("bank",))
@@ -110,6 +119,9 @@ class Consortium:
 
         node_keys = {validator: keypair("node", validator) for validator in names}
         member_keys = {plan: keypair("member", plan) for plan in plans}
+        if parameters is None:
+            measured = {"difficulty": measured_difficulty()} if engine == "pow" and seed is None else {}
+            parameters = development_parameters(profile, engine, len(names), **measured)
         genesis = Genesis(
             name=name,
             time_ms=_SEEDED_TIME_MS if seed is not None else time.time_ns() // 1_000_000,
@@ -122,7 +134,11 @@ class Consortium:
                 Register("CSDC", "CSDC", "Exchange market depository"),
                 Register(BANK, BANK, "Cash accounts"),
             ),
-            parameters=parameters or Parameters(),
+            parameters=parameters,
+            profile=profile,
+            engine=engine,
+            money=money_of(profile, engine, list(plans), node_keys),
+            stakes=stakes_of(engine, list(plans), node_keys),
         ).check()
         return cls(genesis, node_keys, member_keys, seed)
 

@@ -32,6 +32,7 @@ from p2pledger.cluster.consortium import (
     suggestion,
     validator_names,
 )
+from p2pledger.cluster.development import needed_weight
 from p2pledger.cluster.directory import (
     ClusterState,
     NodeState,
@@ -69,6 +70,8 @@ class Cluster:
             client = await cluster.client("broker-1")
 
     ``validators``: how many (CCDC, CSDC, VENUE-A, VENUE-B, ...), or their names.
+    ``profile``: public, private or consortium (the default); ``engine``: simplex, pow, pos, dpos or poa, the profile's
+    own if none is given.
     ``seed``: DEV KEYS from this number, which anybody can compute; without it the keys are random.
     ``directory``: where everything is kept; a cluster that is there already goes on. Without it a temporary directory
     is used and removed at the end.
@@ -87,6 +90,8 @@ class Cluster:
         brokers: int = BROKERS,
         members: Sequence[MemberPlan] = (),
         parameters: Parameters | None = None,
+        profile: str = "",
+        engine: str = "",
         opening: bool = True,
         ready_within_s: float = 60.0,
     ) -> None:
@@ -96,6 +101,8 @@ class Cluster:
         self._brokers = brokers
         self._members = tuple(members)
         self._parameters = parameters
+        self._profile = profile
+        self._engine = engine
         self._opening = opening
         self._ready_within_s = ready_within_s
         self._lock: DirectoryLock | None = None
@@ -145,6 +152,8 @@ class Cluster:
                 brokers=self._brokers,
                 members=self._members,
                 parameters=self._parameters,
+                profile=self._profile,
+                engine=self._engine,
             )
             self.consortium.save(self.directory)
         else:
@@ -200,6 +209,17 @@ class Cluster:
             if set(names) != set(self.consortium.validators):
                 raise BadConfiguration(
                     f"the cluster has the validators {', '.join(self.consortium.validators)}, not {', '.join(names)}",
+                    where=str(self.directory),
+                    hint="Leave the option away, or choose a new directory",
+                    code="conflicting_options",
+                )
+        for what, wanted, there in (
+            ("profile", self._profile, self.genesis.profile),
+            ("engine", self._engine, self.genesis.engine),
+        ):
+            if wanted and wanted != there:
+                raise BadConfiguration(
+                    f"the cluster has {what} {there}, not {wanted}",
                     where=str(self.directory),
                     hint="Leave the option away, or choose a new directory",
                     code="conflicting_options",
@@ -272,14 +292,14 @@ class Cluster:
         await node.spawn()
 
     def _can_be_a_quorum(self) -> bool:
-        """Whether the nodes that run or are being started are one."""
+        """Whether the nodes that run or are being started are enough for the engine."""
         nodes = self._nodes
         left = [
             seat.weight
             for seat in self.genesis.validators
             if nodes[seat.name].state in ("starting", "running") and not nodes[seat.name].has_ended
         ]
-        return sum(left) >= self.genesis.validator_set.quorum
+        return sum(left) >= needed_weight(self.genesis)
 
     def _too_many(self, failures: Mapping[str, P2PLedgerError]) -> P2PLedgerError:
         if len(failures) == 1:

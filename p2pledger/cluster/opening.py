@@ -105,7 +105,12 @@ def _signed(consortium: Consortium, operations: Iterable[tuple[str, Operation]],
             # The same opening of the same network gives the same transactions, so that sending it twice does no harm.
             salt = sha256(b"".join(repr(operation).encode() for operation in part)).digest()[:16]
             transaction = Transaction(
-                consortium.genesis.network_id, valid_until, salt, consortium.account(keeper), tuple(part)
+                consortium.genesis.network_id,
+                valid_until,
+                salt,
+                consortium.account(keeper),
+                tuple(part),
+                parameters.least_fee * len(part),
             )
             transactions.append(transaction.sign([consortium.keypair(keeper)]))
     return transactions
