@@ -103,7 +103,7 @@ class Node:
         self.pool = BatchPool(self.parameters)
         self._desk = Desk(self.parameters, archive)
         self._is_chain_family = genesis.engine != "simplex"
-        self._spec = Chainspec.of(genesis)
+        self._spec = Chainspec.of(genesis, faults)
         self.epochs = Epochs(genesis)
         self.validators = self.epochs.validators(self.final_version, self.epochs.after(self.final_height))
         """Those of the present epoch."""
@@ -552,6 +552,8 @@ class Node:
         entry.executing = True
         columns = [self.pool.open[digest].columns for digest in block.digests]
         version, spec = parent.outcome.version, self._spec
+        if self._faults.forget_undo and self._is_chain_family:
+            version = self._without_undoing(parent) or version
 
         def run() -> Outcome | PeerFault:
             try:
@@ -572,6 +574,15 @@ class Node:
 
         count = sum(item.count for item in columns)
         self._compute(run, done, cost_us=100 + count * _EXECUTE_US)
+
+    def _without_undoing(self, parent: Entry) -> core.Version | None:
+        """A planted fault: the state of a head whose batches this branch does not have, instead of the parent's."""
+        head = self.head.entry
+        kept = list(self.chain.ancestry(parent))
+        left = [entry for entry in self.chain.ancestry(head) if entry not in kept]
+        if head.outcome is None or not any(entry.digests for entry in left):
+            return None
+        return head.outcome.version
 
     def _cannot_execute(self, block: Block, fault: PeerFault) -> None:
         """The engine's own rows do not allow this block. It stays as it is, and so nobody can build on it.
@@ -781,7 +792,10 @@ class Node:
                 self._work = None
                 self._tell_engine(consensus.WorkDone(work.view, nonce))
 
-        self._compute(run, done, cost_us=count // _HASHES_PER_US)
+        def hashes(nonce: int | None) -> int:
+            return count if nonce is None else nonce - start + 1
+
+        self._compute(run, done, cost_us=count // _HASHES_PER_US, hashes=hashes)
 
     def _change_waits(self, tip: Entry) -> bool:
         """Whether other validators are to serve from a later epoch on: it has to be reached."""
@@ -815,10 +829,17 @@ class Node:
         effects, self._out = self._out, []
         return effects
 
-    def _compute(self, run: Callable[[], Any], done: Callable[[Any], None], *, cost_us: int) -> None:
+    def _compute(
+        self,
+        run: Callable[[], Any],
+        done: Callable[[Any], None],
+        *,
+        cost_us: int,
+        hashes: Callable[[Any], int] | None = None,
+    ) -> None:
         self._job_count += 1
         self._jobs[self._job_count] = done
-        self._out.append(Compute(self._job_count, run, cost_us))
+        self._out.append(Compute(self._job_count, run, cost_us, hashes))
 
     def _offend(self, sender: bytes, code: str, sentence: str) -> None:
         fields = (("peer", sender.hex()[:16]), ("sentence", sentence))

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["Evidence", "FinalClaim", "Notice", "ProgressNotice", "QueuePeak", "RootClaim", "StateRows", "Violation", "VoteSent"]
+__all__ = [
+    "Evidence",
+    "FinalClaim",
+    "Notice",
+    "ProgressNotice",
+    "QueuePeak",
+    "RootClaim",
+    "StateRows",
+    "Violation",
+    "VoteSent",
+]
 
 
 @dataclass(frozen=True, slots=True)

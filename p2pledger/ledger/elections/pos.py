@@ -125,7 +125,8 @@ def open_block(branch: core.Branch, header: Header, spec: Chainspec) -> None:
     modifiers = _modifiers(branch)
     newest = tagged_hash(MODIFIER_TAG, modifiers[-1] + kernel(modifiers[0], stake_id, header.view))
     branch.put(Table.ENGINE, _MODIFIERS, encode((1, (*modifiers, newest)[-parameters.modifier_depth :])))
-    again = Stake(stake.account, stake.amount, header.height, stake.key)
+    since_height = stake.since_height if spec.faults.keep_coin_age else header.height
+    again = Stake(stake.account, stake.amount, since_height, stake.key)
     branch.put(Table.STAKES, stake_id, again.encode())
 
 

@@ -5,7 +5,7 @@ be true besides (that is for validity to say). Who follows its orders hears in a
 
     pending (1)  ->  reverted (2)  ->  pending ...  ->  confirmed (3)  ->  settled
 
-with any of them left out at the beginning. *Confirmed* is not taken back where no asset has a policy of its own, for
+with any of them left out at the beginning, and *pending* again where it stands in another block. *Confirmed* is not taken back where no asset has a policy of its own, for
 then it means final; and after *settled* there is nothing more to say.
 """
 
@@ -21,7 +21,7 @@ PENDING, REVERTED, CONFIRMED, SETTLED = 1, 2, 3, 4
 WORDS = {0: "nothing", PENDING: "pending", REVERTED: "reverted", CONFIRMED: "confirmed", SETTLED: "settled"}
 FOLLOWS = {
     0: (PENDING, REVERTED, CONFIRMED, SETTLED),
-    PENDING: (REVERTED, CONFIRMED, SETTLED),
+    PENDING: (PENDING, REVERTED, CONFIRMED, SETTLED),
     REVERTED: (PENDING, CONFIRMED, SETTLED),
     CONFIRMED: (SETTLED,),
     SETTLED: (SETTLED,),
@@ -51,7 +51,5 @@ def check_delivery(evidence: Evidence) -> list[str]:
         before = last.get((client, session, transaction), 0)
         last[client, session, transaction] = status
         if status not in FOLLOWS[before] and evidence.asked[client, session, transaction] < 2:
-            faults.append(
-                f"{client} was told that {transaction.hex()[:16]} is {WORDS[status]} after {WORDS[before]}"
-            )
+            faults.append(f"{client} was told that {transaction.hex()[:16]} is {WORDS[status]} after {WORDS[before]}")
     return faults
