@@ -9,6 +9,11 @@ A client believes the node that it talks to: it checks that this is a validator 
 proof asks for a ``row`` or a ``block`` and checks the certificates.
 
 Outcomes of the newest transactions are remembered (65,536 of them), so ``wait_settled`` may be called after they came.
+
+Where finality takes its time, ``follow`` tells what is known before:
+
+    async for news in await client.follow():
+        ...  # ProgressStatus.PENDING, REVERTED, PENDING, CONFIRMED, and at last settled
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
 import trio
 
@@ -41,6 +46,9 @@ from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.messages import (
     MAX_MESSAGE_BYTES,
     Answer,
+    Follow,
+    Progress,
+    ProgressStatus,
     Query,
     Settled,
     Submit,
@@ -55,16 +63,21 @@ __all__ = [
     "CannotConnect",
     "Client",
     "ConnectionLost",
+    "ForkLine",
+    "HeadAnswer",
     "HolderLine",
     "HoldersAnswer",
     "HoldingLine",
     "HoldingsAnswer",
     "LookupAnswer",
     "LookupLine",
+    "News",
     "NodeRefused",
     "NodeStatus",
     "Outcome",
     "PartyAnswer",
+    "ProgressStatus",
+    "Progressions",
     "RequestFailed",
     "RowAnswer",
     "Settlements",
@@ -75,6 +88,7 @@ __all__ = [
     "TimedOut",
 ]
 
+_T = TypeVar("_T")
 MAX_SUBMITTED: Final = 4_096
 """Transactions in one submission."""
 _REMEMBERED: Final = 65_536
@@ -157,6 +171,41 @@ class NodeStatus:
     given_up: int
     questions_refused: int
     offences: int
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What became of a transaction so far. ``status`` None: it is settled, once and for all.
+
+    Until then the newest word counts: a block can be left for another one (docs/protocol.md, section 10).
+    """
+
+    status: ProgressStatus | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class HeadAnswer:
+    """The chain that the node follows: its newest executed block, its weight, and why this one."""
+
+    height: int
+    block: bytes
+    weight: int
+    final_height: int
+    final_block: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForkLine:
+    """A reorganisation: the node left ``old`` for ``new``, and these transactions fell out (at most 512 of them)."""
+
+    height: int
+    old: bytes
+    new: bytes
+    ancestor: bytes
+    reason: str
+    reverted: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,22 +336,20 @@ class SupplyAnswer:
 # --- the client -----------------------------------------------------------------------------------------------------
 
 
-class Settlements:
-    """Final outcomes as they come: ``async for outcomes in client.settlements()``, one tuple for each message.
+class _Stream(Generic[_T]):
+    """What a node tells, as it comes. Ends with ConnectionLost.
 
-    Ends with ConnectionLost. Whoever lets 4,096 messages lie loses the rest, and is told: P2PLedgerError
-    ``settlements_overflow``.
+    Whoever lets 4,096 messages lie loses the rest, and is told: P2PLedgerError ``settlements_overflow``.
     """
 
     def __init__(self, client: Client) -> None:
-        """Use ``Client.settlements``."""
         self._client = client
-        self._send, self._receive = trio.open_memory_channel[tuple[Outcome, ...]](_BACKLOG)
+        self._send, self._receive = trio.open_memory_channel[tuple[_T, ...]](_BACKLOG)
         self._overflowed = False
 
-    def put(self, outcomes: tuple[Outcome, ...]) -> None:
+    def put(self, told: tuple[_T, ...]) -> None:
         try:
-            self._send.send_nowait(outcomes)
+            self._send.send_nowait(told)
         except trio.WouldBlock:
             self._overflowed = True
             self.end()
@@ -321,7 +368,7 @@ class Settlements:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[Outcome, ...]:
+    async def __anext__(self) -> tuple[_T, ...]:
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
@@ -332,6 +379,14 @@ class Settlements:
             raise self._client.lost() from None
         except trio.ClosedResourceError:
             raise StopAsyncIteration from None
+
+
+class Settlements(_Stream[Outcome]):
+    """Final outcomes: ``async for outcomes in client.settlements()``, one tuple for each message."""
+
+
+class Progressions(_Stream[News]):
+    """Everything about the own transactions: ``async for news in await client.follow()``, one tuple a message."""
 
 
 @dataclass(slots=True)
@@ -353,6 +408,7 @@ class Client:
         self._outcomes: OrderedDict[bytes, Outcome] = OrderedDict()
         self._news = trio.Event()
         self._listeners: list[Settlements] = []
+        self._followers: list[Progressions] = []
         self._is_lost = False
 
     @classmethod
@@ -372,10 +428,13 @@ class Client:
         CannotConnect if nobody is there, NodeRefused if one side does not want the other. Errors of the body come out
         as they are, not in groups.
         """
-        validators = {seat.key for seat in genesis.validator_set.members}
+        validators = {seat.key for seat in genesis.validator_set.members} | {stake.key for stake in genesis.stakes}
+        is_open = genesis.profile == "public"
 
         def admit(identity: Identity) -> tuple[str, str] | None:
-            known = identity.node_key in validators
+            # In a public network any node will do; under simplex validators may have changed since the genesis, and
+            # who wants one in particular names it.
+            known = identity.node_key in validators or is_open or node_key == identity.node_key
             return None if known else ("unknown_node", "the node at this address is no validator of the genesis")
 
         where = f"{host}:{port}"
@@ -442,6 +501,18 @@ class Client:
         else:
             self._listeners.append(settlements)
         return settlements
+
+    async def follow(self) -> Progressions:
+        """What becomes of the transactions that this client submits from now on, also before they are final."""
+        progressions = Progressions(self)
+        if self._is_lost:
+            progressions.end()
+            return progressions
+        if not self._followers:
+            await self._session.wait_queued_below(_QUEUED_BYTES)
+            self._session.send(Follow(True).encode())
+        self._followers.append(progressions)
+        return progressions
 
     async def wait_settled(self, ids: Iterable[bytes], timeout_s: float) -> Mapping[bytes, Outcome]:
         """The outcomes of these transactions, by id, when all are final. TimedOut names how many are not."""
@@ -596,6 +667,35 @@ class Client:
                 return RowAnswer(height, value, proof, block, finalisation)
         raise self._broken("a query for a row was answered with something else")
 
+    async def head(self) -> HeadAnswer:
+        """The chain that the node follows now, final or not."""
+        fields = await self._fields(6, "head")
+        return HeadAnswer(
+            fields.integer("height"),
+            fields.binary("block", 32),
+            _weight(fields.text("weight", most=128)),
+            fields.integer("final_height"),
+            fields.binary("final_block", 32),
+            fields.text("reason", most=1_024),
+        )
+
+    async def forks(self) -> tuple[ForkLine, ...]:
+        """The last reorganisations of the node, newest last."""
+        lines = []
+        for line in await self.query("forks"):
+            row = Fields(line, what="fork", count=6)
+            lines.append(
+                ForkLine(
+                    row.integer("height"),
+                    row.binary("old", 32),
+                    row.binary("new", 32),
+                    row.binary("ancestor", 32),
+                    row.text("reason", most=1_024),
+                    row.binaries("reverted", 32, most=4_096),
+                )
+            )
+        return tuple(lines)
+
     async def supply(self) -> SupplyAnswer:
         """Issued, redeemed and held, for each asset, and what does not add up."""
         fields = await self._fields(4, "supply")
@@ -626,9 +726,13 @@ class Client:
             hint="Connect again",
         )
 
-    def forget(self, settlements: Settlements) -> None:
-        if settlements in self._listeners:
-            self._listeners.remove(settlements)
+    def forget(self, stream: _Stream[Any]) -> None:
+        if stream in self._listeners:
+            self._listeners.remove(stream)
+        if stream in self._followers:
+            self._followers.remove(stream)
+            if not self._followers and not self._is_lost:
+                self._session.send(Follow(False).encode())
 
     def _broken(self, sentence: str) -> PeerFault:
         self._session.end("malformed", sentence)
@@ -660,8 +764,9 @@ class Client:
             self._is_lost = True
             for question in self._questions.values():
                 question.done.set()
-            for settlements in self._listeners:
-                settlements.end()
+            streams: list[_Stream[Any]] = [*self._listeners, *self._followers]
+            for stream in streams:
+                stream.end()
             self._news.set()
 
     async def _receive(self, payloads: list[bytes]) -> None:
@@ -679,21 +784,16 @@ class Client:
                         question.done.set()
                 case Settled():
                     self._settle(message)
+                case Progress():
+                    news = tuple(News(message.status, outcome) for outcome in _outcomes(message))
+                    for progressions in self._followers:
+                        progressions.put(news)
                 case _:
                     self._session.end("malformed", f"a node sent {type(message).__name__} to a client")
                     return
 
     def _settle(self, message: Settled) -> None:
-        outcomes = tuple(
-            Outcome(
-                message.ids[32 * i : 32 * i + 32],
-                message.height,
-                message.time_ms,
-                int.from_bytes(message.codes[4 * i : 4 * i + 2], "big"),
-                int.from_bytes(message.codes[4 * i + 2 : 4 * i + 4], "big"),
-            )
-            for i in range(len(message.ids) // 32)
-        )
+        outcomes = _outcomes(message)
         for outcome in outcomes:
             self._outcomes[outcome.id] = outcome
         while len(self._outcomes) > _REMEMBERED:
@@ -702,6 +802,8 @@ class Client:
         self._news = trio.Event()
         for settlements in self._listeners:
             settlements.put(outcomes)
+        for progressions in self._followers:
+            progressions.put(tuple(News(None, outcome) for outcome in outcomes))
 
 
 _HINTS: Final = {
@@ -710,6 +812,19 @@ _HINTS: Final = {
     "stranger": "Use the key of a member of the network",
     "unknown_node": "Is this the genesis of the node's network?",
 }
+
+
+def _outcomes(message: Settled | Progress) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(
+            message.ids[32 * i : 32 * i + 32],
+            message.height,
+            message.time_ms,
+            int.from_bytes(message.codes[4 * i : 4 * i + 2], "big"),
+            int.from_bytes(message.codes[4 * i + 2 : 4 * i + 4], "big"),
+        )
+        for i in range(len(message.ids) // 32)
+    )
 
 
 def _weight(text: str) -> int:

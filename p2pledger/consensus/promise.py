@@ -13,10 +13,11 @@ from typing import Final
 
 from p2pledger.primitives.codec import Fields, decode, encode
 from p2pledger.primitives.hashing import ZERO_HASH
+from p2pledger.primitives.records import SEAL_KIND
 
 __all__ = ["SEAL", "Promise"]
 
-SEAL: Final = 4
+SEAL: Final = SEAL_KIND
 """The kind of a vote record that holds a promise."""
 _MAX_BYTES: Final = 256
 

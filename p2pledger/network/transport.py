@@ -10,9 +10,10 @@ A ``Session`` is one finished handshake. It has one task that reads and one that
   they do not fit, the peer has stopped reading, and the session ends.
 
 ``Sessions`` keeps all sessions of one node: it listens, it dials the peers it was told of, and tells one receiver what
-happens, as the events of ``effects.py``. Of two validators the one with the smaller key dials, so that no two calls
-cross; where a session with a key is open, another one is refused (``duplicate_session``). A call that fails is tried
-again after 0.1 s, doubling up to 3 s, and at once when a new address is told.
+happens, as the events of ``effects.py``. Of two nodes the one with the smaller key dials, so that no two calls cross;
+if there is no session after a second, for perhaps it does not know where to call, the other one dials as well. Where a
+session with a key is open, another one is refused (``duplicate_session``). A call that fails is tried again after
+0.1 s, doubling up to 3 s, and at once when a new address is told.
 
 Nothing here sends anything for its own sake. Dead machines are noticed by the kernel's TCP keep-alive.
 """
@@ -74,6 +75,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 1.0
 """How long an ending session may take to send what is queued, and to see that the other end got it."""
 QUEUE_LIMIT_BYTES: Final = 16 * 1_048_576
+_COURTESY_S: Final = 1.0
+"""How long the one with the greater key waits for the other's call."""
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 3.0
 _READ_BYTES: Final = 65_536
@@ -490,8 +493,8 @@ class Sessions:
         """Where the other nodes are, by node key. Replaces what was told before; unchanged ones are left in peace."""
         own_key = self._local.keypair.public_key
         for key in {*addresses, *self._called}:
-            if key == own_key or (self._local.role == VALIDATOR and key < own_key):
-                continue  # That one dials.
+            if key == own_key:
+                continue
             called = self._called.get(key)
             if called is None:
                 called = self._called[key] = _Called()
@@ -572,6 +575,13 @@ class Sessions:
             if address is None:
                 await changed.wait()
                 continue
+            if key < self._local.keypair.public_key:
+                # That one dials, if it knows this node's address.
+                await trio.sleep(_COURTESY_S)
+                if key in self._taken:
+                    with trio.move_on_after(_LAST_RETRY_S):
+                        await self._one_ended.wait()
+                    continue
             try:
                 raw = await connect(address)
                 await self._converse(raw, is_server=False, expected_key=key)

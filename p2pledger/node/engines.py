@@ -64,6 +64,12 @@ def make_chain_engine(
 ) -> ChainEngine:
     """``ask`` gives the standing after an executed block."""
     parameters = genesis.parameters
+    # Turns and stakes are the engine's to judge; in a network that is not public work is for the validators only.
+    may_search = (
+        genesis.engine != "pow"
+        or genesis.profile == "public"
+        or genesis.validator_set.signer_of(keypair.public_key) is not None
+    )
     past = []
     for height in range(max(1, final.height - _PAST_BLOCKS), final.height):
         data = archive.final_block(height)
@@ -74,7 +80,7 @@ def make_chain_engine(
         network_id=genesis.network_id,
         genesis_time_ms=genesis.time_ms,
         slot_ms=parameters.slot_ms,
-        keypair=keypair,
+        keypair=keypair if may_search else None,
         recovered=Recovered(
             final=BlockRef.of(final),
             promises=tuple(Promise.decode(data) for data in recovery.votes),

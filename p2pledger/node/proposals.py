@@ -4,6 +4,7 @@ The engine knows who may propose; whether what is proposed makes sense is said h
 the parent may still be executing, batches may still be on their way. Each block gets exactly one in the end, unless
 nobody wants it any more.
 
+    not_admitted            who found the work has no seat in a network that is not public
     old_height              at or below the final block
     time_ahead              further in the future than clocks may differ (simplex; in the chain family time is a slot,
                             which the engine judges)
@@ -59,6 +60,9 @@ class Proposals:
         self._genesis = genesis
         self._parameters = genesis.parameters
         self._is_chain_family = genesis.engine != "simplex"
+        is_open = genesis.engine != "pow" or genesis.profile == "public"
+        self._miners = None if is_open else genesis.validator_set
+        """Who may search for work; None where anybody may, or where the engine judges proposers."""
         self._key = key
         self._chain = chain
         self._pool = pool
@@ -97,6 +101,8 @@ class Proposals:
 
     def _judge(self, block: Block, now_ms: int) -> Verdict:
         header = block.header
+        if self._miners is not None and self._miners.signer_of(header.proposer) is None:
+            return Verdict(block, "not_admitted")
         if block.height <= self._chain.root.block.height:
             return Verdict(block, "old_height")
         if not self._is_chain_family and header.time_ms > now_ms + self._parameters.max_drift_ms:

@@ -51,6 +51,8 @@ from p2pledger.storage.store import Store
 
 __all__ = ["MakePeer", "PeerFace", "RunningServer", "Stats", "serve"]
 
+_AGREEING: Final = ("simplex", "poa")
+"""Engines that get nowhere without a quorum of validators."""
 _IMPORTED_STATES: Final = 2
 """Snapshots that are tried before everything is executed again."""
 
@@ -103,7 +105,8 @@ class Stats:
 class RunningServer:
     """A node that listens. ``port`` is the real one; ``wait_ready`` returns when it is connected and caught up.
 
-    ``votes``: it is a validator, and knows what it voted. A node that lost its vote log only observes.
+    ``votes``: it may take part in consensus from the genesis on, and knows what it voted. A node that lost its vote log
+    only observes.
     """
 
     def __init__(
@@ -160,14 +163,16 @@ def _resident_mib() -> float:
 
 @dataclass(slots=True)
 class _Readiness:
-    """Whether this node hears a quorum and is not behind it.
+    """Whether this node hears enough others, and is not behind them.
 
-    A validator counts when a frame of its has been stepped through: the first one tells its height, so before that
-    nobody knows whether this node is behind.
+    Where validators of the genesis have to agree (simplex, poa) it must hear a quorum of them; elsewhere one other
+    node will do, and none where there is none to be called. A node counts when a frame of its has been stepped through:
+    the first one tells its height, so before that nobody knows whether this node is behind.
     """
 
     genesis: Genesis
     own_key: bytes
+    is_alone: bool
     keys: dict[int, bytes] = field(default_factory=dict)
     heard: set[int] = field(default_factory=set)
 
@@ -184,11 +189,14 @@ class _Readiness:
                 pass
 
     @property
-    def hears_a_quorum(self) -> bool:
+    def hears_enough(self) -> bool:
+        heard = {self.keys[session] for session in self.heard if session in self.keys}
+        if self.genesis.engine not in _AGREEING:
+            return self.is_alone or bool(heard)
         validators = self.genesis.validator_set
-        heard = {self.keys[session] for session in self.heard if session in self.keys} | {self.own_key}
-        weight = sum(seat.weight for seat in validators.members if seat.key in heard)
-        return weight >= validators.quorum
+        weight = sum(seat.weight for seat in validators.members if seat.key in heard | {self.own_key})
+        # Who came later than the genesis hears the same quorum, or all those of the genesis are gone.
+        return weight >= validators.quorum or len(heard) >= len(validators)
 
 
 @dataclass(slots=True)
@@ -243,6 +251,13 @@ def _with_snapshot(store: Store, snapshots: Snapshots, recovery: Recovery, journ
             journal.write("warning", "snapshot_foreign", (("height", snapshot.height), ("sentence", sentence)))
         at_most = snapshot.height - 1
     return recovery
+
+
+def _may_produce(genesis: Genesis, key: bytes) -> bool:
+    """Whether the genesis lets this key take part: by a seat, by a stake, or by work where anybody may."""
+    if genesis.validator_set.signer_of(key) is not None or any(stake.key == key for stake in genesis.stakes):
+        return True
+    return genesis.profile == "public" and genesis.engine == "pow"
 
 
 async def serve(
@@ -354,8 +369,10 @@ async def _run(
     writer: _SnapshotWriter,
     task_status: trio.TaskStatus[RunningServer],
 ) -> None:
-    readiness, ready = _Readiness(genesis, keypair.public_key), trio.Event()
-    is_validator = any(seat.key == keypair.public_key for seat in genesis.validator_set.members)
+    own_key = keypair.public_key
+    is_alone = not config.peers and genesis.validator_set.signer_of(own_key) == 0 and len(genesis.validators) == 1
+    readiness, ready = _Readiness(genesis, own_key, is_alone), trio.Event()
+    produces = _may_produce(genesis, own_key)
     nursery: trio.Nursery
 
     def saw(event: Event) -> None:
@@ -363,7 +380,7 @@ async def _run(
             readiness.saw(event)
 
     def after_steps() -> None:
-        if not ready.is_set() and readiness.hears_a_quorum and not peer.status().catching_up:
+        if not ready.is_set() and readiness.hears_enough and not peer.status().catching_up:
             ready.set()
             journal.write("info", "ready", (("height", peer.final_height),))
         if writer.is_due(peer):
@@ -391,7 +408,7 @@ async def _run(
         after_steps=after_steps,
     )
     sessions = Sessions(
-        LocalEnd(genesis.hash, keypair, VALIDATOR if is_validator else OBSERVER, config.name),
+        LocalEnd(genesis.hash, keypair, VALIDATOR if produces else OBSERVER, config.name),
         NodeCertificate.fresh(),
         admit=peer.admit,
         deliver=deliver,
@@ -403,7 +420,7 @@ async def _run(
             await nursery.start(sessions.run)
             sessions.set_peers(config.peer_addresses)
             journal.write("info", "listening", (("host", config.listen_host), ("port", port)))
-            votes = is_validator and store.may_vote
+            votes = produces and store.may_vote
             task_status.started(RunningServer(port, votes, peer, sessions, driver, ready))
             await driver.run()
         finally:

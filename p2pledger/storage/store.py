@@ -97,7 +97,8 @@ class Recovered:
     """What a node needs to go on where it stopped.
 
     ``height`` is that of the newest final block, 0 when only the genesis is; ``block`` is then empty and ``view`` 0.
-    ``votes``, ``certificates``: those of views from ``view`` on, and in any case the newest finalisation.
+    ``votes``, ``certificates``: those of views from ``view`` on, and in any case the newest finalisation and a
+    producer's newest promise.
     ``blocks``: those that are not final. ``batches``: those that no final block orders.
     ``vote_count`` counts all votes ever cast with this log.
     """

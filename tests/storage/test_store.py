@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pledger.primitives.records import FinalRecord, ForgetRecord, ReceiptsRecord, Record
+from p2pledger.primitives.records import SEAL_KIND, FinalRecord, ForgetRecord, ReceiptsRecord, Record
 from p2pledger.storage.errors import DirectoryInUse, StorageFailed, UnknownFormat, WrongStore
 from p2pledger.storage.store import Store
 from tests.storage.workload import (
@@ -43,6 +43,17 @@ def test_a_new_directory_is_the_genesis_case(tmp_path: Path) -> None:
         loaded = store.load()
     assert (loaded.height, loaded.block, loaded.view, loaded.vote_count) == (0, b"", 0, 0)
     assert loaded.votes == loaded.certificates == loaded.blocks == loaded.batches == ()
+
+
+def test_the_newest_seal_comes_back_however_far_the_chain_went_on_without_it(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.commit([vote(SEAL_KIND, 3, b"a" * 32), vote(SEAL_KIND, 5, b"b" * 32)])
+    chain, _ = filled(tmp_path, 12)
+    assert chain.blocks[-1].header.view > 5
+    with open_store(tmp_path, fresh=False) as store:
+        loaded = store.load()
+    assert loaded.votes[0] == vote(SEAL_KIND, 5, b"b" * 32)
+    assert all(record.kind != SEAL_KIND for record in loaded.votes[1:])
 
 
 def test_what_was_committed_comes_back_after_a_restart(tmp_path: Path) -> None:
