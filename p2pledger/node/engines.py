@@ -23,7 +23,7 @@ from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.validators import Validators
 from p2pledger.primitives.votes import Certificate, Vote
 
-__all__ = ["make_chain_engine", "make_simplex"]
+__all__ = ["make_chain_engine", "make_simplex", "rule_of"]
 
 _PAST_BLOCKS: Final = 256
 """Final blocks that a chain engine is reminded of at a start."""
@@ -76,7 +76,7 @@ def make_chain_engine(
         if data is not None:
             past.append(BlockRef.of(Block.decode(data).header))
     return ChainEngine(
-        rule=_rule(genesis),
+        rule=rule_of(genesis),
         network_id=genesis.network_id,
         genesis_time_ms=genesis.time_ms,
         slot_ms=parameters.slot_ms,
@@ -95,7 +95,8 @@ def make_chain_engine(
     )
 
 
-def _rule(genesis: Genesis) -> Rule:
+def rule_of(genesis: Genesis) -> Rule:
+    """How slots are won in this network of the chain family."""
     clock = Clock(genesis.time_ms, genesis.parameters.slot_ms)
     match genesis.engine:
         case "pow":
