@@ -109,7 +109,8 @@ class Tally:
                 }
                 last_needed = max(at for at, (first, _) in enumerate(self.sets) if first <= candidate + 1)
                 candidates = tuple(each for each in self.candidates if each[0] > candidate)
-                return Tally(candidate, self.justified, ranges, self.sets[last_needed:], candidates)
+                sets = self.sets[last_needed:]
+                return replace(self, final=candidate, ranges=ranges, sets=sets, candidates=candidates)
         return self
 
     def _enough(self, height: int, reaching: int) -> bool:

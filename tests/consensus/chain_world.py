@@ -176,6 +176,7 @@ class DposToy(Toy):
         self.seed = bytes(32)
         self.opened: tuple[tuple[bytes, bytes], ...] = ()
         self.commitments: dict[tuple[bytes, int], bytes] = {}
+        self.orders: dict[int, list[bytes]] = {}
 
     def seed_of(self, round_number: int) -> bytes:
         if round_number <= self.round:
@@ -183,8 +184,10 @@ class DposToy(Toy):
         return sha256(self.seed + b"".join(secret for _, secret in sorted(self.opened))).digest()
 
     def order(self, round_number: int) -> list[bytes]:
-        seed = self.seed_of(round_number) + round_number.to_bytes(8, "big")
-        return sorted(self.delegates, key=lambda key: sha256(seed + key).digest())
+        if round_number not in self.orders:
+            seed = self.seed_of(round_number) + round_number.to_bytes(8, "big")
+            self.orders[round_number] = sorted(self.delegates, key=lambda key: sha256(seed + key).digest())
+        return self.orders[round_number]
 
     def producer(self, slot: int) -> bytes:
         return self.order(slot // len(self.delegates))[slot % len(self.delegates)]
@@ -204,6 +207,7 @@ class DposToy(Toy):
         after.opened = self.opened + opened if after.round == self.round else opened
         kept = {place: value for place, value in self.commitments.items() if place[1] >= after.round - 2}
         after.commitments = {**kept, (header.proposer, after.round): proof.commitment}
+        after.orders = {}
         return after
 
 
@@ -554,10 +558,9 @@ def broken_promise(rule: Rule, key: bytes, disk: Iterable[Record]) -> str | None
     """A key that sealed two blocks in one slot, or confirmed a height twice, over all its lives."""
     slots: set[int] = set()
     confirmed: set[int] = set()
-    for record in disk:
-        if not isinstance(record, BlockRecord):
-            continue
-        header = Block.decode(record.data).header
+    blocks = {record.id: record.data for record in disk if isinstance(record, BlockRecord)}
+    for data in blocks.values():
+        header = Block.decode(data).header
         if header.proposer != key or not rule.slotted:
             continue
         if header.view in slots:
