@@ -91,6 +91,7 @@ __all__ = ["Peer"]
 _FAR_BEHIND: Final = 64
 _SYNC_BYTES: Final = 768 * 1024
 _SETTLED_PER_MESSAGE: Final = 4_096
+_LOOK_AROUND_SLOTS: Final = 10
 _CERTIFICATES_COST: Final = 64
 """What an answer with certificates counts, in items."""
 _CLIENT_MESSAGES: Final = (Submit, Query, Follow)
@@ -129,6 +130,7 @@ class Peer:
         self._timer_ms: int | None = None
         self._out: list[Effect] = []
         self._asking: set[int] = set()
+        self._produce_at_ms: int | None = None
 
     # --- what the shell reads -------------------------------------------------------------------------------------
 
@@ -208,6 +210,7 @@ class Peer:
                 self._do(self.node.start(now_ms))
         self._fetch()
         self._synchronise()
+        self._begin_to_produce()
         self._set_timer()
         effects, self._out = self._out, []
         return effects
@@ -333,6 +336,7 @@ class Peer:
             case Status():
                 session.final_height = max(session.final_height, message.final_height)
                 session.head_height, session.head = message.head_height, message.head
+                session.has_spoken = True
             case WantChain(from_height, limit):
                 self._serve_chain(session, from_height, limit)
             case Chain(blocks, certificate):
@@ -520,6 +524,23 @@ class Peer:
         elif self._is_chain_family and not self._sync.is_waiting:
             self._fetch_heads()
 
+    def _begin_to_produce(self) -> None:
+        """In the chain family a node that starts looks around before it makes blocks, or it might make a chain alone.
+
+        It begins when it has heard of enough validators of the genesis where they are and has caught up with them; or
+        after some slots in any case, for they may be gone.
+        """
+        node = self.node
+        if node.may_produce or not self._is_chain_family:
+            return
+        if self._produce_at_ms is None:
+            self._produce_at_ms = self._now_ms + _LOOK_AROUND_SLOTS * self.genesis.parameters.slot_ms
+        validators = self.genesis.validator_set
+        heard = {key for key, session in self._nodes.items() if session.has_spoken} | {node.keypair.public_key}
+        weight = sum(seat.weight for seat in validators.members if seat.key in heard)
+        if self._now_ms >= self._produce_at_ms or (weight >= validators.quorum and not self.catching_up):
+            self._do(node.begin_to_produce(self._now_ms))
+
     def _fetch_heads(self) -> None:
         """What others follow and this node does not know: it was told when the session opened. Asked for once."""
         for session in self._nodes.values():
@@ -612,6 +633,8 @@ class Peer:
     def _set_timer(self) -> None:
         times = [self.node.next_timer_ms, self._batches.next_due_ms, self._blocks.next_due_ms]
         times.append(self._branches.next_due_ms)
+        if not self.node.may_produce:
+            times.append(self._produce_at_ms)
         if self._sync.is_waiting:
             times.append(self._sync.due_ms)
         at_ms = min((time for time in times if time is not None), default=None)

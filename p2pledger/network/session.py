@@ -23,6 +23,8 @@ class PeerSession:
     final_height: int = 0
     head_height: int = 0
     head: bytes = ZERO_HASH
+    has_spoken: bool = False
+    """Whether it has claimed anything yet."""
     allowance: Allowance = field(default_factory=Allowance)
     _known: dict[bytes, None] = field(default_factory=dict)
 

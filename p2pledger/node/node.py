@@ -118,6 +118,8 @@ class Node:
         self._shown_by: dict[bytes, bytes] = {}
         """Who has shown a block first: that node surely holds its batches. (Chain family.)"""
         self._work: consensus.Work | None = None
+        self.may_produce = not self._is_chain_family
+        """Whether this node makes blocks when its engine asks for one. (Chain family: not before it was told to.)"""
         self.newest_finalisation = self._recover_finalisation(recovery)
         self.transactions_final = 0
         self._now_ms = 0
@@ -269,6 +271,12 @@ class Node:
         # Sequences only name batches of one maker; the clock makes them grow over restarts without a disk.
         self._sequence = now_ms
         self._engine_did(self._engine.start(now_ms))
+        return self._settle()
+
+    def begin_to_produce(self, now_ms: int) -> list[NodeEffect]:
+        """The node knows enough of the others to make blocks of its own. (Chain family.)"""
+        self._now_ms = now_ms
+        self.may_produce = True
         return self._settle()
 
     def tick(self, now_ms: int) -> list[NodeEffect]:
@@ -498,7 +506,7 @@ class Node:
     def _try_build(self) -> bool:
         """Build the block that the engine asked for, once the parent is executed and the interval has passed."""
         build = self._build
-        if build is None:
+        if build is None or not self.may_produce:
             return False
         parent = self.chain.get(build.parent.id)
         if parent is None or parent.outcome is None:
