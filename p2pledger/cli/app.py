@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from p2pledger import __version__
-from p2pledger.cli import bench, cluster, demo, inspect, keys, sim, transactions, verify
+from p2pledger.cli import bench, certificate, cluster, demo, inspect, keys, sim, transactions, verify
 from p2pledger.cli.options import JsonOption
 from p2pledger.cli.output import command, emit
 from p2pledger.cli.usage import Commands
@@ -34,6 +34,7 @@ app.add_typer(transactions.app, name="tx")
 app.command()(inspect.holdings)
 app.add_typer(inspect.block_app, name="block")
 app.command()(verify.verify)
+app.command()(certificate.certificate)
 app.command()(verify.doctor)
 app.add_typer(sim.app, name="sim")
 app.add_typer(bench.app, name="bench")

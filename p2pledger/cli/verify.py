@@ -17,16 +17,29 @@ __all__ = ["doctor", "verify"]
 def verify(
     node: Annotated[str, typer.Argument(help="A node's name; all nodes of the cluster if not given.")] = "",
     directory: DirectoryOption = DEFAULT_DIRECTORY,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="Check this proof that a block is final instead of stores.")
+    ] = None,
+    genesis_hash: Annotated[
+        str,
+        typer.Option("--genesis-hash", metavar="HEX", help="The network's, for --certificate; else the directory's."),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Check stored data offline: checksums, linkage, certificates, signatures, and all blocks executed again.
 
-    The nodes must not be running. Exit code 1 if anything is wrong; the damaged block is named.
+    The nodes must not be running. Exit code 1 if anything is wrong; the damaged block is named. With --certificate
+    a file is checked instead, which needs no store and no node, only the hash of the genesis.
     """
     from p2pledger.cli.audit import Audit, audit_store
     from p2pledger.cluster.consortium import load_genesis, node_directory, suggestion
     from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
 
+    if certificate is not None:
+        from p2pledger.cli.certificate import check_file
+
+        check_file(certificate, _known_hash(genesis_hash, directory), as_json=as_json)
+        return
     genesis = load_genesis(directory)
     seats = {seat.name: seat for seat in genesis.validators}
     if node and node not in seats:
@@ -97,6 +110,23 @@ def verify(
             say(f"  {finding}")
     if findings:
         raise SystemExit(1)
+
+
+def _known_hash(text: str, directory: Path) -> bytes | None:
+    """The hash of the genesis that the user knows: as given, or of the cluster in the directory, if there is one."""
+    from p2pledger.cluster.consortium import load_genesis
+    from p2pledger.primitives.errors import InvalidInput
+    from p2pledger.server.config import GENESIS_FILE
+
+    if not text:
+        return load_genesis(directory).hash if (directory / GENESIS_FILE).is_file() else None
+    try:
+        known = bytes.fromhex(text)
+    except ValueError:
+        known = b""
+    if len(known) != 32:
+        raise InvalidInput(f"{text!r} is not the hash of a genesis", why="64 hexadecimal digits", code="usage")
+    return known
 
 
 @command
