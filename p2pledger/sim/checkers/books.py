@@ -15,6 +15,7 @@ import msgpack
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
+from p2pledger.sim.checkers.elections import Delegation, Election, Stakes, Turns, View, Work, contradiction
 from p2pledger.sim.evidence import Evidence
 
 __all__ = ["Books", "History", "Page", "identifier_of", "replay", "unpack"]
@@ -23,6 +24,7 @@ LIMIT = 2**64
 WHOLE = 65535
 OK, EXPIRED, TOO_FAR, DUPLICATE, FEE, UNAUTHORISED, NO_ACCOUNT, NO_ASSET, NO_FREE, NO_LOCKED = range(10)
 ZERO, SAME, OVERFLOW, ASSET_EXISTS, ISIN, CURRENCY, NO_REGISTER, ACCOUNT_EXISTS, POLICY_VERSION = range(10, 19)
+NO_FEE, NO_NATIVE, NO_STAKE, STAKE_EXISTS, BAD_EVIDENCE, REPORTED, EPOCH, APPROVALS, SEATS, ENGINE = range(20, 30)
 
 
 def pack(value: Any) -> bytes:
@@ -105,9 +107,11 @@ class Books:
     """Accounts, assets, holdings, locks and remembered transactions, by their keys."""
 
     def __init__(self, genesis: bytes) -> None:
-        _, _, _, _, _, parameters, validators, members, registers, money, stakes = unpack(genesis)
-        self.network = digest(b"p2pl.ge1", genesis)[:8]
-        self.parameters, self.validators = parameters, validators
+        _, _, self.profile, engine, time_ms, parameters, validators, members, registers, money, stakes = unpack(genesis)
+        genesis_hash = digest(b"p2pl.ge1", genesis)
+        self.network = genesis_hash[:8]
+        self.engine, self.genesis_time_ms, self.parameters = engine, time_ms, parameters
+        self.seats: dict[int, tuple[Any, ...]] = {0: tuple(sorted(validators))}
         named = {name: digest(b"p2pl.ac1", pack(name)) for name, _, _ in members}
         keys = [key for key, _, _ in validators] + [key for _, _, key in stakes]
         self.accounts: dict[bytes, tuple[int, Any]] = {account_of(key): (0, alone(key)) for key in keys}
@@ -126,7 +130,35 @@ class Books:
             for number, (account, amount, key) in enumerate(stakes)
         }
         self.issued = sum(amount for _, amount in money) + sum(amount for _, amount, _ in stakes)
+        self.reports: dict[tuple[bytes, int], tuple[int, int, int]] = {}
+        self.finality: dict[bytes, int] = {}
+        self.election = self._election(genesis_hash)
         self._undo: list[Callable[[], None]] = []
+
+    def _election(self, genesis_hash: bytes) -> Election:
+        slot_ms, _, _, width, rounds, _, _, _, cap, depth, difficulty, size = self.parameters[16:]
+        if self.engine == "pow":
+            return Work(slot_ms, size, [(self.genesis_time_ms, difficulty)])
+        if self.engine == "pos":
+            total = sum(amount for _, amount, _, _ in self.stakes.values())
+            return Stakes(size, depth, cap, [(0, 4 * total)], [digest(b"p2pl.md1", genesis_hash)])
+        if self.engine == "dpos":
+            delegation = Delegation(width, rounds, digest(b"p2pl.sd1", genesis_hash))
+            delegation.elect(self.view())
+            return delegation
+        return Turns(self.engine)
+
+    def view(self) -> View:
+        """What an election may read; under pos it changes the age of a stake there."""
+        return View(self.stakes, frozenset(key for key, _ in self.reports), self.seats[0])
+
+    def seats_of(self, epoch: int) -> tuple[Any, ...]:
+        """The validators of an epoch: those that were seated last, up to it."""
+        return self.seats[max(number for number in self.seats if number <= epoch)]
+
+    def epoch_of(self, height: int) -> int:
+        """Of simplex; the chain family has one epoch only."""
+        return (height - 1) // int(self.parameters[18]) if self.engine == "simplex" else 0
 
     # Rows
 
@@ -150,8 +182,11 @@ class Books:
 
     # Execution, section 4.1
 
-    def execute_block(self, height: int, transactions: Iterable[tuple[Any, Any]]) -> list[tuple[bytes, int, int]]:
+    def execute_block(self, header: Any, transactions: Iterable[tuple[Any, Any]]) -> list[tuple[bytes, int, int]]:
         """The receipts (id, code, operation) of a block's signed transactions, in order."""
+        self.height = height = header[4]
+        self.election.follow(header, self.view())
+        earned = 0
         for key in [key for key in self.replay if key[0] < height]:
             del self.replay[key]
         receipts = []
@@ -159,12 +194,41 @@ class Books:
             identifier = identifier_of(body)
             try:
                 self._judge(height, body, identifier, {key for key, _ in signatures})
+                fee = self._fee(body)
+                if fee:
+                    self.native[body[4]] -= fee
+                earned += fee
                 code, operation = self._operate(body[6])
                 self.replay[body[2], identifier] = (height, code, operation)
             except Refused as refusal:
                 code, operation = refusal.receipt
             receipts.append((identifier, code, operation))
+        self._reward(height, header[7], earned)
         return receipts
+
+    def _fee(self, body: Any) -> int:
+        return int(self.parameters[21]) * len(body[6])
+
+    def _reward(self, height: int, proposer: bytes, fees: int) -> None:
+        reward, halving = self.parameters[22:24]
+        for _ in range(min(height // halving, 64) if halving else 0):
+            reward //= 2
+        reward = min(reward, LIMIT - 1 - self.issued)
+        self.issued += reward
+        account = account_of(proposer)
+        if fees + reward:
+            self.accounts.setdefault(account, (0, alone(proposer)))
+            self.native[account] = self.native.get(account, 0) + fees + reward
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Rows of nothing are no rows."""
+        for key in [key for key, row in self.holdings.items() if row == (0, 0)]:
+            del self.holdings[key]
+        tables: tuple[dict[Any, Any], ...] = (self.locks, self.native, self.stakes, self.finality)
+        for table in tables:
+            for name in [name for name, row in table.items() if not row]:
+                del table[name]
 
     def _judge(self, height: int, body: Any, identifier: bytes, signers: set[bytes]) -> None:
         valid_until = body[2]
@@ -174,6 +238,8 @@ class Books:
             raise Refused(TOO_FAR)
         if (valid_until, identifier) in self.replay:
             raise Refused(DUPLICATE)
+        if self._fee(body) > body[5]:
+            raise Refused(FEE)
         needed = [(body[4], WHOLE)]
 
         def judge_needed() -> None:
@@ -188,7 +254,9 @@ class Books:
         judge_needed()
         for index, operation in enumerate(body[6]):
             code = operation[0]
-            if code in (1, 2, 7, 8):
+            if code in (13, 14):
+                continue
+            if code in (1, 2, 7, 8, 9, 10, 11):
                 needed.append((operation[1], index))
             elif code == 3:
                 needed.append((operation[4], index))
@@ -206,6 +274,8 @@ class Books:
                 else:
                     needed.append((self.assets[asset][2], index))
             judge_needed()
+        if self.native.get(body[4], 0) < self._fee(body):
+            raise Refused(NO_FEE)
 
     def _operate(self, operations: Any) -> tuple[int, int]:
         self._undo.clear()
@@ -215,10 +285,7 @@ class Books:
                 while self._undo:
                     self._undo.pop()()
                 return fault, index
-        for key in [key for key, row in self.holdings.items() if row == (0, 0)]:
-            del self.holdings[key]
-        for lock in [lock for lock, amount in self.locks.items() if not amount]:
-            del self.locks[lock]
+        self._tidy()
         return OK, 0
 
     def _apply(self, code: int, *fields: Any) -> int:
@@ -302,6 +369,8 @@ class Books:
             if account in self.accounts:
                 return ACCOUNT_EXISTS
             self._set(self.accounts, account, (0, policy))
+        elif code >= 9:
+            return self._apply_native(code, *fields) if code < 12 else self._apply_seats(code, *fields)
         else:
             account, policy = fields
             flags, old = self.accounts[account]
@@ -310,11 +379,97 @@ class Books:
             self._set(self.accounts, account, (flags, policy))
         return OK
 
+    def _apply_native(self, code: int, *fields: Any) -> int:
+        """pay, stake, unstake."""
+        if code == 9:
+            source, target, amount = fields
+            for fault, is_wrong in (
+                (ZERO, amount == 0),
+                (SAME, source == target),
+                (NO_ACCOUNT, target not in self.accounts),
+                (NO_NATIVE, self.native.get(source, 0) < amount),
+            ):
+                if is_wrong:
+                    return fault
+            self._set(self.native, source, self.native[source] - amount)
+            self._set(self.native, target, self.native.get(target, 0) + amount)
+        elif code == 10:
+            account, amount, salt, key = fields
+            name = digest(b"p2pl.sk1", account, salt)
+            for fault, is_wrong in (
+                (ENGINE, self.engine not in ("pos", "dpos")),
+                (ZERO, amount == 0),
+                (STAKE_EXISTS, bool(self.stakes.get(name))),
+                (NO_NATIVE, self.native.get(account, 0) < amount),
+            ):
+                if is_wrong:
+                    return fault
+            self._set(self.native, account, self.native[account] - amount)
+            self._set(self.stakes, name, (account, amount, self.height, key))
+        else:
+            account, name = fields
+            stake = self.stakes.get(name)
+            if not stake or stake[0] != account:
+                return NO_STAKE
+            self._set(self.stakes, name, ())
+            self._set(self.native, account, self.native.get(account, 0) + stake[1])
+        return OK
+
+    def _apply_seats(self, code: int, *fields: Any) -> int:
+        """set_finality, set_validators, report."""
+        now = self.epoch_of(self.height)
+        if code == 12:
+            self._set(self.finality, *fields)
+        elif code == 13:
+            epoch, seats, approvals = fields
+            if self.engine != "simplex":
+                return ENGINE
+            if epoch != now + 2 or epoch in self.seats:
+                return EPOCH
+            if {key for key, _, _ in seats} & {key for key, _ in self.reports}:
+                return SEATS
+            weights = {key: weight for key, weight, _ in self.seats_of(now)}
+            words = b"p2pl.sv1" + pack([self.network, epoch, seats])
+            agreed = sum(weights.get(key, 0) for key, mark in approvals if _signature_is_valid(key, mark, words))
+            if 3 * agreed <= 2 * sum(weights.values()):
+                return APPROVALS
+            self._set(self.seats, epoch, seats)
+            for key, _, _ in seats:
+                if account_of(key) not in self.accounts:
+                    self._set(self.accounts, account_of(key), (0, alone(key)))
+        else:
+            if self.engine in ("pow", "pos"):
+                return ENGINE
+            first, second = fields
+            found = contradiction(self.network, first, second, self._seat, _signature_is_valid)
+            if found is None or (found[2] == 1) != (self.engine == "simplex"):
+                return BAD_EVIDENCE
+            key, epoch, kind, view = found
+            if kind == 3:
+                members = {stake[3] for stake in filter(None, self.stakes.values())}
+                if self.engine == "poa":
+                    members = {member for member, _, _ in self.seats[0]}
+                if epoch or key not in members:
+                    return BAD_EVIDENCE
+            if (key, epoch) in self.reports:
+                return REPORTED
+            self._set(self.reports, (key, epoch), (self.height, kind, view))
+            others = tuple(seat for seat in self.seats_of(now + 2) if seat[0] != key)
+            if self.engine == "simplex" and others and others != self.seats_of(now + 2):
+                self._set(self.seats, now + 2, others)
+        return OK
+
+    def _seat(self, epoch: int, signer: int) -> bytes | None:
+        """The key of a signer, as far as the validators of the epoch are fixed."""
+        if epoch > self.epoch_of(self.height) + 1 or signer >= len(self.seats_of(epoch)):
+            return None
+        key: bytes = self.seats_of(epoch)[signer][0]
+        return key
+
     # The state, section 7
 
     def tables(self) -> list[list[tuple[bytes, bytes]]]:
         """The rows of the tables, as they must stand in the state of a node."""
-        seats = sorted(self.validators)
         rows = [
             [(number.to_bytes(2, "big"), pack([1, value])) for number, value in enumerate(self.parameters, 1)],
             [(account, pack([1, flags, policy])) for account, (flags, policy) in self.accounts.items()],
@@ -326,14 +481,14 @@ class Books:
             [(b"".join(lock), pack([1, amount])) for lock, amount in self.locks.items()],
             [(code, pack([1, depository, title])) for code, (depository, title) in self.registers.items()],
             [(account, pack([1, name, roles])) for account, (name, roles) in self.parties.items()],
-            [(bytes(8), pack([1, seats]))],
+            [(epoch.to_bytes(8, "big"), pack([1, seats])) for epoch, seats in self.seats.items()],
             [(until.to_bytes(8, "big") + name, pack([1, *outcome])) for (until, name), outcome in self.replay.items()],
             [(account, pack([1, free])) for account, free in self.native.items()],
             [(name, pack([1, *stake])) for name, stake in self.stakes.items()],
             [(key, pack([1, *sums])) for key, sums in self.staked().items()],
-            [(bytes(8), pack([1, self.issued]))],
-            [],
-            [],
+            [(bytes(8), pack([1, self.issued])), *self.election.rows()],
+            [(key + epoch.to_bytes(8, "big"), pack([1, *row])) for (key, epoch), row in self.reports.items()],
+            [(asset, pack([1, confirmations])) for asset, confirmations in self.finality.items()],
         ]
         return [sorted(table) for table in rows]
 
@@ -377,19 +532,25 @@ def _signature_is_valid(key: bytes, signature: bytes, message: bytes) -> bool:
     return True
 
 
+def _is_sealed(block: bytes, proposer: bytes, seal: bytes) -> bool:
+    return len(seal) == 64 and _signature_is_valid(proposer, seal, b"p2pl.se1" + block)
+
+
+def seats_hash(seats: tuple[Any, ...]) -> bytes:
+    return digest(b"p2pl.vs1", pack([[key, weight] for key, weight, _ in seats]))
+
+
 def replay(evidence: Evidence) -> History:
     """Read the final chain (the first claim at each height; agreement is another checker's) and execute it."""
     history = History(Books(evidence.genesis))
     books, faults = history.books, history.faults
-    _, _, _, _, genesis_time_ms, _, validators, *_ = unpack(evidence.genesis)
+    genesis_time_ms, is_simplex = books.genesis_time_ms, books.engine == "simplex"
     genesis_hash = digest(b"p2pl.ge1", evidence.genesis)
-    seats = digest(b"p2pl.vs1", pack([[key, weight] for key, weight, _ in sorted(validators)]))
+    seats = seats_hash(books.seats_of(0))
     start = [1, books.network, 0, 0, 0, genesis_hash, genesis_time_ms, bytes(32), list_root([])]
     parent = digest(b"p2pl.bl1", pack([*start, bytes(32), bytes(32), seats, 1, b""]))
     parent_time_ms, parent_view = genesis_time_ms, 0
     state_root, receipts_root = books.root(), list_root([])
-    makers = {key for key, _, _ in validators}
-    leaders = sorted(makers)
     seen: set[bytes] = set()
     chain: dict[int, bytes] = {}
     for claim in evidence.finals:
@@ -398,14 +559,20 @@ def replay(evidence: Evidence) -> History:
         if height not in chain or chain[height] not in evidence.blocks:
             faults.append(f"the final block of height {height} was stored by nobody")
             break
-        header, digests, _ = unpack(evidence.blocks[chain[height]])
+        header, digests, seal = unpack(evidence.blocks[chain[height]])
         (_, network, epoch, view, own_height, own_parent, time_ms, proposer, batches_root, *roots) = header
-        before = (books.network, 0, height, parent, seats, 1, b"")
+        own_epoch = books.epoch_of(height)
+        seated = books.seats_of(own_epoch)
+        leader = seated[view % len(seated)][0] if is_simplex else proposer
+        slot = height if books.engine == "pow" else (time_ms - genesis_time_ms) // books.parameters[16]
+        before = (books.network, own_epoch, height, parent, seats_hash(seated), 1)
         for fault, is_wrong in (
             ("has another id than its header", digest(b"p2pl.bl1", pack(header)) != chain[height]),
-            ("does not follow its parent", (network, epoch, own_height, own_parent, *roots[2:]) != before),
+            ("does not follow its parent", (network, epoch, own_height, own_parent, *roots[2:4]) != before),
             ("is not younger than its parent", time_ms <= parent_time_ms or view <= parent_view),
-            ("is not by the leader of its view", proposer != leaders[view % len(leaders)]),
+            ("is not by the leader of its view", proposer != leader or (is_simplex and roots[4] != b"")),
+            ("is not in the slot of its time", not is_simplex and view != slot),
+            ("is not sealed by its producer", not (is_simplex or _is_sealed(chain[height], proposer, seal))),
             ("commits to other batches", batches_root != list_root(list(digests))),
             ("repeats a batch", bool(seen & set(digests)) or len(set(digests)) != len(digests)),
             ("names another state root than these books", roots[0] != state_root),
@@ -413,6 +580,11 @@ def replay(evidence: Evidence) -> History:
         ):
             if is_wrong:
                 faults.append(f"the final block of height {height} {fault}")
+        intruder = books.election.fault(header, books.view())
+        if intruder:
+            faults.append(f"the final block of height {height} {intruder}")
+            return history
+        makers = {key for number, found in books.seats.items() if number <= own_epoch + 1 for key, _, _ in found}
         seen |= set(digests)
         transactions: list[tuple[Any, Any]] = []
         for name in digests:
@@ -421,7 +593,7 @@ def replay(evidence: Evidence) -> History:
                 return history
             batch, signature = unpack(evidence.batches[name])
             own = digest(b"p2pl.ba1", pack(batch))
-            if own != name or batch[1] != books.network or batch[2] not in makers:
+            if own != name or batch[1] != books.network or not (books.profile == "public" or batch[2] in makers):
                 faults.append(f"batch {name.hex()[:16]} of final height {height} is not what its name says")
             if not _signature_is_valid(batch[2], signature, b"p2pl.bs1" + own):
                 faults.append(f"batch {name.hex()[:16]} of final height {height} has a forged signature")
@@ -430,7 +602,7 @@ def replay(evidence: Evidence) -> History:
                 if not all(_signature_is_valid(key, mark, message) for key, mark in signatures):
                     faults.append(f"a transaction of final height {height} has a forged signature")
                 transactions.append((body, signatures))
-        receipts = books.execute_block(height, transactions)
+        receipts = books.execute_block(header, transactions)
         state_root = books.root()
         receipts_root = list_root([pack([1, *receipt]) for receipt in receipts])
         history.pages[height] = Page(height, chain[height], tuple(receipts), state_root)
