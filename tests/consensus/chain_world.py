@@ -258,6 +258,8 @@ class Seat:
     blocks: dict[bytes, Block] = field(default_factory=dict)
     heads: list[HeadMoved] = field(default_factory=list)
     batches: set[bytes] = field(default_factory=set)
+    found: tuple[tuple[bytes, int], tuple[bytes, ...]] | None = None
+    """Which batches are not ordered, by the head and the number of batches."""
     told_work: bool = False
     timer: int | None = None
     generation: int = 0
@@ -377,8 +379,11 @@ class ChainWorld:
         return found
 
     def unordered(self, seat: Seat) -> tuple[bytes, ...]:
-        ordered = {digest for block in self.chain(seat) for digest in block.digests}
-        return tuple(sorted(seat.batches - ordered))
+        asked = (seat.head.id, len(seat.batches))
+        if seat.found is None or seat.found[0] != asked:
+            ordered = {digest for block in self.chain(seat) for digest in block.digests}
+            seat.found = asked, tuple(sorted(seat.batches - ordered))
+        return seat.found[1]
 
     def tell_work(self, seat: Seat) -> None:
         if seat.engine is None:
