@@ -14,15 +14,21 @@ from p2pledger import core
 from p2pledger.ledger.tables import (
     Account,
     Asset,
+    FinalityRow,
     Holding,
+    Issued,
     Lock,
+    Native,
     ParameterRow,
     Party,
     Register,
     ReplayRow,
+    Stake,
+    Staked,
     Table,
     ValidatorsRow,
     asset_of,
+    engine_key,
     holding_key,
     parameter_key,
     replay_key,
@@ -40,16 +46,20 @@ __all__ = [
     "asset_row",
     "assets",
     "check_conservation",
+    "check_native",
+    "finality_of",
     "holders_of",
     "holding_of",
     "holdings_of",
     "locks_of",
+    "native_of",
     "parameters_of",
     "parties",
     "party_of",
     "registers",
     "remembered",
     "rows",
+    "stakes_owned_by",
     "validators_of",
 ]
 
@@ -181,6 +191,48 @@ def locks_of(version: core.Version, asset: bytes, account: bytes) -> Iterator[Lo
     """The controllers of one holding, in the order of their accounts."""
     for key, row in rows(version, Table.LOCKS, asset + account):
         yield LockLine(asset, account, key[48:], Lock.decode(row).amount)
+
+
+def native_of(version: core.Version, account: bytes) -> int:
+    """The native money of an account that is not staked."""
+    row = version.get(Table.NATIVE, account)
+    return 0 if row is None else Native.decode(row).free
+
+
+def stakes_owned_by(version: core.Version, account: bytes) -> Iterator[tuple[bytes, Stake]]:
+    """(identifier, stake) of an account's stakes, by identifier. It reads the whole table."""
+    for identifier, row in rows(version, Table.STAKES):
+        stake = Stake.decode(row)
+        if stake.account == account:
+            yield identifier, stake
+
+
+def finality_of(version: core.Version, asset: bytes) -> int:
+    """After how many blocks the holders of an asset rely on one; 0: when the engine says that it is final."""
+    row = version.get(Table.FINALITY, asset)
+    return 0 if row is None else FinalityRow.decode(row).confirmations
+
+
+def check_native(version: core.Version) -> list[str]:
+    """What is wrong with the native money, in sentences; an empty list means that it adds up.
+
+    Free and staked together make what was ever issued, and behind each key stand its stakes.
+    """
+    row = version.get(Table.ENGINE, engine_key(0))
+    issued = 0 if row is None else Issued.decode(row).amount
+    free = sum(Native.decode(data).free for _, data in rows(version, Table.NATIVE))
+    behind: dict[bytes, Staked] = {}
+    for _, data in rows(version, Table.STAKES):
+        stake = Stake.decode(data)
+        before = behind.get(stake.key, Staked())
+        behind[stake.key] = Staked(before.amount + stake.amount, before.rows + 1)
+    staked = sum(entry.amount for entry in behind.values())
+    findings = []
+    if free + staked != issued:
+        findings.append(f"{free} of native money are free and {staked} staked, but {issued} were issued")
+    if {key: Staked.decode(data) for key, data in rows(version, Table.STAKED)} != behind:
+        findings.append("what stands behind a key is not the sum of its stakes")
+    return findings
 
 
 def check_conservation(version: core.Version) -> list[Finding]:
