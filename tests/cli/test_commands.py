@@ -19,7 +19,7 @@ COMMANDS = [
     (), ("demo",), ("cluster",), ("cluster", "up"), ("cluster", "ps"), ("cluster", "logs"), ("cluster", "kill"),
     ("cluster", "restart"), ("cluster", "down"), ("keys",), ("keys", "new"), ("keys", "show"), ("tx",),
     ("tx", "transfer"), ("tx", "trade"), ("tx", "show"), ("holdings",), ("block",), ("block", "show"), ("verify",),
-    ("doctor",), ("version",), ("sim",), ("sim", "run"), ("sim", "model"),
+    ("certificate",), ("doctor",), ("version",), ("sim",), ("sim", "run"), ("sim", "views"), ("sim", "model"),
 ]  # fmt: skip
 
 
