@@ -41,8 +41,8 @@ __all__ = ["PosRule", "coin_age", "kernel", "kernel_wins"]
 
 _MOST: Final = (1 << 256) - 1
 _SLOTS_SEARCHED: Final = 16
-_EASIER: Final = 4
-"""How much easier than at the fork a lot may have become on a rival chain that lost part of its stake."""
+_EASIER: Final = 2
+"""How much easier than at the fork lots may be on a rival chain: one that should have won has half of the stake."""
 
 
 def kernel(modifier: bytes, stake_id: bytes, slot: int) -> bytes:
@@ -140,7 +140,8 @@ class PosRule:
         The states on the branch are not known, but its lots can be checked. The modifiers of its first blocks are those
         of our own chain below the fork, the later ones follow from its kernels. A row that has not moved since the fork
         stands in our state as it was; one that made blocks of our chain since then is remembered as it was before. The
-        difficulty is taken to be at most a few times lower than ours was at the fork.
+        difficulty is taken to be at most half of what ours was at the fork: a rival with less than half of the stake
+        could make more blocks than that allows, but is no rival.
         """
         assert isinstance(standing, PosStanding)
         notes = [each.note for each in past if isinstance(each.note, _Note)]

@@ -292,6 +292,7 @@ class ChainWorld:
         link: Callable[[ChainWorld, Seat, Seat, Message], int | None] | None = None,
         engine_class: type[ChainEngine] = ChainEngine,
         interval_ms: int = 1_000,
+        depth: int = DEPTH,
     ) -> None:
         self.random = random.Random(seed)
         self.keypairs = keypairs_of(n)
@@ -300,6 +301,7 @@ class ChainWorld:
         self.link = link or (lambda world, source, target, message: 20)
         self.engine_class = engine_class
         self.interval_ms = interval_ms
+        self.depth = depth
         self.now_ms = GENESIS_MS
         self._order = count()
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
@@ -334,7 +336,7 @@ class ChainWorld:
             keypair=seat.keypair,
             recovered=Recovered.of(final, seat.disk),
             ask=lambda name: seat.toys[name].standing() if name in seat.toys else None,
-            finality_depth=DEPTH,
+            finality_depth=self.depth,
             max_drift_ms=DRIFT_MS,
         )
         self.obey(seat, seat.engine.start(self.now_ms + seat.skew_ms))
