@@ -198,7 +198,8 @@ class HeadAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ForkLine:
-    """A reorganisation: the node left ``old`` for ``new``, and these transactions fell out (at most 512 of them)."""
+    """A reorganisation: the node left ``depth`` blocks up to ``old`` for others up to ``new``, at ``height``, and these
+    transactions fell out (at most 512 of them)."""
 
     height: int
     old: bytes
@@ -206,6 +207,7 @@ class ForkLine:
     ancestor: bytes
     reason: str
     reverted: tuple[bytes, ...]
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -683,7 +685,7 @@ class Client:
         """The last reorganisations of the node, newest last."""
         lines = []
         for line in await self.query("forks"):
-            row = Fields(line, what="fork", count=6)
+            row = Fields(line, what="fork", count=7)
             lines.append(
                 ForkLine(
                     row.integer("height"),
@@ -692,6 +694,7 @@ class Client:
                     row.binary("ancestor", 32),
                     row.text("reason", most=1_024),
                     row.binaries("reverted", 32, most=4_096),
+                    row.integer("depth"),
                 )
             )
         return tuple(lines)

@@ -215,7 +215,8 @@ def _head(node: Node, fields: Fields) -> tuple[Value, ...]:
 def _forks(node: Node, fields: Fields) -> tuple[Value, ...]:
     """The last reorganisations, newest last."""
     return tuple(
-        (fork.height, fork.old, fork.new, fork.ancestor, fork.reason, fork.reverted) for fork in node.head.forks
+        (fork.height, fork.old, fork.new, fork.ancestor, fork.reason, fork.reverted, fork.depth)
+        for fork in node.head.forks
     )
 
 

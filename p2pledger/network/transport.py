@@ -24,7 +24,7 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -79,6 +79,7 @@ _COURTESY_S: Final = 1.0
 """How long the one with the greater key waits for the other's call."""
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 3.0
+_SHUNNED: Final = ("shunned", "this node was told to have no session with that one")
 _READ_BYTES: Final = 65_536
 _WRITE_BYTES: Final = 262_144
 _MAX_HANDSHAKES: Final = 64
@@ -451,6 +452,7 @@ class Sessions:
         self._numbers = count(1)
         self._sessions: dict[int, Session] = {}
         self._taken: set[bytes] = set()
+        self._shunned: frozenset[bytes] = frozenset()
         self._called: dict[bytes, _Called] = {}
         self._listeners: list[trio.SocketListener] = []
         self._handshakes = trio.Semaphore(_MAX_HANDSHAKES)
@@ -502,6 +504,20 @@ class Sessions:
                     self._nursery.start_soon(self._dial, key, called)
             if called.address != addresses.get(key):
                 called.address = addresses.get(key)
+                called.changed.set()
+                called.changed = trio.Event()
+
+    def shun(self, keys: Iterable[bytes]) -> None:
+        """Refuse these node keys, and end the sessions with them, until other ones are named: a cut cable, by command.
+
+        Nodes that are no longer shunned are called at once.
+        """
+        before, self._shunned = self._shunned, frozenset(keys)
+        for session in self._sessions.values():
+            if session.identity.node_key in self._shunned:
+                session.end(*_SHUNNED)
+        for key, called in self._called.items():
+            if (key in before) != (key in self._shunned):
                 called.changed.set()
                 called.changed = trio.Event()
 
@@ -572,7 +588,7 @@ class Sessions:
         retry_s, last_code = _FIRST_RETRY_S, ""
         while not self._is_stopping:
             changed, address = called.changed, called.address
-            if address is None:
+            if address is None or key in self._shunned:
                 await changed.wait()
                 continue
             if key < self._local.keypair.public_key:
@@ -604,6 +620,8 @@ class Sessions:
         def admit(identity: Identity) -> tuple[str, str] | None:
             if len(self._sessions) >= _MAX_SESSIONS:
                 return "too_many_sessions", f"{_MAX_SESSIONS} sessions are open here"
+            if identity.node_key in self._shunned:
+                return _SHUNNED
             is_node = identity.role != CLIENT
             if is_node and identity.node_key in self._taken:
                 return "duplicate_session", "a session with this node key is open"
@@ -633,6 +651,8 @@ class Sessions:
             try:
                 if self._is_stopping:
                     session.end("stopped", "this node stops")
+                elif session.identity.node_key in self._shunned:
+                    session.end(*_SHUNNED)
                 who = (("session", number), ("name", session.identity.name), ("key", session.identity.node_key.hex()))
                 self._log("info", "session_opened", (*who, ("address", session.address)))
                 await self._deliver([SessionOpened(number, session.identity)])

@@ -10,6 +10,7 @@ What it tells, one JSON object a line, on the ready descriptor:
 What it takes, one JSON object a line, on the control descriptor:
 
     {"peers": {"<key hex>": ["127.0.0.1", 40124], ...}}      where the others are; may come again, kept in config.json
+    {"shun": ["<key hex>", ...]}                             no sessions with these, until other ones are named
     {"stats": true}                                          report what was used so far
 
 When the control descriptor ends, whoever started the node is gone, and the node stops: no orphan survives. SIGTERM and
@@ -134,9 +135,11 @@ def _obey(line: bytes, config: ServerConfig, server: RunningServer, reporter: _R
             config = replace(config, peers=peers)
             server.set_peers(config.peer_addresses)
             write_config(config)
+        if "shun" in order:
+            server.shun([bytes.fromhex(key) for key in order["shun"]])
         if "stats" in order:
             reporter.tell(stats=asdict(server.stats()))
-    except (ValueError, AttributeError, P2PLedgerError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, P2PLedgerError, OSError) as error:
         reporter.tell(error=str(error), code="bad_order")
     return config
 

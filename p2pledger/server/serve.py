@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol
@@ -122,6 +122,10 @@ class RunningServer:
     def set_peers(self, addresses: Mapping[bytes, Address]) -> None:
         """Where the other nodes are now, by node key."""
         self._sessions.set_peers(addresses)
+
+    def shun(self, keys: Iterable[bytes]) -> None:
+        """Have no sessions with these node keys until other ones are named."""
+        self._sessions.shun(keys)
 
     async def wait_ready(self) -> int:
         """The final height at which it is connected to a quorum and has caught up with it."""

@@ -200,6 +200,22 @@ async def test_a_restarted_peer_is_found_at_its_new_port(mock_clock: MockClock) 
             await second.wait_for(1, SessionOpened)
 
 
+async def test_a_shunned_peer_is_cut_off_refused_and_called_again_when_it_is_no_more(mock_clock: MockClock) -> None:
+    one, two = Node(SMALL), Node(LARGE)
+    async with running(one, two):
+        one.sessions.set_peers({two.key: two.address})
+        await one.wait_for(1, SessionOpened)
+        one.sessions.shun([two.key])
+        await one.wait_for(1, SessionClosed)
+        await two.wait_for(1, SessionClosed)
+        two.sessions.set_peers({one.key: one.address})
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(2)  # the larger key waits politely before it dials
+        await _wait_until(lambda: any(each["code"] == "shunned" for each in two.logged("session_refused_by_peer")))
+        one.sessions.shun([])
+        await one.wait_for(2, SessionOpened)
+
+
 async def test_a_peer_that_is_down_is_called_again_with_growing_pauses(mock_clock: MockClock) -> None:
     small, large = Node(SMALL), Node(LARGE)
     async with running(small):
