@@ -460,7 +460,7 @@ class Store:
         votes = promises + self._votes.rows(VOTES.select + "WHERE view >= ? ORDER BY view, kind", (to_u64(view),))
         [vote_count] = self._votes.row("SELECT count(*) FROM votes") or (0,)
         certificates = {
-            (certificate.view, certificate.kind, certificate.block): certificate
+            (certificate.epoch, certificate.view, certificate.kind, certificate.block): certificate
             for certificate in map(_certificate, kept)
         }
         return Recovered(
