@@ -69,7 +69,7 @@ class Disk:
         self._open_batches: dict[bytes, None] = {}
         self._blocks: dict[bytes, BlockRecord] = {}
         self._open_blocks: dict[bytes, None] = {}
-        self._certificates: dict[tuple[int, int, bytes], CertificateRecord] = {}
+        self._certificates: dict[tuple[int, int, bytes, int], CertificateRecord] = {}
         self._finals: list[bytes] = []
         self._receipts: dict[int, ReceiptsRecord] = {}
 
@@ -90,7 +90,7 @@ class Disk:
         if not 1 <= height <= len(self._finals):
             return None
         block = self._finals[height - 1]
-        for (_, kind, name), record in self._certificates.items():
+        for (_, kind, name, _), record in self._certificates.items():
             if kind == _FINALISE and name == block:
                 return record.data
         return None
@@ -182,7 +182,7 @@ class Disk:
                         self._blocks[record.id] = record
                         self._open_blocks[record.id] = None
                 case CertificateRecord():
-                    self._certificates.setdefault((record.view, int(record.kind), record.block), record)
+                    self._certificates.setdefault((record.view, int(record.kind), record.block, record.epoch), record)
                 case FinalRecord():
                     self._apply_final(record)
                 case ReceiptsRecord():
