@@ -89,6 +89,7 @@ _PAST: Final = 8_192
 """Final blocks that are remembered, to know a chain that leaves some of them out."""
 _REFUSED: Final = 4_096
 _ASK_AGAIN_LEAST_MS: Final = 1_000
+_MOST_DOUBLINGS: Final = 7
 _ASKED_AT_ONCE: Final = 16
 _SLICE: Final = 65_536
 """Nonces in one slice of search."""
@@ -227,7 +228,9 @@ class ChainEngine(Engine):
         """Orphans for whose slot it is too early."""
         self._refused: OrderedDict[bytes, str] = OrderedDict()
         self._wanted_ms: dict[bytes, int] = {}
-        """Missing ancestors, and when they were last asked for."""
+        """Missing ancestors, and when they will be asked for again."""
+        self._wanted_times: dict[bytes, int] = {}
+        """How often they have been asked for: nobody may have them, so each pause is twice the one before."""
         self._look_for_missing = False
         self._look_for_rivals = False
         self._contradicted = False
@@ -699,7 +702,7 @@ class ChainEngine(Engine):
 
     def _seek_ancestors(self) -> None:
         """Asks for the parents that nobody here has, each from somebody whose block needs it; again after a while."""
-        due = any(self._now_ms >= at_ms + self._ask_again_ms for at_ms in self._wanted_ms.values())
+        due = any(self._now_ms >= at_ms for at_ms in self._wanted_ms.values())
         if not self._look_for_missing and not due:
             return
         self._look_for_missing = False
@@ -709,13 +712,16 @@ class ChainEngine(Engine):
                 senders = [orphan.sender for orphan in self._orphans.children(parent) if orphan.sender]
                 if senders:
                     # Another one each time: the first may not have it any more.
-                    missing[parent] = senders[self._now_ms // self._ask_again_ms % len(senders)]
+                    missing[parent] = senders[self._wanted_times.get(parent, 0) % len(senders)]
         self._wanted_ms = {name: at_ms for name, at_ms in self._wanted_ms.items() if name in missing}
+        self._wanted_times = {name: self._wanted_times[name] for name in self._wanted_ms}
         asked = 0
         for name, sender in missing.items():
-            asked_ms = self._wanted_ms.get(name)
-            if asked_ms is None or self._now_ms >= asked_ms + self._ask_again_ms:
-                self._wanted_ms[name] = self._now_ms
+            due_ms = self._wanted_ms.get(name)
+            if due_ms is None or self._now_ms >= due_ms:
+                times = self._wanted_times.get(name, 0)
+                self._wanted_ms[name] = self._now_ms + (self._ask_again_ms << min(times, _MOST_DOUBLINGS))
+                self._wanted_times[name] = times + 1
                 self._out.append(WantBranch(name, sender))
                 asked += 1
                 if asked == _ASKED_AT_ONCE:
@@ -964,7 +970,7 @@ class ChainEngine(Engine):
         """One timer for the nearest time: an own turn, a block that came early, asking again."""
         times = [] if wake_at_ms is None else [wake_at_ms]
         times += [orphan.block.header.time_ms for name in self._early if (orphan := self._orphans.get(name))]
-        times += [at_ms + self._ask_again_ms for at_ms in self._wanted_ms.values()]
+        times += self._wanted_ms.values()
         at_ms = min(times, default=None)
         if at_ms != self._timer_at_ms:
             self._timer_at_ms = at_ms

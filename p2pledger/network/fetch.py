@@ -1,9 +1,10 @@
 """Fetching what is missing: batches and blocks, by hash, from one peer after the other.
 
 Each wanted item is asked of one peer at a time: first of those that surely have it (the hints), then of all others in
-turn. An answer, a *missing* or a silence of ``_PATIENCE_MS`` moves on to the next. Nothing is asked twice at once, and
-after many turns an item is forgotten: whoever still needs it wants it again. Hashes name what they ask for, so a wrong
-answer cannot be taken for it.
+turn. An answer, a *missing* or a silence of ``_PATIENCE_MS`` moves on to the next. When all have been asked in vain
+more than once there is a pause, twice as long each time: perhaps nobody has it, because whoever named it keeps it. Nothing is asked
+twice at once, and after many turns an item is forgotten: whoever still needs it wants it again. Hashes name what they
+ask for, so a wrong answer cannot be taken for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ __all__ = ["Fetcher", "Request"]
 _PATIENCE_MS: Final = 500
 _MOST_WANTED: Final = 8_192
 _PER_REQUEST: Final = 32
-_MOST_TURNS: Final = 32
+_EAGER_TURNS: Final = 8
+_MOST_TURNS: Final = 64
+_MOST_DOUBLINGS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class _Wanted:
     asked: bytes | None = None
     due_ms: int = 0
     turn: int = 0
+    round: int = 0
+    """How often everybody has been asked in vain."""
+    rested: int = 0
+    """The turn before which the last pause was made."""
 
 
 class Fetcher:
@@ -97,6 +104,11 @@ class Fetcher:
                 continue
             order = [peer for peer in wanted.hints if peer in peers]
             order += [peer for peer in peers if peer not in order]
+            if wanted.turn >= max(_EAGER_TURNS, wanted.rested + len(order)):
+                wanted.rested = wanted.turn
+                wanted.due_ms = now_ms + (_PATIENCE_MS << min(wanted.round, _MOST_DOUBLINGS))
+                wanted.round += 1
+                continue
             wanted.asked = order[wanted.turn % len(order)]
             wanted.turn += 1
             wanted.due_ms = now_ms + _PATIENCE_MS

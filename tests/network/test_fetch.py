@@ -66,6 +66,18 @@ def test_many_items_are_asked_for_in_pieces_and_the_list_is_bounded() -> None:
 def test_what_nobody_has_is_given_up_after_many_turns() -> None:
     fetcher = Fetcher()
     fetcher.want([ITEM], ())
-    for turn in range(40):
-        fetcher.requests([A, B], 500 * turn)
+    for turn in range(120):
+        fetcher.requests([A, B], 130_000 * turn)
     assert ITEM not in fetcher
+
+
+def test_what_nobody_has_is_asked_for_less_and_less() -> None:
+    fetcher = Fetcher()
+    fetcher.want([ITEM], ())
+    asked = []
+    for at_ms in range(0, 60_000, 100):
+        for request in fetcher.requests([A, B], at_ms):
+            asked.append(at_ms)
+            fetcher.missing_at(request.peer, request.items)
+    assert asked[:8] == [100 * turn for turn in range(8)], "at first at once, from one to the other"
+    assert asked[8::2] == [1_300, 2_500, 4_700, 8_900, 17_100, 33_300]
