@@ -237,12 +237,12 @@ def share_of_a_selfish_miner(power: int, seed: int) -> float:
                 world.announce(villain, block)
         return False
 
-    world.run(400_000, stop=publish)
+    world.run(500_000, stop=publish)
     chain = [block for block in world.chain(honest[0]) if block.height <= honest[0].finals[-1].height]
     return sum(block.header.proposer == villain.key for block in chain) / len(chain)
 
 
 def test_withholding_pays_for_a_large_miner_and_not_for_a_small_one() -> None:
     """With 42 percent it pays (0.54 if it loses all races, says the paper), with 20 percent it costs (0.13)."""
-    assert share_of_a_selfish_miner(42, 1) > 0.44
-    assert share_of_a_selfish_miner(20, 2) < 0.19
+    assert share_of_a_selfish_miner(42, 0) > 0.45
+    assert share_of_a_selfish_miner(20, 0) < 0.19
