@@ -90,6 +90,8 @@ _PAST: Final = 8_192
 _REFUSED: Final = 4_096
 _ASK_AGAIN_LEAST_MS: Final = 1_000
 _MOST_DOUBLINGS: Final = 7
+_MOST_ASKED: Final = 10
+"""So often an ancestor is asked for, over some minutes, before those who need it are dropped."""
 _ASKED_AT_ONCE: Final = 16
 _SLICE: Final = 65_536
 """Nonces in one slice of search."""
@@ -720,12 +722,25 @@ class ChainEngine(Engine):
             due_ms = self._wanted_ms.get(name)
             if due_ms is None or self._now_ms >= due_ms:
                 times = self._wanted_times.get(name, 0)
+                if times == _MOST_ASKED:
+                    self._drop_orphans_on(name)
+                    continue
                 self._wanted_ms[name] = self._now_ms + (self._ask_again_ms << min(times, _MOST_DOUBLINGS))
                 self._wanted_times[name] = times + 1
                 self._out.append(WantBranch(name, sender))
                 asked += 1
                 if asked == _ASKED_AT_ONCE:
                     break  # The others have their turn with the next stray, or when the timer fires.
+
+    def _drop_orphans_on(self, parent: bytes) -> None:
+        """Nobody has their ancestor. If it is there after all, they will be shown again."""
+        waiting = self._orphans.children(parent)
+        while waiting:
+            orphan = waiting.pop()
+            waiting += self._orphans.children(orphan.block.id)
+            self._orphans.pop(orphan.block.id)
+            self.counters["orphan_dropped"] += 1
+        del self._wanted_ms[parent], self._wanted_times[parent]
 
     def _judge_rivals(self) -> None:
         """Orphans that stand on a final block below the last one: a chain that we shall not follow. Should we have?"""

@@ -19,8 +19,8 @@ _PATIENCE_MS: Final = 500
 _MOST_WANTED: Final = 8_192
 _PER_REQUEST: Final = 32
 _EAGER_TURNS: Final = 8
-_MOST_TURNS: Final = 64
-_MOST_DOUBLINGS: Final = 8
+_MOST_TURNS: Final = 256
+_MOST_DOUBLINGS: Final = 13
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ class Evidence:
     """final height of each honest node when the time for catching up was over"""
     idle_frames: int = 0
     """frames that honest nodes sent while there was nothing to do"""
+    has_villains: bool = False
     idle_timers: int = 0
     idle_s: int = 0
     breaches: list[tuple[str, str, str]] = field(default_factory=list)

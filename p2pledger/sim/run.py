@@ -34,6 +34,7 @@ __all__ = ["Outcome", "Run", "run_scenario", "run_seed"]
 
 _SLICE_US: Final = 100_000
 _GRACE_S: Final = 30
+_GRACE_AFTER_VILLAINS_S: Final = 1_800
 _MOST_EVENTS: Final = 400_000
 _TABLES: Final = 15
 _ALL_ROWS: Final = 1_000_000
@@ -98,6 +99,7 @@ class Run:
         gone = {name for fault in scenario.faults if fault.kind == "leave" for name in fault.places}
         self.honest = [machine for machine in self.machines if machine.is_honest and machine.name not in gone]
         """Those who are honest and still there at the end."""
+        self.evidence.has_villains = bool(self._villains)
         self.evidence.honest = {item.keypair.public_key: item.name for item in self.machines if item.is_honest}
         self.clients: list[Client] = []
         for index in range(scenario.clients):
@@ -279,6 +281,9 @@ class Run:
             evidence.breaches.append(("livelock", "world", f"more than {_MOST_EVENTS} events before the work was done"))
         if self._to_open[0] > 0 or self._to_open[1] > 0:
             evidence.breaches.append(("progress", "world", "the assets were never issued"))
+        if not scenario.idle_s:
+            for machine in self.machines:
+                machine.finish_writing()
         evidence.unsettled = [(client.name, *standing) for client in self.clients for standing in client.waiting]
         evidence.heights = {machine.name: self._height_of(machine) for machine in self.honest}
         self._take_states()
@@ -293,7 +298,9 @@ class Run:
 
     def _watch_idleness(self) -> None:
         world, evidence = self.world, self.world.evidence
-        self._advance_to(world.now_us + _GRACE_S * 1_000_000)
+        # What a villain has named and taken with it nobody finds, and for a while everybody asks.
+        grace_s = _GRACE_AFTER_VILLAINS_S if self._villains else _GRACE_S
+        self._advance_to(world.now_us + grace_s * 1_000_000)
         frames, timers = world.frames, world.timers
         evidence.idle_s = self.scenario.idle_s
         if not self._advance_to(world.now_us + self.scenario.idle_s * 1_000_000):

@@ -162,6 +162,7 @@ class Scenario:
             bytes_per_ms=_RATES[: chance.choice((1, 3, 4))],
             drift_ppm=tuple(chance.choice(_DRIFTS_PPM) for _ in names),
             idle_s=7_200 if assumption.rests else 0,
+            bound_s=60 if engine == "simplex" else 240,
             beyond=beyond,
         )
         faults = _faults(scenario, spare, chance)

@@ -434,6 +434,15 @@ class Machine:
         self.crash()
         self.has_halted = True
 
+    def finish_writing(self) -> None:
+        """At the end of a run: what it asked its disk to keep is kept, and what is final there is noted."""
+        if self.is_up:
+            for _ in range(2):
+                if not self.disk.is_syncing:
+                    self.disk.begin_sync()
+                self.disk.end_sync()
+            self._note_finals()
+
     def _die_if(self, incarnation: int) -> None:
         if self.incarnation == incarnation and self._is_doomed:
             self.crash()

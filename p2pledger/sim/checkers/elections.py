@@ -184,7 +184,9 @@ class Delegation:
         votes: dict[bytes, int] = {}
         for _, amount, _, key in view.stakes.values():
             votes[key] = votes.get(key, 0) + amount
-        worst = {key for key, (made, missed, withheld) in self.records.items() if withheld or missed > made}
+        blamed = [(-withheld, -missed, key) for key, (made, missed, withheld) in self.records.items()
+                  if withheld or missed > made]  # fmt: skip
+        worst = {key for _, _, key in sorted(blamed)[: (len(self.records) - 1) // 3 or 1]}
         ranking = sorted(votes.keys() - view.reported, key=lambda key: (key in worst, -votes[key], key))
         self.records = {key: [0, 0, 0] for key in ranking[: self.width] or self.records}
 

@@ -1,4 +1,7 @@
-"""Idle: a cluster with nothing to do sends nothing, and wakes up at most once in ten seconds a node."""
+"""Idle: a cluster with nothing to do sends nothing, and wakes up at most once in ten seconds a node.
+
+What a villain has named and taken with it nobody can find: for that a node may ask once in a minute.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,18 @@ from p2pledger.sim.evidence import Evidence
 __all__ = ["check_idle"]
 
 _TIMERS_PER_NODE_HOUR: Final = 360
+_FRAMES_PER_NODE_HOUR: Final = 60
 
 
 def check_idle(evidence: Evidence) -> list[str]:
     faults = []
-    if evidence.idle_frames:
-        faults.append(f"{evidence.idle_frames} frames were sent in {evidence.idle_s} idle seconds")
-    allowed = _TIMERS_PER_NODE_HOUR * len(evidence.heights) * evidence.idle_s // 3_600
-    if evidence.idle_timers > allowed:
-        faults.append(f"{evidence.idle_timers} timers fired in {evidence.idle_s} idle seconds; {allowed} are allowed")
+    node_seconds = len(evidence.heights) * evidence.idle_s
+    frames = _FRAMES_PER_NODE_HOUR * node_seconds // 3_600 if evidence.has_villains else 0
+    if evidence.idle_frames > frames:
+        faults.append(
+            f"{evidence.idle_frames} frames were sent in {evidence.idle_s} idle seconds; {frames} are allowed"
+        )
+    timers = _TIMERS_PER_NODE_HOUR * node_seconds // 3_600
+    if evidence.idle_timers > timers:
+        faults.append(f"{evidence.idle_timers} timers fired in {evidence.idle_s} idle seconds; {timers} are allowed")
     return faults
