@@ -34,8 +34,8 @@ from p2pledger.primitives.keys import Keypair
 
 __all__ = ["DposProof", "DposRule", "commitment_to"]
 
-_ROUNDS_SEARCHED: Final = 8
-"""How far back, in rounds, a delegate looks for the slot in which it committed."""
+_SLOTS_SEARCHED: Final = 4_096
+"""How far back a delegate looks for the slot in which it committed: less than three rounds are needed."""
 
 
 def commitment_to(secret: bytes) -> bytes:
@@ -108,7 +108,7 @@ class DposRule:
     def prove(self, standing: Standing, turn: Turn, parent: BlockRef, confirm_from: int, keypair: Keypair) -> bytes:
         assert isinstance(standing, DposStanding)
         due = standing.reveal_due(keypair.public_key, turn.slot)
-        reveal = b"" if due is None else self._opened(due, turn.slot, len(standing.delegates), keypair)
+        reveal = b"" if due is None else self._opened(due, turn.slot, keypair)
         return DposProof(confirm_from, commitment_to(self._secret(turn.slot, keypair)), reveal).encode()
 
     def confirms(self, turn: Turn, standing: Standing, key: bytes) -> bool:
@@ -133,9 +133,9 @@ class DposRule:
     def _secret(self, slot: int, keypair: Keypair) -> bytes:
         return tagged_hash(COMMITMENT_TAG, keypair.seed + self._network_id + slot.to_bytes(8, "big"))
 
-    def _opened(self, due: bytes, slot: int, delegates: int, keypair: Keypair) -> bytes:
+    def _opened(self, due: bytes, slot: int, keypair: Keypair) -> bytes:
         """The secret behind a commitment of this key; none if it was not made here (the slot is then in vain)."""
-        for earlier in range(slot - 1, max(-1, slot - 1 - _ROUNDS_SEARCHED * delegates), -1):
+        for earlier in range(slot - 1, max(-1, slot - 1 - _SLOTS_SEARCHED), -1):
             secret = self._secret(earlier, keypair)
             if commitment_to(secret) == due:
                 return secret
