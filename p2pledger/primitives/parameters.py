@@ -18,9 +18,9 @@ MAY_BE_ZERO: Final = frozenset({"least_fee", "block_reward", "halving_blocks"})
 _MOST_BLOCK_BATCHES: Final = 1_900
 """A block of more digests cannot be decoded (``primitives/blocks.py``)."""
 
+_MOST_EPOCH_SLOTS: Final = 16_384
 _BOUNDS: Final = (
     ("delegates", 1_024, "a round is worked out again for every block"),
-    ("epoch_rounds", 1_024, "the slots of an epoch are counted one by one"),
     ("difficulty_window", 1_024, "the window is written anew with every block"),
     ("modifier_depth", 1_024, "the modifiers are written anew with every block"),
 )
@@ -108,6 +108,11 @@ class Parameters:
             raise BadConfiguration("max_signatures exceeds max_batch_signatures")
         if self.view_timeout_cap_ms < self.view_timeout_ms:
             raise BadConfiguration("view_timeout_cap_ms is below view_timeout_ms")
+        if self.delegates * self.epoch_rounds > _MOST_EPOCH_SLOTS:
+            raise BadConfiguration(
+                f"an epoch of delegates x epoch_rounds has more than {_MOST_EPOCH_SLOTS:,} slots",
+                why="they are counted one by one",
+            )
         for name, most, why in _BOUNDS:
             if getattr(self, name) > most:
                 raise BadConfiguration(f"{name} exceeds {most:,}", why=why)

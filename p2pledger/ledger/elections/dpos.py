@@ -23,8 +23,10 @@ reward, and the next epoch: *withheld* counts the commitments that were not open
 them suspends.
 
 **Absence.** Slots without a block, between a block and its parent, are counted as missed by those to whom they
-belonged. Who misses more than half of his slots in an epoch is suspended for the next. If there are no others to take
-their place, the suspended serve all the same: somebody must.
+belonged. Who misses more than half of his slots in an epoch, or withholds a secret, may be suspended for the next: of
+n delegates at most (n - 1) div 3, but at least one, those who withheld and missed most first. If more were silent,
+then it was the network that failed, and a halt must not hand the ledger to candidates for whom hardly anybody votes.
+If there are no others to take their place, the suspended serve all the same: somebody must.
 
 ENGINE rows:
 
@@ -53,7 +55,7 @@ from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import COMMITMENT_TAG, SEED_TAG, tagged_hash
 from p2pledger.primitives.parameters import Parameters
 
-__all__ = ["Delegate", "Schedule", "found", "last_epoch", "open_block", "shuffled"]
+__all__ = ["Delegate", "Schedule", "found", "last_epoch", "open_block", "shuffled", "suspended"]
 
 _NEWEST: Final = engine_key(1)
 _SERVING: Final = engine_key(2)
@@ -73,9 +75,18 @@ class Delegate:
     withheld: int = 0
 
     @property
-    def is_suspended(self) -> bool:
-        """Whether this record puts it last in the next election."""
+    def is_faulty(self) -> bool:
+        """Whether this record is reason enough to suspend it."""
         return self.withheld > 0 or 2 * self.missed > self.made + self.missed
+
+
+def suspended(records: Sequence[Delegate]) -> tuple[bytes, ...]:
+    """The keys that are put last in the election after an epoch with these records, the worst first."""
+    faulty = sorted(
+        (delegate for delegate in records if delegate.is_faulty),
+        key=lambda delegate: (-delegate.withheld, -delegate.missed, delegate.key),
+    )
+    return tuple(delegate.key for delegate in faulty[: max(1, (len(records) - 1) // 3)])
 
 
 def shuffled(keys: Sequence[bytes], seed: bytes, round_number: int) -> tuple[bytes, ...]:
@@ -257,13 +268,13 @@ def open_block(branch: core.Branch, header: Header, spec: Chainspec) -> None:
 
 def _elected(state: Readable, records: Sequence[Delegate], count: int) -> tuple[bytes, ...]:
     """The keys, in order, of those who serve next, after an epoch with these records."""
-    suspended = {delegate.key for delegate in records if delegate.is_suspended}
+    last = suspended(records)
     candidates: list[tuple[bool, int, bytes]] = []
     after: bytes | None = None
     while page := state.scan(Table.STAKED, after=after, limit=_PAGE):
         for key, row in page:
             if not is_reported(state, key):
-                candidates.append((key in suspended, -Staked.decode(row).amount, key))
+                candidates.append((key in last, -Staked.decode(row).amount, key))
         after = page[-1][0]
     best = sorted(candidates)[:count]
     return tuple(sorted(key for _, _, key in best)) or tuple(sorted(delegate.key for delegate in records))
