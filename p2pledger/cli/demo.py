@@ -31,6 +31,15 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Trades and DEV KEYS come from this number.")] = 1,
     kill: Annotated[bool, typer.Option("--kill", help="Kill a validator in the middle and restart it later.")] = False,
+    partition: Annotated[
+        bool, typer.Option("--partition", help="Cut the network into halves in the middle and heal it later.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="simplex, pow, pos, dpos or poa; the profile's own if not given.")
+    ] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", help="consortium (simplex), private (poa) or public (pow, with fees).")
+    ] = "",
     directory: Annotated[
         Path | None, typer.Option("--directory", "-d", help="Keep the ledger here; a temporary folder if not given.")
     ] = None,
@@ -42,6 +51,8 @@ def demo(
     Examples: p2pledger demo
               p2pledger demo --kill
               p2pledger demo --seconds 20 --rate 500 --json
+              p2pledger demo --engine pow --partition
+              p2pledger demo --engine dpos --kill
     """
     import json
     import os
@@ -54,7 +65,9 @@ def demo(
     from p2pledger.demo.run import Settings, run_demo
 
     rate_per_s = rate or (200.0 if trades is None else 500.0)
-    settings = Settings(validators, seconds, rate_per_s, trades, limit, seed, kill, directory)
+    settings = Settings(
+        validators, seconds, rate_per_s, trades, limit, seed, kill, directory, engine, profile, partition
+    )
     view = view_for()
 
     async def run() -> None:

@@ -93,9 +93,9 @@ def development_parameters(
     return parameters
 
 
-def block_ms(genesis: Genesis) -> int:
+def block_ms(engine: str, parameters: Parameters) -> int:
     """The usual time between two blocks of an engine that waits between blocks."""
-    return genesis.parameters.slot_ms * (SLOTS_PER_BLOCK if genesis.engine == "pos" else 1)
+    return parameters.slot_ms * (SLOTS_PER_BLOCK if engine == "pos" else 1)
 
 
 def money_of(profile: str, engine: str, members: Sequence[str], node_keys: Mapping[str, Keypair]) -> tuple[Money, ...]:

@@ -395,6 +395,18 @@ class Cluster:
             await self.node(name).stop()
             await self._start_nodes([name])
 
+    def cut(self, *groups: Sequence[str]) -> None:
+        """Cuts the network: nodes of different groups have no sessions with each other until ``heal``. Clients do."""
+        for name in self._nodes:
+            own = next((group for group in groups if name in group), ())
+            strangers = [self.node(other).key for group in groups if group is not own for other in group]
+            self.node(name).shun(strangers if own else [])
+
+    def heal(self) -> None:
+        """Ends a cut."""
+        for node in self._nodes.values():
+            node.shun([])
+
     # --- clients ----------------------------------------------------------------------------------------------------
 
     def address(self, name: str) -> tuple[str, int]:
@@ -431,7 +443,9 @@ class Cluster:
             # If the session ends before, whoever uses the client is told by each of its calls.
             await trio.sleep_forever()
 
-    async def open_ledger(self, plans: Sequence[AssetPlan], holdings: Mapping[tuple[str, str], int]) -> None:
+    async def open_ledger(
+        self, plans: Sequence[AssetPlan], holdings: Mapping[tuple[str, str], int], *, timeout_s: float = 60.0
+    ) -> None:
         """Defines assets and issues units, (asset, member) -> units. P2PLedgerError with the reason of a refusal."""
         async with self.connect() as client:
             height = (await client.status()).final_height
@@ -440,7 +454,7 @@ class Cluster:
                 define_transactions(self.consortium, plans, valid_until=valid_until),
                 issue_transactions(self.consortium, holdings, valid_until=valid_until),
             ):
-                for outcome in await settle(client, transactions):
+                for outcome in await settle(client, transactions, timeout_s=timeout_s):
                     if outcome.code != Reason.OK:
                         raise P2PLedgerError(
                             "the ledger could not be opened",

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,6 +251,11 @@ class NodeProcess:
         """Where the others listen: key in hexadecimal -> (host, port). A node that has just died is not told."""
         if self._control >= 0:
             self._order({"peers": {key: list(place) for key, place in peers.items()}})
+
+    def shun(self, keys: Sequence[bytes]) -> None:
+        """Have no sessions with the nodes of these keys until other ones are named; a restarted node knows none."""
+        if self._control >= 0:
+            self._order({"shun": [key.hex() for key in keys]})
 
     async def kill(self) -> None:
         """SIGKILL, and wait until the kernel has reaped it."""

@@ -40,6 +40,7 @@ class OrderDesk:
         self._accounts = {name: consortium.account(name) for name in self._keys}
         self._keepers = {register.code: register.depository for register in consortium.genesis.registers}
         self._assets: dict[str, bytes] = {}
+        self._least_fee = consortium.genesis.parameters.least_fee
         self._seed = seed
 
     def _asset(self, text: str) -> bytes:
@@ -72,7 +73,8 @@ class OrderDesk:
                 )
             )
         salt = sha256(f"{self._seed}/{trade.number}".encode()).digest()[:16]
-        transaction = Transaction(self._network_id, valid_until, salt, buyer, operations)
+        fee = self._least_fee * len(operations)
+        transaction = Transaction(self._network_id, valid_until, salt, buyer, operations, fee)
         data = transaction.sign(self._keys[name] for name in signers)
         return Order(trade, transaction.id, valid_until, data)
 

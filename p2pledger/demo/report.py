@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
+
+from p2pledger.demo.partition import Partition
 
 __all__ = ["Check", "FinalityMs", "NodeReport", "Report"]
 
@@ -69,6 +71,19 @@ class Report:
     cross_register: int
     input: str
     checks: tuple[Check, ...]
+    engine: str = "simplex"
+    profile: str = "consortium"
+    blocks_by_proposer: Mapping[str, int] = field(default_factory=dict)
+    """Final blocks of the window by the node that wrote them."""
+    reorganisations: int = 0
+    """Of the node that had most of them, as far as it remembers."""
+    deepest: int = 0
+    """Blocks that were left in the deepest one."""
+    reverted: int = 0
+    """Trades that were pending in a block that was left, at the node that their client asked."""
+    applied_again: int = 0
+    """Of those, how many became final later."""
+    partition: Partition | None = None
 
     @property
     def passed(self) -> bool:
@@ -84,6 +99,21 @@ class Report:
             "core": {"compiled": compiled, "level": level},
             "verdict": "green" if self.passed else "red",
         }
+
+    @staticmethod
+    def _partition_lines(partition: Partition) -> list[str]:
+        text = [f"Cut        for {partition.seconds:.1f} s into two halves that did not hear of each other:"]
+        for half in partition.halves:
+            grown = half.height - half.height_before
+            what = (
+                f"made {grown:,} blocks up to height {half.height:,}" if grown else f"halted at height {half.height:,}"
+            )
+            kept = "; its chain won" if half.won else ""
+            text.append(f"           {', '.join(half.nodes)} {what}, final to {half.final_height:,}{kept}")
+        if partition.depth:
+            text.append(f"           the other half left {partition.depth:,} blocks: {partition.reason}")
+        text.append(f"           one chain again {partition.met_after_s:.1f} s after the cut")
+        return text
 
     def lines(self) -> list[str]:
         """The report for people, without colours."""
@@ -105,6 +135,16 @@ class Report:
             f"Finality   p50 {latency.p50:,.0f} ms, p90 {latency.p90:,.0f} ms, p99 {latency.p99:,.0f} ms, "
             f"max {latency.max:,.0f} ms (from due to seen final by the sender)"
         )
+        wrote = ", ".join(f"{name} {count:,}" for name, count in self.blocks_by_proposer.items())
+        text.append(f"Engine     {self.engine}, {self.profile}; blocks by {wrote or 'nobody'}")
+        if self.engine != "simplex":
+            text.append(
+                f"Forks      {self.reorganisations:,} reorganisation{'' if self.reorganisations == 1 else 's'} at the "
+                f"node with most of them, {self.deepest:,} deep at most; {self.reverted:,} trades reverted, "
+                f"{self.applied_again:,} of them final later"
+            )
+        if self.partition is not None:
+            text += self._partition_lines(self.partition)
         if self.killed:
             text.append(f"Killed     {self.killed}, by SIGKILL in the middle, and restarted")
         core = f"compiled, level {self.core_level}" if self.core_compiled else "REFERENCE CORE in plain Python"

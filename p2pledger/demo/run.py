@@ -2,8 +2,9 @@
 
 1  a consortium starts: CCDC, CSDC and the venues validate
 2  assets are defined, and every broker is given plenty of each; this is not measured
-3  the window: trades fall due at the rate, whatever the ledger does; one node may be killed and restarted in it
-4  every trade is followed to its end, and all nodes are waited for until they stand at one height
+3  the window: trades fall due at the rate, whatever the ledger does; one node may be killed and restarted in it, or
+   the network may be cut into halves and healed
+4  every trade is followed to its end, and all nodes are waited for until they agree on one chain
 5  the books: what clients were told, what the nodes hold, and a recount that shares no code with the ledger
 """
 
@@ -12,34 +13,42 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from p2pledger import core
-from p2pledger.api.client import Client, NodeStatus, Settlements
+from p2pledger.api.client import Client, Progressions, Settlements
 from p2pledger.cluster.consortium import BANK, Consortium
+from p2pledger.cluster.development import block_ms, chosen, development_parameters, measured_difficulty
 from p2pledger.cluster.directory import usage_of
 from p2pledger.cluster.local import Cluster
 from p2pledger.cluster.opening import AssetPlan
 from p2pledger.cluster.processes import NodeFailed, NodeStats
 from p2pledger.demo.books import Books
+from p2pledger.demo.chain import UNREACHABLE, Standing, forks_of, proposers, wait_agreement
 from p2pledger.demo.live import NodeView, Snapshot, View
 from p2pledger.demo.load import Load, Outcome, Session, percentile
+from p2pledger.demo.notices import Notices
 from p2pledger.demo.orders import Order, OrderDesk
+from p2pledger.demo.partition import Partition, cut_and_heal
 from p2pledger.demo.report import Check, FinalityMs, NodeReport, Report
 from p2pledger.demo.tape import tape_source
 from p2pledger.demo.trades import Trade, TradeSource, generated_trades, generated_world
-from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
+from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.names import AssetKind, account_named, asset_id, asset_text
+from p2pledger.primitives.parameters import Parameters
 
 __all__ = ["Settings", "run_demo"]
 
 _BROKERS: Final = 16
 _PATIENCE_S: Final = 30.0
 _AGREE_WITHIN_S: Final = 60.0
+_LEAST_AWAY_S: Final = 2.0
+_LEAST_CUT_S: Final = 4.0
 _REFRESH_S: Final = 0.25
 _LOOKUPS_AT_ONCE: Final = 1_000
 
@@ -56,18 +65,50 @@ class Settings:
     seed: int = 1
     kill: bool = False
     directory: Path | None = None
+    engine: str = ""
+    profile: str = ""
+    partition: bool = False
+
+    @property
+    def window_s(self) -> float:
+        """How long trades fall due, where they are generated."""
+        return self.seconds if self.limit is None else min(self.seconds, self.limit / self.rate_per_s)
+
+    @property
+    def cut_s(self) -> float:
+        """How long a partition lasts."""
+        return max(_LEAST_CUT_S, self.window_s / 3)
 
     def check(self) -> Settings:
         """InvalidInput where it cannot be run."""
+        _, engine = chosen(self.profile, self.engine)
         if self.rate_per_s <= 0 or self.seconds <= 0:
             raise InvalidInput("--rate and --seconds must be positive", code="usage")
-        if self.kill and self.validators < 4:
+        if self.kill and self.partition:
+            raise InvalidInput("--kill and --partition exclude each other", code="usage")
+        least = 2 if engine in ("pow", "pos") else 4
+        if self.kill and self.validators < least:
             raise InvalidInput(
-                "--kill needs at least 4 validators",
+                f"--kill needs at least {least} validators",
                 why=f"{self.validators} tolerate none that is down",
                 code="usage",
             )
+        if self.partition and self.validators < 2:
+            raise InvalidInput("--partition needs at least 2 validators", code="usage")
         return self
+
+    def parameters(self) -> Parameters:
+        """Those of a cluster on this machine, with blocks that get final no sooner than a partition can last.
+
+        Half the network makes at most as many blocks as the whole would; twice of that is beyond any luck.
+        """
+        profile, engine = chosen(self.profile, self.engine)
+        difficulty = {"difficulty": measured_difficulty()} if engine == "pow" else {}
+        parameters = development_parameters(profile, engine, self.validators, **difficulty)
+        if self.partition and engine in ("pow", "pos"):
+            blocks = self.cut_s * 1_000 / block_ms(engine, parameters)
+            parameters = replace(parameters, finality_depth=parameters.finality_depth + 2 * round(blocks))
+        return parameters
 
 
 def source_of(settings: Settings, brokers: tuple[str, ...]) -> TradeSource:
@@ -96,7 +137,14 @@ async def run_demo(settings: Settings, view: View) -> Report:
     source = source_of(settings, brokers)
     view.say(f"starting {settings.validators} validator{'' if settings.validators == 1 else 's'}")
     async with Cluster(
-        settings.validators, seed=settings.seed, directory=settings.directory, brokers=_BROKERS, opening=False
+        settings.validators,
+        seed=settings.seed,
+        directory=settings.directory,
+        brokers=_BROKERS,
+        parameters=settings.parameters(),
+        profile=settings.profile,
+        engine=settings.engine,
+        opening=False,
     ) as cluster:
         run = _Run(settings, source, cluster, view)
         return await run.live()
@@ -111,7 +159,11 @@ class _Run:
         self.cluster = cluster
         self.consortium: Consortium = cluster.consortium
         self.view = view
+        self.engine = cluster.genesis.engine
         self.books = Books(source.world)
+        self.notices = Notices()
+        self.partition: Partition | None = None
+        self._sessions = count(1)
         self.told: list[tuple[Order, int]] = []
         """Trades that a client was told are final, with their codes."""
         self.cross_register = 0
@@ -124,6 +176,7 @@ class _Run:
         self.killed = False
         self.restarted = trio.Event()
         self.desk = OrderDesk(self.consortium, settings.seed)
+        self.patience_s = _PATIENCE_S + self._finality_s()
         self.load = Load(
             self._signed(source.trades),
             count=source.count,
@@ -131,9 +184,16 @@ class _Run:
             nodes=len(cluster.nodes),
             gateways=max(2, len(cluster.nodes)),
             connect=self._connect,
-            patience_s=_PATIENCE_S,
+            patience_s=self.patience_s,
         )
         self.load.on_final = self._on_final
+
+    def _finality_s(self) -> float:
+        """What finality may take beyond what a busy machine costs anyway: blocks come late, and a cut holds all up."""
+        genesis, settings = self.cluster.genesis, self.settings
+        blocks = {"simplex": 0, "pow": genesis.parameters.finality_depth, "pos": genesis.parameters.finality_depth}
+        waiting_s = 3 * blocks.get(self.engine, 10) * block_ms(self.engine, genesis.parameters) / 1_000
+        return waiting_s + (2 * settings.cut_s if settings.partition else 0.0)
 
     def _signed(self, trades: Iterator[Trade]) -> Iterator[Order]:
         window = self.consortium.genesis.parameters.replay_window
@@ -158,8 +218,10 @@ class _Run:
     async def _connect(self, index: int) -> AsyncIterator[Session]:
         """A gateway's session: it speaks for a broker, at the node of this index."""
         async with self._client(index, self.source.world.brokers[index]) as client:
-            settlements = client.settlements()
-            yield _GatewaySession(client, settlements)
+            if self.engine == "simplex":  # nothing is ever told before the end
+                yield _GatewaySession(client, client.settlements(), next(self._sessions), self.notices)
+            else:
+                yield _GatewaySession(client, await client.follow(), next(self._sessions), self.notices)
 
     def _client(self, index: int, member: str = "") -> AbstractAsyncContextManager[Client]:
         connection: AbstractAsyncContextManager[Client] = self.cluster.connect(member, self.cluster.nodes[index])
@@ -180,14 +242,17 @@ class _Run:
             await nursery.start(self._watch, expected_s)
             if self.settings.kill:
                 nursery.start_soon(self._kill_and_restart, expected_s)
+            if self.settings.partition:
+                nursery.start_soon(self._cut_and_heal, expected_s)
             await self.load.run()
-            if self.settings.kill:
+            if self.settings.kill or self.settings.partition:
                 await self.restarted.wait()
             nursery.cancel_scope.cancel()
-        self.view.say("waiting until all nodes stand at one height")
-        statuses = await self._wait_agreement()
-        nodes = await self._node_reports(statuses)
-        return await self._judge(nodes, statuses, first_height)
+        self.view.say("waiting until all nodes agree on one chain")
+        least_height = max(self.load.heights.values(), default=0)
+        standings = await wait_agreement(self.cluster, _AGREE_WITHIN_S + self._finality_s(), least_height)
+        nodes = await self._node_reports(standings)
+        return await self._judge(nodes, standings, first_height)
 
     async def _open_ledger(self) -> None:
         world = self.source.world
@@ -199,7 +264,7 @@ class _Run:
         ]
         holdings = {(asset, broker): units for asset, units in world.opening.items() for broker in world.brokers}
         self.view.say(f"opening the ledger: {len(plans):,} assets, {len(holdings):,} holdings")
-        await self.cluster.open_ledger(plans, holdings)
+        await self.cluster.open_ledger(plans, holdings, timeout_s=60.0 + self._finality_s())
         async with self._client(0) as client:
             self.height = (await client.status()).final_height
 
@@ -215,11 +280,18 @@ class _Run:
         await self.cluster.kill(self.victim)
         self.killed = True
         self.view.say(f"killed {self.victim} (SIGKILL)")
-        await trio.sleep(max(2.0, expected_s / 3))
+        await trio.sleep(max(_LEAST_AWAY_S, expected_s / 3))
         self.view.say(f"restarting {self.victim}")
         await self.cluster.restart(self.victim)
         self.restarted.set()
         self.view.say(f"{self.victim} has caught up")
+
+    async def _cut_and_heal(self, expected_s: float) -> None:
+        """The network is cut at a third of the window and healed at two thirds, at least 4 s later."""
+        await self.load.opened.wait()
+        await trio.sleep_until(self.load.started_s + expected_s / 3)
+        self.partition = await cut_and_heal(self.cluster, self.settings.cut_s, self.view)
+        self.restarted.set()
 
     async def _watch(self, expected_s: float, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Shows how things stand, four times a second at most."""
@@ -283,34 +355,16 @@ class _Run:
                         status = await client.status()
                         heights[name], mempools[name] = status.final_height, status.mempool_bytes
                         await trio.sleep(2 * _REFRESH_S)
-            except* (P2PLedgerError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            except* UNREACHABLE:
                 pass
             await trio.sleep(_REFRESH_S)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    async def _wait_agreement(self) -> dict[str, NodeStatus]:
-        """The status of every node, once all stand at one height with one root and have nothing left to do."""
-        statuses: dict[str, NodeStatus] = {}
-        with trio.move_on_after(_AGREE_WITHIN_S):
-            while True:
-                for index, name in enumerate(self.cluster.nodes):
-                    try:
-                        async with self._client(index) as client:
-                            statuses[name] = await client.status()
-                    except (P2PLedgerError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                        statuses.pop(name, None)
-                standing = {(status.final_height, status.state_root) for status in statuses.values()}
-                busy = any(status.mempool_bytes or status.held_batches for status in statuses.values())
-                if len(statuses) == len(self.cluster.nodes) and len(standing) == 1 and not busy:
-                    break
-                await trio.sleep(0.2)
-        return statuses
-
-    async def _node_reports(self, statuses: Mapping[str, NodeStatus]) -> tuple[NodeReport, ...]:
+    async def _node_reports(self, standings: Mapping[str, Standing]) -> tuple[NodeReport, ...]:
         reports = []
         for state in self.cluster.ps():
-            status, before = statuses.get(state.name), self.not_counted[state.name]
+            standing, before = standings.get(state.name), self.not_counted[state.name]
             try:
                 after = await self.cluster.node(state.name).stats()
             except NodeFailed:  # it ended by itself; that it is not at the others' height makes the verdict red
@@ -322,33 +376,35 @@ class _Run:
                     round(usage_of(state.process.pid).rss_mib if state.process is not None else 0.0, 1),
                     max(0, after.bytes_in - before.bytes_in),
                     max(0, after.bytes_out - before.bytes_out),
-                    0 if status is None else status.final_height,
-                    "" if status is None else status.state_root.hex(),
+                    0 if standing is None else standing.height,
+                    "" if standing is None else standing.state_root.hex(),
                 )
             )
         return tuple(reports)
 
     async def _judge(
-        self, nodes: tuple[NodeReport, ...], statuses: Mapping[str, NodeStatus], first_height: int
+        self, nodes: tuple[NodeReport, ...], standings: Mapping[str, Standing], first_height: int
     ) -> Report:
         load, settings = self.load, self.settings
         # Not the node that most clients used, and with --kill the one that was away; any other if it is gone.
-        reachable = [name for name in reversed(self.cluster.nodes) if name in statuses]
+        reachable = [name for name in reversed(self.cluster.nodes) if name in standings]
         witness = reachable[0] if reachable else ""
         lost, differences = [], []
+        height, wrote = max((node.height for node in nodes), default=0), {}
         if witness:
             async with self.cluster.connect(node=witness) as client:
                 await load.settle_late(lambda orders: _look_up(client, orders))
                 lost = await self._lost(client)
                 supply, found_by_node = await _supply(client)
                 holdings = await self._holdings(client, list(supply))
+                names = {key: name for name, key in self.consortium.node_keys_by_genesis.items()}
+                wrote = await proposers(client, names, first_height + 1, height)
             differences = [*found_by_node, *self.books.compare(supply, holdings)]
         else:
             lost = differences = ["no node answers"]
         result = load.result()
         total = result.committed + sum(result.rejected.values()) + result.timed_out + result.unfinished
-        standing = {(node.height, node.state_root) for node in nodes}
-        roots_equal = len(statuses) == len(nodes) and len(standing) == 1
+        roots_equal = len(standings) == len(nodes) and len(set(standings.values())) == 1
         checks = [
             Check("every trade is accounted for", result.submitted == total == self.source.count),
             Check("no trade was left without an outcome", result.timed_out + result.unfinished == 0),
@@ -368,6 +424,12 @@ class _Run:
                 "; ".join(lost[:3]),
             ),
         ]
+        checks += self._partition_checks()
+        if self.engine != "simplex":
+            findings = self.notices.findings
+            sentence = "no client was told twice that a trade is final, or anything else after that"
+            checks.append(Check(sentence, not findings, "; ".join(findings[:3])))
+        forks = await forks_of(self.cluster)
         if settings.kill:
             caught_up = self.killed and self.restarted.is_set() and roots_equal
             checks.append(Check(f"{self.victim} was killed, came back and caught up", caught_up))
@@ -390,7 +452,7 @@ class _Run:
                 p99=round(1000 * percentile(ordered, 0.99), 2),
                 max=round(1000 * percentile(ordered, 1.0), 2),
             ),
-            blocks=max((node.height for node in nodes), default=0) - first_height,
+            blocks=height - first_height,
             state_roots_equal=roots_equal,
             supply_conserved=not differences,
             nodes=nodes,
@@ -401,7 +463,35 @@ class _Run:
             cross_register=self.cross_register,
             input=self.source.description,
             checks=tuple(checks),
+            engine=self.engine,
+            profile=self.cluster.genesis.profile,
+            blocks_by_proposer=wrote,
+            reorganisations=max((len(lines) for lines in forks.values()), default=0),
+            deepest=max((line.depth for lines in forks.values() for line in lines), default=0),
+            reverted=len(self.notices.reverted),
+            applied_again=self.notices.applied_again(),
+            partition=self.partition,
         )
+
+    def _partition_checks(self) -> list[Check]:
+        partition = self.partition
+        if partition is None:
+            return []
+        one, other = partition.halves
+        if self.engine == "simplex":
+            halted = all(half.final_height <= half.height_before + 2 for half in partition.halves)
+            return [Check("without a quorum neither half made anything final", halted)]
+        grown = [half.height - half.height_before for half in partition.halves]
+        waiting = len(self.notices.reverted) - self.notices.applied_again()
+        return [
+            Check(
+                "both halves went on with chains of their own",
+                partition.forked and min(grown) > 0,
+                f"{grown[0]} and {grown[1]} blocks",
+            ),
+            Check("one chain won, and the other half left its own", one.won != other.won and partition.depth > 0),
+            Check("every trade that fell out was applied again", not waiting, f"{waiting} were not" if waiting else ""),
+        ]
 
     async def _lost(self, client: Client) -> list[str]:
         """Trades that a client was told are final, and that this node does not know, or knows otherwise."""
@@ -453,16 +543,27 @@ async def _supply(client: Client) -> tuple[dict[str, tuple[int, int, int]], list
 
 
 class _GatewaySession:
-    """What the load generator needs, on top of a client."""
+    """What the load generator needs, on top of a client. Whatever else the client is told is noted down."""
 
-    def __init__(self, client: Client, settlements: Settlements) -> None:
+    def __init__(self, client: Client, stream: Settlements | Progressions, number: int, notices: Notices) -> None:
         self._client = client
-        self._settlements = settlements
+        self._stream = stream
+        self._number = number
+        self._notices = notices
 
     async def submit(self, transactions: Sequence[bytes]) -> tuple[Sequence[int], int]:
         submission = await self._client.submit(transactions)
         return submission.codes, submission.retry_after_ms
 
     async def next_outcomes(self) -> Sequence[Outcome]:
-        outcomes = await anext(self._settlements)
-        return [Outcome(outcome.id, outcome.height, outcome.code) for outcome in outcomes]
+        if isinstance(self._stream, Settlements):
+            return [Outcome(outcome.id, outcome.height, outcome.code) for outcome in await anext(self._stream)]
+        settled = []
+        for news in await anext(self._stream):
+            if news.status is not None:
+                self._notices.progress(self._number, news.status, news.outcome.id)
+            else:
+                outcome = Outcome(news.outcome.id, news.outcome.height, news.outcome.code)
+                self._notices.settled(self._number, outcome.id, outcome.height, outcome.code)
+                settled.append(outcome)
+        return settled
