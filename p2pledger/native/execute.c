@@ -4,7 +4,8 @@
  * window will look at is searched for together (p2l_state_search), then they are executed one after another over what
  * was found. Accounts and assets do not change here. Holdings and locks change in the books, which hold each row that
  * was met in this call, and are written to the tree at the end, once each and together (p2l_state_change). So does the
- * native money of the payers where there are fees. Rows of REPLAY are new: they go into the tree as they come.
+ * native money of the payers where there are fees. Rows of REPLAY are new: they are kept in a memory of their own, where
+ * later transactions find them, and go into the tree together as well.
  *
  * A transaction notes what the rows were before it changed them; one that fails, or turns out not to be for this path,
  * is taken back by these notes and leaves no trace in the books. The order of the checks is the protocol's;
@@ -60,7 +61,18 @@ struct step {
     uint32_t payer_at;  /* in the window's accounts */
     uint32_t payer_row; /* his native money; only where there are fees */
     uint8_t replay_key[40];
-    uint8_t remembered;
+    uint8_t remembered; /* in the tree */
+};
+
+/* The rows of REPLAY that this call makes, found by the ids in their keys: slots hold 1 + the number of a row, or 0. An id
+ * is a hash; whoever grinds ids that meet pays as in the books. */
+struct memory {
+    struct remembered {
+        uint8_t key[40], value[2 + 9 + 3 + 3], size;
+    } *rows;
+    size_t count, capacity;
+    uint32_t *slots;
+    size_t slot_count; /* a power of two, at least twice the capacity */
 };
 
 struct window {
@@ -72,7 +84,7 @@ struct window {
     size_t account_count;
 };
 
-enum { STEPS_MAX = 48, OPERATIONS_MAX = 192 /* unless the first transaction alone has more */ };
+enum { STEPS_MAX = 64, OPERATIONS_MAX = 192 /* unless the first transaction alone has more */ };
 
 /* Assets seen lately: a block is mostly about few. */
 enum { SEEN = 16 };
@@ -86,6 +98,7 @@ struct execution {
     const struct p2l_columns *columns;
     uint64_t height, replay_window, fee /* of one operation */, collected;
     struct books books;
+    struct memory memory;
     struct window window;
     struct note *notes;
     size_t note_count, note_capacity;
@@ -265,7 +278,7 @@ static int books_write(struct execution *execution)
             status = p2l_state_put(state, row->table, row->key, value, size);
         else if (row->table == NATIVE)
             status = p2l_state_put(state, NATIVE, row->key, value, size);
-        else if (row->value.size != size || memcmp(row->value.data, value, size) != 0)
+        else
             changes[locks ? books->count - ++sizes[1] : sizes[0]++] = (struct p2l_change){row->key, value, size};
     }
     if (status == P2L_OK)
@@ -274,6 +287,74 @@ static int books_write(struct execution *execution)
         status = p2l_state_change(state, LOCKS, changes + books->count - sizes[1], sizes[1]);
     free(changes);
     free(values);
+    return status;
+}
+
+/* Memory -------------------------------------------------------------------------------------------------------- */
+
+/* The slot of a key: that of its row, or the empty one where it belongs. */
+static uint32_t *memory_slot(const struct memory *memory, const uint8_t key[40])
+{
+    size_t slot = p2l_load32(key + 8) & (memory->slot_count - 1);
+    while (memory->slots[slot] != 0 && memcmp(memory->rows[memory->slots[slot] - 1].key, key, 40) != 0)
+        slot = (slot + 1) & (memory->slot_count - 1);
+    return &memory->slots[slot];
+}
+
+static int memory_reserve(struct memory *memory, size_t more)
+{
+    size_t capacity = memory->capacity > 0 ? memory->capacity : STEPS_MAX;
+    void *fresh;
+    if (memory->count + more <= memory->capacity)
+        return 1;
+    while (capacity < memory->count + more)
+        capacity *= 2;
+    fresh = p2l_reallocate(memory->rows, capacity * sizeof *memory->rows);
+    if (fresh == NULL)
+        return 0;
+    memory->rows = fresh;
+    fresh = p2l_allocate(2 * capacity * sizeof *memory->slots);
+    if (fresh == NULL)
+        return 0;
+    free(memory->slots);
+    memory->slots = fresh;
+    memory->slot_count = 2 * capacity;
+    memset(memory->slots, 0, memory->slot_count * sizeof *memory->slots);
+    memory->capacity = capacity;
+    for (size_t i = 0; i < memory->count; i++)
+        *memory_slot(memory, memory->rows[i].key) = (uint32_t)i + 1;
+    return 1;
+}
+
+/* Room was reserved, and the key is not there. */
+static void remember(struct memory *memory, const uint8_t key[40], uint64_t height, int reason, uint32_t operation)
+{
+    struct remembered *row = &memory->rows[memory->count];
+    size_t size = 2;
+    memcpy(row->key, key, 40);
+    row->value[0] = 0x94;
+    row->value[1] = 1;
+    size += p2l_write_uint(row->value + size, height);
+    size += p2l_write_uint(row->value + size, (uint64_t)reason);
+    size += p2l_write_uint(row->value + size, operation);
+    row->size = (uint8_t)size;
+    *memory_slot(memory, key) = (uint32_t)++memory->count;
+}
+
+static int memory_write(struct execution *execution)
+{
+    struct memory *memory = &execution->memory;
+    struct p2l_change *rows;
+    int status;
+    if (memory->count == 0)
+        return P2L_OK;
+    rows = p2l_allocate(memory->count * sizeof *rows);
+    if (rows == NULL)
+        return P2L_NO_MEMORY;
+    for (size_t i = 0; i < memory->count; i++)
+        rows[i] = (struct p2l_change){memory->rows[i].key, memory->rows[i].value, memory->rows[i].size};
+    status = p2l_state_insert_all(execution->state, REPLAY, rows, memory->count);
+    free(rows);
     return status;
 }
 
@@ -365,7 +446,8 @@ static int window_open(struct execution *execution, size_t start)
         window->count++;
     }
     if (!books_reserve(books, 2 * (operations > OPERATIONS_MAX ? operations : OPERATIONS_MAX) +
-                                  (execution->fee != 0 ? STEPS_MAX : 0)))
+                                  (execution->fee != 0 ? STEPS_MAX : 0)) ||
+        !memory_reserve(&execution->memory, STEPS_MAX))
         return P2L_NO_MEMORY;
     for (size_t i = 0; i < window->count; i++) {
         const struct p2l_row *row = &columns->rows[start + i];
@@ -405,17 +487,10 @@ static int window_open(struct execution *execution, size_t start)
     return P2L_OK;
 }
 
-/* Whether the table holds the step's row: it did when the window was opened, or an earlier step has put it there. */
-static int is_remembered(const struct window *window, size_t index)
+/* Whether the table holds the step's row: it did when the call began, or an earlier step makes it. */
+static int is_remembered(const struct execution *execution, const struct step *step)
 {
-    const struct step *step = &window->steps[index];
-    if (step->remembered)
-        return 1;
-    for (size_t i = 0; i < index; i++)
-        if (memcmp(window->steps[i].replay_key + 8, step->replay_key + 8, 8) == 0 && window->steps[i].remembered &&
-            memcmp(window->steps[i].replay_key, step->replay_key, 40) == 0)
-            return 1;
-    return 0;
+    return step->remembered || *memory_slot(&execution->memory, step->replay_key) != 0;
 }
 
 /* Rules --------------------------------------------------------------------------------------------------------- */
@@ -576,11 +651,9 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
     struct window *window = &execution->window;
     struct step *step = &window->steps[index];
     const struct operation *operations = window->operations + step->operations_at;
-    uint8_t remembered[2 + 9 + 3 + 3];
     struct row *payer = NULL;
     uint64_t due = 0;
-    size_t size;
-    int reason, status;
+    int reason;
     uint32_t i, checked = step->payer_at;
 
     /* Rules 1 to 3 */
@@ -588,7 +661,7 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
         reason = P2L_REASON_EXPIRED;
     else if (row->valid_until - execution->height > execution->replay_window)
         reason = P2L_REASON_TOO_FAR_AHEAD;
-    else if (is_remembered(window, index))
+    else if (is_remembered(execution, step))
         reason = P2L_REASON_DUPLICATE;
     else if (execution->fee != 0 && execution->fee > row->max_fee / row->operation_count)
         reason = P2L_REASON_FEE_TOO_LOW;
@@ -645,15 +718,7 @@ static int execute_one(struct execution *execution, size_t start, size_t index, 
         payer->changed = 1;
         execution->collected += due;
     }
-    remembered[0] = 0x94;
-    remembered[1] = 1;
-    size = 2 + p2l_write_uint(remembered + 2, execution->height);
-    size += p2l_write_uint(remembered + size, (uint64_t)reason);
-    size += p2l_write_uint(remembered + size, i);
-    status = p2l_state_insert(execution->state, REPLAY, step->replay_key, remembered, size);
-    if (status != P2L_OK)
-        return status;
-    step->remembered = 1;
+    remember(&execution->memory, step->replay_key, execution->height, reason, i);
     decide(code, reason, i);
     return P2L_OK;
 }
@@ -696,10 +761,14 @@ int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size
     }
     if (status == P2L_OK || status == UNDECIDED) {
         written = books_write(&execution);
+        if (written == P2L_OK)
+            written = memory_write(&execution);
         status = written == P2L_OK ? P2L_OK : written;
     }
     free(execution.books.rows);
     free(execution.books.slots);
+    free(execution.memory.rows);
+    free(execution.memory.slots);
     free(execution.window.operations);
     free(execution.window.accounts);
     free(execution.window.rows);

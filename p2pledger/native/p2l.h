@@ -132,14 +132,14 @@ unsigned p2l_state_width(const struct p2l_state *state, unsigned table);
 uint64_t p2l_state_count(const struct p2l_state *state, unsigned table);
 int p2l_state_get(const struct p2l_state *state, unsigned table, const uint8_t *key, struct p2l_span *value);
 int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
-/* The same for a key that is known not to be there. */
-int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size);
 /* Gives rows that are there (fewer than 2^32, no key twice) other values, all of them in one walk. */
 struct p2l_change {
     const uint8_t *key, *value;
     size_t size;
 };
 int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count);
+/* Puts rows that are not there (fewer than 2^32, no key twice). */
+int p2l_state_insert_all(struct p2l_state *state, unsigned table, const struct p2l_change *rows, size_t count);
 /* Finds the values of many keys; their data is NULL where there is no row. */
 struct p2l_search {
     const uint8_t *key;

@@ -13,10 +13,12 @@
  * (release). A state on which p2l_state_hash was called last has all hashes: nobody writes to its nodes any more but
  * to their counts, so any number of threads may read it, branch from it and release it.
  *
- * Hashes. The hash of a node stands beside the pointer to it, in the fork above or in the state: so a fork is hashed
- * from its own memory, whatever its children are, and who walks a path does not touch what hangs beside it. Bit k of
- * `hashed` says that the hash of child k is there. It is missing exactly on the paths that were written since the last
- * p2l_state_hash, and a fork in which one is missing is always reachable from one branch only.
+ * Hashes. A node keeps its own hash, if `hashed` says so. It is missing exactly on the paths that were written since the
+ * last p2l_state_hash, and a node in which it is missing is always reachable from one branch only. Writing a path touches
+ * what hangs beside it in any case, to count references: so that is where the hashes of the neighbours cost nothing.
+ *
+ * Cache lines are what a large tree costs: nearly every node is far away. A fork fills exactly one, and a copy touches
+ * three: the old fork, the new one, and the child that both have.
  *
  * Memory. Nodes come from slabs, by size, without headers and rounding, and large states from slabs of huge pages: a
  * path through a gigabyte of small pages misses the page tables at every step. A state keeps some free nodes of each
@@ -40,14 +42,15 @@ enum { LEAF = 0x8000 }; /* in `mark` of a leaf, together with the width of its k
 struct p2l_node {
     _Atomic uint32_t references;
     uint16_t mark;
-    uint8_t hashed; /* of a fork */
-    uint8_t table;  /* of a leaf */
+    uint8_t hashed;
+    uint8_t table; /* of a leaf */
+    uint8_t hash[32];
 };
 
 struct fork {
     struct p2l_node node;
     struct p2l_node *child[2];
-    uint8_t hash[2][32];
+    struct p2l_node *waiting; /* in node_release */
 };
 
 struct leaf {
@@ -87,7 +90,8 @@ void *p2l_reallocate(void *memory, size_t size)
 
 /* Sizes in steps of 8 up to SLAB_SIZE_MAX; what is larger has its own malloc. Under the address sanitizer everything
  * has, so that it sees every node. */
-enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1), SLAB_BYTES = 1 << 16, HUGE_BYTES = 1 << 21 };
+enum { CLASS_STEP = 8, CLASSES = 33, SLAB_SIZE_MAX = CLASS_STEP * (CLASSES - 1) };
+enum { SLAB_BYTES = 1 << 16, HUGE_BYTES = 1 << 21, LINE = 64 };
 #if defined(__SANITIZE_ADDRESS__)
 #define P2L_SLABS 0
 #else
@@ -144,14 +148,15 @@ static void *slab_new(size_t so_far, size_t *size)
 #endif
     (void)so_far;
     *size = SLAB_BYTES;
-    return malloc(SLAB_BYTES);
+    return aligned_alloc(LINE, SLAB_BYTES);
 }
 
 /* Gets a magazine with free nodes; NULL if there is no memory. New nodes are taken in the order of their addresses: a
- * path that is written together lies together. What is left of a slab that is too short for a node is given up. */
+ * path that is written together lies together. What is left of a slab that is too short for a node is given up. Nodes
+ * that fill cache lines begin with one. */
 static struct magazine *magazine_get(size_t class)
 {
-    size_t size = class * CLASS_STEP, count;
+    size_t size = class * CLASS_STEP, count, skipped = 0;
     struct magazine *magazine;
     slabs_enter();
     magazine = slabs.full[class];
@@ -164,7 +169,9 @@ static struct magazine *magazine_get(size_t class)
     if (magazine == NULL)
         return NULL;
     slabs_enter();
-    if (slabs.slab_left < size) {
+    if (size % LINE == 0)
+        skipped = slabs.slab_left % LINE; /* slabs end where a line ends */
+    if (slabs.slab_left < skipped + size) {
         size_t bytes;
         uint8_t *fresh = slab_new(slabs.slabs_bytes, &bytes);
         if (fresh == NULL) {
@@ -175,7 +182,10 @@ static struct magazine *magazine_get(size_t class)
         slabs.slab = fresh;
         slabs.slab_left = bytes;
         slabs.slabs_bytes += bytes;
+        skipped = 0;
     }
+    slabs.slab += skipped;
+    slabs.slab_left -= skipped;
     count = slabs.slab_left / size < MAGAZINE ? slabs.slab_left / size : MAGAZINE;
     for (size_t i = 0; i < count; i++)
         magazine->nodes[count - 1 - i] = slabs.slab + size * i;
@@ -186,30 +196,36 @@ static struct magazine *magazine_get(size_t class)
     return magazine;
 }
 
+/* What will be taken some nodes later is asked for now: to be written, memory has to come as well. */
 static void *store_take(struct store *store, size_t size)
 {
-    enum { AHEAD = 6 };
+    enum { AHEAD = 20 };
     size_t class = class_of(size);
-    struct magazine *open;
+    struct magazine *open, *coming;
     if (allocation_fails())
         return NULL;
     if (!P2L_SLABS || size > SLAB_SIZE_MAX)
         return malloc(size);
+    if (store->full[class] == NULL && (store->open[class] == NULL || store->open[class]->count <= AHEAD)) {
+        store->full[class] = store->last[class] = magazine_get(class);
+        if (store->full[class] != NULL)
+            store->full[class]->next = NULL;
+    }
     open = store->open[class];
     if (open == NULL || open->count == 0) {
         struct magazine *full = store->full[class];
-        if (full != NULL)
-            store->full[class] = full->next;
-        else
-            full = magazine_get(class);
         if (full == NULL)
             return NULL;
+        store->full[class] = full->next;
         free(open);
         store->open[class] = open = full;
     }
-    if (open->count > AHEAD) {
-        __builtin_prefetch(open->nodes[open->count - 1 - AHEAD], 1);
-        __builtin_prefetch((uint8_t *)open->nodes[open->count - 1 - AHEAD] + 64, 1);
+    coming = open->count > AHEAD ? open : store->full[class];
+    if (coming != NULL) {
+        size_t at = coming == open ? open->count - AHEAD : coming->count + open->count - AHEAD;
+        if (at - 1 < coming->count)
+            for (size_t line = 0; line < size; line += LINE)
+                __builtin_prefetch((uint8_t *)coming->nodes[at - 1] + line, 1);
     }
     return open->nodes[--open->count];
 }
@@ -266,8 +282,6 @@ static void store_empty(struct store *store)
 
 struct p2l_state {
     struct p2l_node *tops[P2L_TABLES];
-    uint8_t hash[P2L_TABLES][32]; /* of the tops, where `hashed` */
-    uint8_t hashed[P2L_TABLES];
     uint64_t counts[P2L_TABLES];
     uint8_t widths[P2L_TABLES];
     struct store store;
@@ -339,7 +353,7 @@ static inline int node_shared(struct p2l_node *node)
     return atomic_load_explicit(&node->references, memory_order_acquire) != 1;
 }
 
-/* Gives up one reference, and frees what nobody holds then. Of dead forks the first child links those that wait. Far
+/* Gives up one reference, and frees what nobody holds then. Dead forks wait in a list through themselves. Far
  * children take long to come from memory: they are asked for some forks before they are counted down. */
 static void node_release(struct store *store, struct p2l_node *node)
 {
@@ -354,19 +368,14 @@ static void node_release(struct store *store, struct p2l_node *node)
         node_free(store, node);
         return;
     }
-    /* A waiting fork is linked by its hash, which nobody needs any more. */
-#define WAIT(dead)                                               \
-    do {                                                         \
-        memcpy(as_fork(dead)->hash, &waiting, sizeof waiting); \
-        waiting = (dead);                                        \
-    } while (0)
-    WAIT(node);
+    as_fork(node)->waiting = NULL;
+    waiting = node;
     while (waiting != NULL || underway > 0) {
         struct fork *due = coming[at];
         coming[at] = NULL;
         if (waiting != NULL) {
             struct fork *fork = as_fork(waiting);
-            memcpy(&waiting, fork->hash, sizeof waiting);
+            waiting = fork->waiting;
             __builtin_prefetch(fork->child[0], 1);
             __builtin_prefetch(fork->child[1], 1);
             coming[at] = fork;
@@ -380,17 +389,18 @@ static void node_release(struct store *store, struct p2l_node *node)
             struct p2l_node *child = due->child[side];
             if (!node_unreferenced(child))
                 continue;
-            if (is_leaf(child))
+            if (is_leaf(child)) {
                 node_free(store, child);
-            else
-                WAIT(child);
+                continue;
+            }
+            as_fork(child)->waiting = waiting;
+            waiting = child;
         }
         store_put(store, due, sizeof *due);
     }
-#undef WAIT
 }
 
-/* An own fork like this one, which is shared. */
+/* An own fork like this one, which is shared. It is going to change, so it has no hash. */
 static struct fork *fork_copy(struct p2l_state *state, const struct fork *fork)
 {
     struct fork *copy = store_take(&state->store, sizeof *copy);
@@ -398,14 +408,13 @@ static struct fork *fork_copy(struct p2l_state *state, const struct fork *fork)
         return NULL;
     atomic_init(&copy->node.references, 1);
     copy->node.mark = fork->node.mark;
-    copy->node.hashed = fork->node.hashed;
+    copy->node.hashed = 0;
     copy->node.table = 0;
     memcpy(copy->child, fork->child, sizeof copy->child);
-    memcpy(copy->hash, fork->hash, sizeof copy->hash);
     return copy;
 }
 
-/* Makes the fork in the slot, which is reached over own forks only, an own one. */
+/* Makes the fork in the slot, which is reached over own forks only, an own one that is going to change. */
 static struct fork *fork_own(struct p2l_state *state, struct p2l_node **slot)
 {
     struct p2l_node *node = *slot;
@@ -418,6 +427,7 @@ static struct fork *fork_own(struct p2l_state *state, struct p2l_node **slot)
         *slot = &copy->node;
         node_release(&state->store, node);
     }
+    (*slot)->hashed = 0;
     return as_fork(*slot);
 }
 
@@ -533,15 +543,12 @@ static int insert(struct p2l_state *state, unsigned table, const uint8_t *key, c
     int difference = first_difference(nearest->bytes, key, state->widths[table]), side;
     struct p2l_node **slot = &state->tops[table], *fresh = leaf_new(state, table, key, value, size);
     struct fork *fork = fresh == NULL ? NULL : store_take(&state->store, sizeof *fork);
-    const uint8_t *hash = state->hash[table]; /* of what is in the slot, */
-    int hashed = state->hashed[table];        /* if this is true */
 
     if (fork == NULL) {
         if (fresh != NULL)
             node_free(&state->store, fresh);
         return P2L_NO_MEMORY;
     }
-    state->hashed[table] = 0;
     while (!is_leaf(*slot) && (*slot)->mark < difference) {
         struct fork *own = fork_own(state, slot);
         if (own == NULL) {
@@ -550,20 +557,15 @@ static int insert(struct p2l_state *state, unsigned table, const uint8_t *key, c
             store_put(&state->store, fork, sizeof *fork);
             return P2L_NO_MEMORY;
         }
-        side = key_bit(key, own->node.mark);
-        hash = own->hash[side];
-        hashed = own->node.hashed >> side & 1;
-        own->node.hashed &= (uint8_t)~(1 << side);
-        slot = &own->child[side];
+        slot = &own->child[key_bit(key, own->node.mark)];
     }
     side = key_bit(key, (unsigned)difference);
     atomic_init(&fork->node.references, 1);
     fork->node.mark = (uint16_t)difference;
-    fork->node.hashed = (uint8_t)(hashed << !side);
+    fork->node.hashed = 0;
     fork->node.table = 0;
     fork->child[side] = fresh;
     fork->child[!side] = *slot;
-    memcpy(fork->hash[!side], hash, 32);
     *slot = &fork->node;
     state->counts[table]++;
     return P2L_OK;
@@ -579,6 +581,7 @@ static int leaf_change(struct p2l_state *state, unsigned table, struct p2l_node 
     if (leaf->value_size == size && !node_shared(*slot)) {
         if (size > 0)
             memcpy(leaf->bytes + width, value, size);
+        leaf->node.hashed = 0;
         return P2L_OK;
     }
     fresh = leaf_new(state, table, leaf->bytes, value, size);
@@ -599,7 +602,6 @@ int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, c
         *slot = leaf_new(state, table, key, value, size);
         if (*slot == NULL)
             return P2L_NO_MEMORY;
-        state->hashed[table] = 0;
         state->counts[table] = 1;
         return P2L_OK;
     }
@@ -608,26 +610,13 @@ int p2l_state_put(struct p2l_state *state, unsigned table, const uint8_t *key, c
         return insert(state, table, key, value, size, nearest);
     if (nearest->value_size == size && (size == 0 || memcmp(nearest->bytes + width, value, size) == 0))
         return P2L_OK;
-    state->hashed[table] = 0;
     while (!is_leaf(*slot)) {
         struct fork *own = fork_own(state, slot);
-        int side;
         if (own == NULL)
             return P2L_NO_MEMORY;
-        side = key_bit(key, own->node.mark);
-        own->node.hashed &= (uint8_t)~(1 << side);
-        slot = &own->child[side];
+        slot = &own->child[key_bit(key, own->node.mark)];
     }
     return leaf_change(state, table, slot, value, size);
-}
-
-int p2l_state_insert(struct p2l_state *state, unsigned table, const uint8_t *key, const uint8_t *value, size_t size)
-{
-    const struct leaf *nearest;
-    if (state->tops[table] == NULL)
-        return p2l_state_put(state, table, key, value, size);
-    nearest = nearest_leaf(state->tops[table], key);
-    return insert(state, table, key, value, size, nearest);
 }
 
 /* Many rows at once --------------------------------------------------------------------------------------------- */
@@ -703,7 +692,7 @@ static uint32_t items_part(struct item *items, uint32_t begin, uint32_t end, uns
 
 /* References to be taken. An atomic instruction waits until all that was written before it has arrived in memory, so
  * they are taken in runs, apart from the copying. */
-enum { RETAINS = 512 };
+enum { RETAINS = 64 };
 struct retains {
     size_t count;
     struct p2l_node *nodes[RETAINS];
@@ -711,13 +700,34 @@ struct retains {
 
 static void retains_do(struct retains *retains)
 {
-    enum { AHEAD = 16 };
-    for (size_t i = 0; i < retains->count; i++) {
-        if (i + AHEAD < retains->count)
-            __builtin_prefetch(retains->nodes[i + AHEAD], 1);
+    for (size_t i = 0; i < retains->count; i++)
         node_retain(retains->nodes[i]);
-    }
     retains->count = 0;
+}
+
+/* What was written below one node, as it is hashed: leaves, and forks level by level from the top. If there is no room for
+ * all forks, or a neighbour of one has no hash itself, the forks are left to p2l_state_hash. */
+enum { SUBTREE = 256, TRAIL_FORKS = 20 * SUBTREE };
+struct trail {
+    struct p2l_message leaves[SUBTREE];
+    struct p2l_node *forks[TRAIL_FORKS];
+    size_t levels[P2L_DEPTH_MAX + 2]; /* where the forks of each level begin */
+    size_t leaf_count, fork_count, level_count;
+    int broken;
+};
+
+static struct p2l_message leaf_message(struct p2l_node *node);
+static void forks_hash(struct p2l_node *const *forks, size_t count);
+
+static void trail_hash(struct trail *trail, unsigned table)
+{
+    const uint8_t tag[2] = {0x02, (uint8_t)table};
+    p2l_sha256_messages(tag, 2, trail->leaves, trail->leaf_count);
+    if (trail->broken)
+        return;
+    trail->levels[trail->level_count] = trail->fork_count;
+    for (size_t level = trail->level_count; level-- > 0;)
+        forks_hash(trail->forks + trail->levels[level], trail->levels[level + 1] - trail->levels[level]);
 }
 
 /* All paths go down together, level by level, so every fork is met and copied once, and what comes next can be asked
@@ -734,6 +744,7 @@ struct walk {
     struct p2l_node **replaced;
     size_t replaced_count;
     struct retains retains;
+    struct trail *trail;
 };
 
 /* What is still borrowed is held from here on. */
@@ -751,11 +762,14 @@ static int walk_down(struct walk *walk, uint32_t most)
     struct p2l_state *state = walk->state;
     struct item *items = walk->items;
     size_t width = state->widths[walk->table];
+    struct trail *trail = walk->trail;
 
     for (int finished = 0; !finished;) {
         struct group *groups = walk->groups, *following = walk->following;
         size_t count = walk->group_count, next = 0, at = 0;
         finished = 1;
+        if (trail != NULL)
+            trail->levels[trail->level_count++] = trail->fork_count;
         for (; at < count; at++) {
             struct group *here = &groups[at];
             struct p2l_node **slot = &here->above->child[here->side];
@@ -767,8 +781,10 @@ static int walk_down(struct walk *walk, uint32_t most)
             if (at + AHEAD < count) {
                 const struct group *coming = &groups[at + AHEAD];
                 __builtin_prefetch(coming->node, 1);
-                __builtin_prefetch((const uint8_t *)coming->node + 64);
                 __builtin_prefetch(&coming->above->child[coming->side], 1);
+                coming -= AHEAD / 2;
+                if (is_leaf(coming->node))
+                    __builtin_prefetch((const uint8_t *)coming->node + LINE);
             }
             if (is_leaf(here->node)) {
                 const struct p2l_change *change = &walk->changes[items[here->begin].change];
@@ -776,11 +792,14 @@ static int walk_down(struct walk *walk, uint32_t most)
                     if (leaf_change(state, walk->table, slot, change->value, change->size) != P2L_OK)
                         break;
                 } else {
-                    struct p2l_node *fresh = leaf_new(state, walk->table, change->key, change->value, change->size);
+                    const uint8_t *key = as_leaf(here->node)->bytes; /* that of the change, but near */
+                    struct p2l_node *fresh = leaf_new(state, walk->table, key, change->value, change->size);
                     if (fresh == NULL)
                         break;
                     *slot = fresh;
                 }
+                if (trail != NULL)
+                    trail->leaves[trail->leaf_count++] = leaf_message(*slot);
                 continue;
             }
             copied = here->borrowed || node_shared(here->node);
@@ -792,6 +811,11 @@ static int walk_down(struct walk *walk, uint32_t most)
                     walk->replaced[walk->replaced_count++] = here->node;
                 *slot = &fork->node;
             }
+            fork->node.hashed = 0;
+            if (trail != NULL && trail->fork_count < TRAIL_FORKS)
+                trail->forks[trail->fork_count++] = &fork->node;
+            else if (trail != NULL)
+                trail->broken = 1;
             bit = fork->node.mark;
             if (bit >= 8u * here->window_at + 64) {
                 here->window_at = (uint16_t)(bit / 8);
@@ -802,14 +826,16 @@ static int walk_down(struct walk *walk, uint32_t most)
             for (unsigned side = 0; side < 2; side++) {
                 uint32_t begin = side ? middle : here->begin, end = side ? here->end : middle;
                 if (begin < end) {
-                    fork->node.hashed &= (uint8_t)~(1 << side);
                     following[next++] = (struct group){fork, fork->child[side], begin, end, here->window_at,
                                                        (uint8_t)side, (uint8_t)copied};
                     finished &= end - begin <= most;
                 } else if (copied) {
                     if (walk->retains.count == RETAINS)
                         retains_do(&walk->retains);
+                    __builtin_prefetch(fork->child[side], 1);
                     walk->retains.nodes[walk->retains.count++] = fork->child[side];
+                } else if (trail != NULL && !fork->child[side]->hashed) {
+                    trail->broken = 1; /* not so below copies: what was shared has all hashes */
                 }
             }
         }
@@ -827,13 +853,20 @@ static int walk_down(struct walk *walk, uint32_t most)
     return P2L_OK;
 }
 
-static int gaps_fill(struct fork *above, unsigned table);
+/* The changes of a group lie anywhere in their list. */
+static void changes_ask(const struct walk *walk, const struct group *group)
+{
+    for (uint32_t i = group->begin; i < group->end; i++)
+        __builtin_prefetch(&walk->changes[walk->items[i].change]);
+    for (uint32_t i = group->begin; i < group->end; i++)
+        __builtin_prefetch(walk->changes[walk->items[i].change].value);
+}
 
 /* The tops of the paths first, then subtree by subtree. Each is hashed at once, as long as it is in the caches. */
 int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_change *changes, size_t count)
 {
-    enum { SUBTREE = 512 };
     struct walk walk = {.state = state, .table = table, .changes = changes};
+    struct trail *trail = NULL;
     struct group *memory[2], *subtrees;
     struct fork top;
     size_t subtree_count;
@@ -855,28 +888,27 @@ int p2l_state_change(struct p2l_state *state, unsigned table, const struct p2l_c
     top.child[0] = state->tops[table];
     walk.groups[0] = (struct group){&top, top.child[0], 0, (uint32_t)count, 0, 0, 0};
     walk.group_count = 1;
-    state->hashed[table] = 0;
 
     status = walk_down(&walk, SUBTREE);
     subtree_count = status == P2L_OK ? walk.group_count : 0;
     memcpy(subtrees, walk.groups, subtree_count * sizeof *subtrees);
+    if (subtree_count > 1)
+        walk.trail = trail = p2l_allocate(sizeof *trail); /* without it they are hashed later */
     for (size_t i = 0; i < subtree_count; i++) {
-        struct group *subtree = &subtrees[i];
-        struct fork above;
-        walk.groups[0] = *subtree;
+        walk.groups[0] = subtrees[i];
         walk.group_count = 1;
+        changes_ask(&walk, &subtrees[i]);
+        if (trail != NULL) {
+            trail->leaf_count = trail->fork_count = trail->level_count = 0;
+            trail->broken = 0;
+        }
         status = walk_down(&walk, 0);
         if (status != P2L_OK) {
             groups_retain(subtrees + i + 1, subtree_count - i - 1);
             break;
         }
-        memset(&above, 0, sizeof above);
-        above.child[0] = subtree->above->child[subtree->side];
-        above.node.hashed = 2;
-        if (subtree_count > 1 && gaps_fill(&above, table)) {
-            memcpy(subtree->above->hash[subtree->side], above.hash[0], 32);
-            subtree->above->node.hashed |= (uint8_t)(1 << subtree->side);
-        }
+        if (trail != NULL)
+            trail_hash(trail, table);
     }
     state->tops[table] = top.child[0];
     retains_do(&walk.retains);
@@ -888,6 +920,41 @@ out:
     free(memory[1]);
     free(walk.replaced);
     free(subtrees);
+    free(trail);
+    return status;
+}
+
+/* One by one, but in the order of their keys, roughly: so the path of each is still in the caches from the one before. */
+int p2l_state_insert_all(struct p2l_state *state, unsigned table, const struct p2l_change *rows, size_t count)
+{
+    enum { BUCKETS = 1 << 12 };
+    size_t width = state->widths[table], first = 8 * width;
+    uint32_t *order, starts[BUCKETS + 1] = {0};
+    int status = P2L_OK;
+
+    order = count > 1 ? p2l_allocate(count * sizeof *order) : NULL;
+    if (order != NULL) {
+        for (size_t i = 1; i < count; i++) {
+            int difference = first_difference(rows[0].key, rows[i].key, width);
+            if (difference >= 0 && (size_t)difference < first)
+                first = (size_t)difference;
+        }
+        first /= 8;
+        for (size_t i = 0; i < count; i++)
+            starts[(key_window(rows[i].key, width, first) >> 52) + 1]++;
+        for (size_t k = 0; k < BUCKETS; k++)
+            starts[k + 1] += starts[k];
+        for (size_t i = 0; i < count; i++)
+            order[starts[key_window(rows[i].key, width, first) >> 52]++] = (uint32_t)i;
+    }
+    for (size_t i = 0; i < count && status == P2L_OK; i++) {
+        const struct p2l_change *row = &rows[order != NULL ? order[i] : i];
+        if (state->tops[table] == NULL)
+            status = p2l_state_put(state, table, row->key, row->value, row->size);
+        else
+            status = insert(state, table, row->key, row->value, row->size, nearest_leaf(state->tops[table], row->key));
+    }
+    free(order);
     return status;
 }
 
@@ -905,14 +972,12 @@ static int subtree_remove(struct p2l_state *state, unsigned table, const uint8_t
 {
     struct p2l_node **slot = &state->tops[table], **above = NULL;
     int side = 0;
-    state->hashed[table] = 0;
     while (!is_leaf(*slot) && (*slot)->mark < until) {
         struct fork *own = fork_own(state, slot);
         if (own == NULL)
             return P2L_NO_MEMORY;
         above = slot;
         side = key_bit(key, own->node.mark);
-        own->node.hashed &= (uint8_t)~(1 << side);
         slot = &own->child[side];
     }
     if (above == NULL) {
@@ -985,7 +1050,6 @@ int p2l_state_delete_below(struct p2l_state *state, unsigned table, const uint8_
     if (least == NULL || memcmp(as_leaf(least)->bytes, bound, width) >= 0)
         return P2L_OK;
     difference = first_difference(nearest_leaf(*slot, bound)->bytes, bound, width);
-    state->hashed[table] = 0;
     while (!is_leaf(*slot) && (difference < 0 || (*slot)->mark < difference)) {
         struct fork *own = fork_own(state, slot);
         if (own == NULL) {
@@ -997,7 +1061,6 @@ int p2l_state_delete_below(struct p2l_state *state, unsigned table, const uint8_
             fork_remove(state, slot, 0);
         } else {
             above = slot;
-            own->node.hashed &= (uint8_t)~1;
             slot = &own->child[0];
         }
     }
@@ -1041,125 +1104,124 @@ static void fork_hash(uint16_t bit, const uint8_t left[32], const uint8_t right[
 }
 
 /* What is missing is found from the top down, level by level, and computed from the bottom up: leaves as they are found,
- * then the forks of each level side by side. A gap is a missing hash. */
-struct gap {
-    struct fork *fork;
-    struct p2l_node *node; /* the fork's child; NULL once the gap is filled or on its way to be */
-    unsigned side;
-};
-
+ * then the forks of each level side by side. */
 struct gaps {
-    struct gap *list; /* level by level */
+    struct p2l_node **list; /* level by level; NULL for a leaf whose hash is there or on its way */
     size_t count, capacity;
 };
 
-static int gaps_add(struct gaps *gaps, struct fork *fork, unsigned side)
+static int gaps_add(struct gaps *gaps, struct p2l_node *node)
 {
     if (gaps->count == gaps->capacity) {
         size_t wanted = gaps->capacity > 0 ? 2 * gaps->capacity : 256;
-        struct gap *memory = p2l_reallocate(gaps->list, wanted * sizeof *memory);
+        struct p2l_node **memory = p2l_reallocate(gaps->list, wanted * sizeof *memory);
         if (memory == NULL)
             return 0;
         gaps->list = memory;
         gaps->capacity = wanted;
     }
-    gaps->list[gaps->count++] = (struct gap){fork, fork->child[side], side};
+    gaps->list[gaps->count++] = node;
     return 1;
 }
 
-/* Fills the gap in child 0 of the pseudo-fork `above`, and all below it. 0: no memory for the list of gaps; what was
- * filled until then counts for nothing. */
-static int gaps_fill(struct fork *above, unsigned table)
+/* Hashes forks whose children have their hashes; NULL in the list is nothing. */
+static void forks_hash(struct p2l_node *const *forks, size_t count)
 {
-    enum { AHEAD = 12, SOME = 128, MESSAGES = 256 };
+    enum { AHEAD = 12, SOME = 128 };
+    struct p2l_pair pairs[SOME];
+    size_t some = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct fork *fork = as_fork(forks[i]);
+        if (i + AHEAD < count && forks[i + AHEAD] != NULL) {
+            __builtin_prefetch(as_fork(forks[i + AHEAD])->child[0]->hash);
+            __builtin_prefetch(as_fork(forks[i + AHEAD])->child[1]->hash);
+        }
+        if (fork == NULL)
+            continue;
+        pairs[some++] = (struct p2l_pair){fork->child[0]->hash, fork->child[1]->hash, fork->node.hash,
+                                          0x030000u | fork->node.mark};
+        fork->node.hashed = 1;
+        if (some == SOME) {
+            p2l_sha256_nodes(pairs, some, 3);
+            some = 0;
+        }
+    }
+    p2l_sha256_nodes(pairs, some, 3);
+}
+
+static struct p2l_message leaf_message(struct p2l_node *node)
+{
+    struct leaf *leaf = as_leaf(node);
+    node->hashed = 1;
+    return (struct p2l_message){leaf->bytes, leaf_width(leaf) + leaf->value_size, node->hash};
+}
+
+/* Fills all gaps from the top on. 0: no memory for the list of gaps; leaves may have got theirs. */
+static int gaps_fill(struct p2l_node *top, unsigned table)
+{
+    enum { AHEAD = 12, MESSAGES = 256 };
     const uint8_t tag[2] = {0x02, (uint8_t)table};
     struct gaps gaps = {NULL, 0, 0};
     struct p2l_message messages[MESSAGES];
-    struct p2l_pair pairs[SOME];
     size_t levels[P2L_DEPTH_MAX + 3], depth = 0, leaves = 0; /* levels: where the gaps below `depth` forks begin */
-    int enough = gaps_add(&gaps, above, 0);
+    int enough = gaps_add(&gaps, top);
 
     levels[0] = 0;
     levels[1] = gaps.count;
     while (enough && levels[depth] < levels[depth + 1]) {
         for (size_t at = levels[depth]; enough && at < levels[depth + 1]; at++) {
-            struct gap *gap = &gaps.list[at];
-            struct fork *fork = as_fork(gap->node);
+            struct p2l_node *node = gaps.list[at];
             if (at + AHEAD < levels[depth + 1]) {
-                __builtin_prefetch(gap[AHEAD].node, 1);
-                __builtin_prefetch((const uint8_t *)gap[AHEAD].node + 64, 1);
+                struct p2l_node *coming = gaps.list[at + AHEAD];
+                if (!is_leaf(coming)) {
+                    __builtin_prefetch(as_fork(coming)->child[0], 1);
+                    __builtin_prefetch(as_fork(coming)->child[1], 1);
+                }
             }
-            if (is_leaf(gap->node)) {
-                struct leaf *leaf = as_leaf(gap->node);
-                messages[leaves++] = (struct p2l_message){leaf->bytes, leaf_width(leaf) + leaf->value_size,
-                                                          gap->fork->hash[gap->side]};
+            if (is_leaf(node)) {
+                messages[leaves++] = leaf_message(node);
+                gaps.list[at] = NULL;
                 if (leaves == MESSAGES) {
                     p2l_sha256_messages(tag, 2, messages, leaves);
                     leaves = 0;
                 }
-                gap->node = NULL;
                 continue;
             }
             for (unsigned side = 0; side < 2 && enough; side++)
-                if (!(fork->node.hashed >> side & 1))
-                    enough = gaps_add(&gaps, fork, side);
+                if (!as_fork(node)->child[side]->hashed)
+                    enough = gaps_add(&gaps, as_fork(node)->child[side]);
         }
         depth++;
         levels[depth + 1] = gaps.count;
     }
-    if (!enough) {
-        free(gaps.list);
-        return 0;
-    }
     p2l_sha256_messages(tag, 2, messages, leaves);
-    while (depth > 0) {
-        size_t some = 0;
-        depth--;
-        for (size_t at = levels[depth]; at < levels[depth + 1]; at++) {
-            struct gap *gap = &gaps.list[at];
-            struct fork *fork = as_fork(gap->node);
-            if (at + AHEAD < levels[depth + 1]) {
-                __builtin_prefetch(gap[AHEAD].node, 1);
-                __builtin_prefetch((const uint8_t *)gap[AHEAD].node + 64);
-                __builtin_prefetch(gap[AHEAD].fork->hash[gap[AHEAD].side], 1);
-            }
-            if (fork == NULL)
-                continue;
-            pairs[some++] = (struct p2l_pair){fork->hash[0], fork->hash[1], gap->fork->hash[gap->side],
-                                              0x030000u | fork->node.mark};
-            fork->node.hashed = 3;
-            if (some == SOME) {
-                p2l_sha256_nodes(pairs, some, 3);
-                some = 0;
-            }
-        }
-        p2l_sha256_nodes(pairs, some, 3);
-    }
+    for (; enough && depth > 0; depth--)
+        forks_hash(gaps.list + levels[depth - 1], levels[depth] - levels[depth - 1]);
     free(gaps.list);
-    return 1;
+    return enough;
 }
 
 /* The same one by one, for when there is no memory for a list. */
-static void gaps_fill_one_by_one(struct fork *above)
+static void gaps_fill_one_by_one(struct p2l_node *top)
 {
-    struct gap waiting[P2L_DEPTH_MAX + 1];
+    struct p2l_node *waiting[P2L_DEPTH_MAX + 1];
     size_t depth = 0;
-    waiting[depth++] = (struct gap){above, above->child[0], 0};
+    waiting[depth++] = top;
     while (depth > 0) {
-        struct gap gap = waiting[depth - 1];
-        uint8_t *hash = gap.fork->hash[gap.side];
-        if (is_leaf(gap.node)) {
-            struct leaf *leaf = as_leaf(gap.node);
+        struct p2l_node *node = waiting[depth - 1];
+        if (is_leaf(node)) {
+            struct leaf *leaf = as_leaf(node);
             size_t width = leaf_width(leaf);
-            leaf_hash(leaf->node.table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, hash);
-        } else if (gap.node->hashed == 3) {
-            fork_hash(gap.node->mark, as_fork(gap.node)->hash[0], as_fork(gap.node)->hash[1], hash);
+            leaf_hash(node->table, leaf->bytes, width, leaf->bytes + width, leaf->value_size, node->hash);
         } else {
-            unsigned side = gap.node->hashed & 1;
-            waiting[depth++] = (struct gap){as_fork(gap.node), as_fork(gap.node)->child[side], side};
-            continue;
+            struct p2l_node **child = as_fork(node)->child;
+            if (!child[0]->hashed || !child[1]->hashed) {
+                waiting[depth++] = child[child[0]->hashed];
+                continue;
+            }
+            fork_hash(node->mark, child[0]->hash, child[1]->hash, node->hash);
         }
-        gap.fork->node.hashed |= (uint8_t)(1 << gap.side);
+        node->hashed = 1;
         depth--;
     }
 }
@@ -1167,16 +1229,9 @@ static void gaps_fill_one_by_one(struct fork *above)
 void p2l_state_hash(struct p2l_state *state)
 {
     for (unsigned table = 0; table < P2L_TABLES; table++) {
-        struct fork above;
-        if (state->hashed[table] || state->tops[table] == NULL)
-            continue;
-        memset(&above, 0, sizeof above);
-        above.child[0] = state->tops[table];
-        above.node.hashed = 2;
-        if (!gaps_fill(&above, table))
-            gaps_fill_one_by_one(&above);
-        memcpy(state->hash[table], above.hash[0], 32);
-        state->hashed[table] = 1;
+        struct p2l_node *top = state->tops[table];
+        if (top != NULL && !top->hashed && !gaps_fill(top, table))
+            gaps_fill_one_by_one(top);
     }
     store_empty(&state->store);
 }
@@ -1186,7 +1241,7 @@ void p2l_state_table_root(const struct p2l_state *state, unsigned table, uint8_t
     if (state->tops[table] == NULL)
         memset(root, 0, 32);
     else
-        memcpy(root, state->hash[table], 32);
+        memcpy(root, state->tops[table]->hash, 32);
 }
 
 static void table_hashes(const struct p2l_state *state, uint8_t hashes[P2L_TABLES][32])
@@ -1234,7 +1289,7 @@ void p2l_state_prove(const struct p2l_state *state, unsigned table, const uint8_
     for (size_t i = proof->path_count; i > 0; i--) {
         int side = key_bit(key, node->mark);
         proof->bits[i - 1] = node->mark;
-        memcpy(proof->siblings[i - 1], as_fork(node)->hash[!side], 32);
+        memcpy(proof->siblings[i - 1], as_fork(node)->child[!side]->hash, 32);
         node = as_fork(node)->child[side];
     }
 }
