@@ -2,9 +2,9 @@
 
 Each wanted item is asked of one peer at a time: first of those that surely have it (the hints), then of all others in
 turn. An answer, a *missing* or a silence of ``_PATIENCE_MS`` moves on to the next. When all have been asked in vain
-more than once there is a pause, twice as long each time: perhaps nobody has it, because whoever named it keeps it. Nothing is asked
-twice at once, and after many turns an item is forgotten: whoever still needs it wants it again. Hashes name what they
-ask for, so a wrong answer cannot be taken for it.
+more than once there is a pause, twice as long each time: perhaps nobody has it, because whoever named it keeps it.
+Nothing is asked twice at once, and after many turns an item is forgotten: whoever still needs it wants it again.
+Hashes name what they ask for, so a wrong answer cannot be taken for it.
 """
 
 from __future__ import annotations

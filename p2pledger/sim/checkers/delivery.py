@@ -5,8 +5,9 @@ be true besides (that is for validity to say). Who follows its orders hears in a
 
     pending (1)  ->  reverted (2)  ->  pending ...  ->  confirmed (3)  ->  settled
 
-with any of them left out at the beginning, and *pending* again where it stands in another block. *Confirmed* is not taken back where no asset has a policy of its own, for
-then it means final; and after *settled* there is nothing more to say.
+with any of them left out at the beginning, and *pending* again where it stands in another block. *Confirmed* is not
+taken back where no asset has a policy of its own, for then it means final; and after *settled* there is nothing more to
+say.
 """
 
 from __future__ import annotations
