@@ -253,7 +253,7 @@ def crash_run(victim: int, crash_at_persist: int | None, down_ms: int) -> World:
     return world
 
 
-@pytest.mark.parametrize(("victim", "down_ms"), [(1, 1), (3, 2_500), (4, 300)])
+@pytest.mark.parametrize(("victim", "down_ms"), [(1, 1), (4, 2_500)])
 def test_a_crash_after_every_single_write_across_boundaries(victim: int, down_ms: int) -> None:
     writes = crash_run(victim, None, down_ms).seats[victim].persisted
     assert writes >= 12
@@ -327,8 +327,8 @@ def run_schedule(seed: int) -> None:
             assert world.validators_in(vote.epoch).members[vote.signer].key == world.seats[villain].key
 
 
-@pytest.mark.parametrize("block", range(6))
-def test_ninety_schedules_with_changing_sets(block: int) -> None:
+@pytest.mark.parametrize("block", range(4))
+def test_sixty_schedules_with_changing_sets(block: int) -> None:
     for seed in range(block * 15, block * 15 + 15):
         try:
             run_schedule(seed)
