@@ -373,8 +373,9 @@ def test_twins_leave_evidence(engine: str) -> None:
 
 def test_overlapping_ranges_are_noticed_in_the_world_too() -> None:
     def run_until_caught() -> None:
-        for seed in (81, 42, *range(80)):
-            run_schedule(seed, "poa", engine_class=Overlapping, n=4, clears=False)
+        for seed in (42, *range(200)):
+            for engine in ("dpos", "poa"):
+                run_schedule(seed, engine, engine_class=Overlapping, n=4, clears=False)
 
     with pytest.raises(AssertionError, match=r"holds another final block|an alarm"):
         run_until_caught()
