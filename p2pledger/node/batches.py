@@ -2,8 +2,8 @@
 
 A batch is judged by its bytes and the network's constants alone (``check_batch``), so all nodes judge it alike. Each
 maker has a *lane* with a bounded number of bytes that are not yet final; what exceeds it is not kept, unless a
-certified block names it. Final batches stay in memory for some heights, for peers that are a little behind; older
-ones are read from the archive.
+certified block names it. In a public network, where anybody may be a maker, strangers share four lanes. Final batches
+stay in memory for some heights, for peers that are a little behind; older ones are read from the archive.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from p2pledger.primitives.parameters import Parameters
 
 __all__ = ["BadBatch", "BatchPool", "HeldBatch", "Segment", "check_batch", "likely_digest", "limits_of"]
 
+_STRANGERS_LANES: Final = 4
+"""All strangers together may fill as much as so many makers."""
 _RECENT_HEIGHTS: Final = 64
 _RECENT_BYTES: Final = 64 * 1024 * 1024
 _TAIL_BYTES: Final = 66
@@ -109,6 +111,9 @@ class BatchPool:
     """The batches in memory: *open* (held, not final), in order of arrival, and *recent* (final)."""
 
     parameters: Parameters
+    is_stranger: Callable[[bytes], bool] = lambda key: False
+    """Whether a maker is one of any number: the lanes of all strangers together are bounded as well."""
+    strangers_bytes: int = 0
     open: dict[bytes, HeldBatch] = field(default_factory=dict)
     recent: dict[bytes, bytes] = field(default_factory=dict)
     open_bytes: int = 0
@@ -122,13 +127,19 @@ class BatchPool:
 
     def has_room(self, maker: bytes, size_bytes: int, *, beyond_bytes: int = 0) -> bool:
         """Whether a maker's lane has room for a batch; ``beyond_bytes`` more than usual where it is needed."""
-        return self.lane_bytes(maker) + size_bytes <= self.parameters.lane_bytes + beyond_bytes
+        most = self.parameters.lane_bytes + beyond_bytes
+        if self.is_stranger(maker) and self.strangers_bytes + size_bytes > _STRANGERS_LANES * most:
+            return False
+        return self.lane_bytes(maker) + size_bytes <= most
 
     def add(self, batch: HeldBatch) -> None:
         assert batch.digest not in self.open
         self.open[batch.digest] = batch
         self.open_bytes += batch.size_bytes
-        self._lanes[batch.columns.maker] = self.lane_bytes(batch.columns.maker) + batch.size_bytes
+        maker = batch.columns.maker
+        self._lanes[maker] = self.lane_bytes(maker) + batch.size_bytes
+        if self.is_stranger(maker):
+            self.strangers_bytes += batch.size_bytes
 
     def data(self, digest: bytes) -> bytes | None:
         """The signed bytes of an open or recently final batch."""
@@ -165,5 +176,10 @@ class BatchPool:
     def _remove(self, digest: bytes) -> HeldBatch:
         batch = self.open.pop(digest)
         self.open_bytes -= batch.size_bytes
-        self._lanes[batch.columns.maker] -= batch.size_bytes
+        maker = batch.columns.maker
+        self._lanes[maker] -= batch.size_bytes
+        if not self._lanes[maker]:
+            del self._lanes[maker]
+        if self.is_stranger(maker):
+            self.strangers_bytes -= batch.size_bytes
         return batch

@@ -43,7 +43,9 @@ class Chain:
         self.root = Entry(root, accepted=True, final=True, outcome=outcome)
         self._entries: dict[bytes, Entry] = {root.id: self.root}
         self._children: dict[bytes, list[Entry]] = {}
-        self._ordered: tuple[Entry, Entry, set[bytes]] | None = None
+        self._changes = 0
+        self._ordered: tuple[Entry, int, set[bytes]] | None = None
+        """What ``ordered`` said last, for which entry, and after how many changes of the tree."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,6 +59,7 @@ class Chain:
         if entry is None and block.height > self.root.block.height:
             if len(self._entries) >= _MAX_KNOWN:
                 self._forget_a_guess()
+            self._changes += 1
             entry = self._entries[block.id] = Entry(block)
             self._children.setdefault(block.header.parent, []).append(entry)
         return entry
@@ -80,11 +83,11 @@ class Chain:
 
     def ordered(self, entry: Entry) -> set[bytes]:
         """All batches that the entry or an ancestor above the root orders. Not to be changed by the caller."""
-        if self._ordered is None or self._ordered[0] is not entry or self._ordered[1] is not self.root:
+        if self._ordered is None or self._ordered[0] is not entry or self._ordered[1] != self._changes:
             digests: set[bytes] = set()
             for ancestor in self.ancestry(entry):
                 digests |= ancestor.digests
-            self._ordered = (entry, self.root, digests)
+            self._ordered = (entry, self._changes, digests)
         return self._ordered[2]
 
     def fork(self, old: Entry, new: Entry) -> tuple[list[Entry], list[Entry]]:
@@ -132,6 +135,7 @@ class Chain:
         assert entry.final
         assert entry.outcome is not None
         assert entry.block.header.parent == self.root.block.id
+        self._changes += 1
         losers = [other for other in self.children(self.root) if other is not entry]
         del self._entries[self.root.block.id]
         del self._children[self.root.block.id]
@@ -152,6 +156,7 @@ class Chain:
                 return
 
     def _drop(self, entry: Entry) -> None:
+        self._changes += 1
         del self._entries[entry.block.id]
         siblings = self._children[entry.block.header.parent]
         siblings.remove(entry)

@@ -100,14 +100,14 @@ class Node:
         recovery = recovery or Recovery()
         self.chain, self.certified = replay(genesis, archive, recovery)
         """``certified``: the newest outcome whose roots a final header carries, and its height."""
-        self.pool = BatchPool(self.parameters)
+        self.epochs = Epochs(genesis)
+        self._makers = Makers(genesis, self.epochs)
+        self.pool = BatchPool(self.parameters, self._makers.is_stranger)
         self._desk = Desk(self.parameters, archive)
         self._is_chain_family = genesis.engine != "simplex"
         self._spec = Chainspec.of(genesis, faults)
-        self.epochs = Epochs(genesis)
         self.validators = self.epochs.validators(self.final_version, self.epochs.after(self.final_height))
         """Those of the present epoch."""
-        self._makers = Makers(genesis, self.epochs)
         self._reports = Reports(genesis, keypair)
         self._ended: consensus.EpochEnded | None = None
         """The epoch is over, and the next engine cannot start yet."""
