@@ -20,15 +20,18 @@ __all__ = ["Half", "Partition", "cut_and_heal"]
 
 _MEET_WITHIN_S = 30.0
 _ASK_AGAIN_S = 0.1
+_LAST_WORDS_S = 1.0
+"""After this much of a cut, what was on its way across has arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One half: how far its chain had come when the cut began and when it ended, and whether that chain was kept."""
+    """One half: how far its chain had come soon after the cut and when it ended, and whether that chain was kept."""
 
     nodes: tuple[str, ...]
     height_before: int
     height: int
+    final_before: int
     final_height: int
     won: bool
 
@@ -50,13 +53,14 @@ class Partition:
 
 
 async def cut_and_heal(cluster: Cluster, seconds: float, view: View) -> Partition:
-    """Cuts the cluster into halves for so long, and waits until all nodes follow one chain again."""
+    """Cuts the cluster into halves for more than a second, and waits until all nodes follow one chain again."""
     middle = (len(cluster.nodes) + 1) // 2
     names = tuple(cluster.nodes[:middle]), tuple(cluster.nodes[middle:])
-    before = [await _head(cluster, half[0]) for half in names]
     cluster.cut(*names)
     view.say(f"cut: {', '.join(names[0])} | {', '.join(names[1])}")
-    await trio.sleep(seconds)
+    await trio.sleep(_LAST_WORDS_S)
+    before = [await _head(cluster, half[0]) for half in names]
+    await trio.sleep(seconds - _LAST_WORDS_S)
     known = [set(await _forks(cluster, half[0])) for half in names]
     apart = [await _head(cluster, half[0]) for half in names]
     cluster.heal()
@@ -81,7 +85,14 @@ async def cut_and_heal(cluster: Cluster, seconds: float, view: View) -> Partitio
     lost = depths.index(max(depths))
     fork = deepest[lost]
     halves = [
-        Half(names[i], before[i].height, apart[i].height, apart[i].final_height, won=fork is not None and i != lost)
+        Half(
+            names[i],
+            before[i].height,
+            apart[i].height,
+            before[i].final_height,
+            apart[i].final_height,
+            won=fork is not None and i != lost,
+        )
         for i in range(2)
     ]
     if fork is not None:

@@ -105,11 +105,10 @@ class Report:
         text = [f"Cut        for {partition.seconds:.1f} s into two halves that did not hear of each other:"]
         for half in partition.halves:
             grown = half.height - half.height_before
-            what = (
-                f"made {grown:,} blocks up to height {half.height:,}" if grown else f"halted at height {half.height:,}"
-            )
+            what = f"made {grown:,} block{'' if grown == 1 else 's'} and stood" if grown else "halted"
             kept = "; its chain won" if half.won else ""
-            text.append(f"           {', '.join(half.nodes)} {what}, final to {half.final_height:,}{kept}")
+            stood = f"{what} at height {half.height:,}, final to {half.final_height:,}{kept}"
+            text.append(f"           {', '.join(half.nodes)} {stood}")
         if partition.depth:
             text.append(f"           the other half left {partition.depth:,} blocks: {partition.reason}")
         text.append(f"           one chain again {partition.met_after_s:.1f} s after the cut")

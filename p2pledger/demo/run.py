@@ -479,7 +479,7 @@ class _Run:
             return []
         one, other = partition.halves
         if self.engine == "simplex":
-            halted = all(half.final_height <= half.height_before + 2 for half in partition.halves)
+            halted = all(half.final_height == half.final_before for half in partition.halves)
             return [Check("without a quorum neither half made anything final", halted)]
         grown = [half.height - half.height_before for half in partition.halves]
         waiting = len(self.notices.reverted) - self.notices.applied_again()
