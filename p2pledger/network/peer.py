@@ -469,14 +469,20 @@ class Peer:
         return 0
 
     def _serve_chain(self, session: PeerSession, from_height: int, limit: int) -> None:
-        """Final blocks from a height on; under simplex up to the last one of the piece that has a finalisation."""
+        """Final blocks from a height on; under simplex up to the last one of the piece that has a finalisation.
+
+        A piece goes no further than into the next epoch: who is that far knows the validators of both, and no others.
+        """
         archive, node = self.node.archive, self.node
+        first = max(1, from_height)
+        known = node.epochs.last_height(node.epochs.after(first - 1) + 1)
+        last = node.final_height if known is None else min(known, node.final_height)
         limit = min(limit, SYNC_BLOCKS)
         if not self._may_ask(session, limit):
             return
         blocks: list[bytes] = []
         proved, certificate, size_bytes = 0, b"", 0
-        for height in range(max(1, from_height), node.final_height + 1):
+        for height in range(first, last + 1):
             block = archive.final_block(height)
             if block is None or size_bytes + len(block) > _SYNC_BYTES or (proved and len(blocks) >= limit):
                 break
@@ -485,6 +491,9 @@ class Peer:
             own = b"" if self._is_chain_family else archive.finalisation(height)
             if own is not None:
                 proved, certificate = len(blocks), own
+            elif not proved and (closed := node.closing(height)) is not None:
+                blocks.extend(closed[0])
+                proved, certificate = len(blocks), closed[1]
         if proved:
             self._send(session, Chain(tuple(blocks[:proved]), certificate))
         self._send(session, self._standing())
@@ -506,11 +515,23 @@ class Peer:
             return
         if certificate.kind is not VoteKind.FINALISE or certificate.block != newest.id:
             raise PeerFault("a piece of the chain is not proved by its certificate", code="bad_chain")
-        if not certificate.is_valid(self.genesis.network_id, self.node.validators):
+        validators = self.node.validators_of(certificate.epoch)
+        if validators is None:
+            return  # Of an epoch whose validators are not known here yet: it may be right.
+        if not certificate.is_valid(self.genesis.network_id, validators):
             raise PeerFault("the certificate of a piece of the chain is not valid", code="bad_certificate")
+        # Blocks that close an epoch prove the one below them final, and are no part of the chain themselves.
+        blocks = [block for block in blocks if not self._closes(block)]
+        if not blocks:
+            return
+        newest = blocks[-1]
         session.final_height = max(session.final_height, newest.height)
         self._sync.came(session.key, newest.id, newest.height, self._now_ms)
         self._do(self.node.chain_arrived(blocks, certificate, session.key, self._now_ms))
+
+    def _closes(self, block: Block) -> bool:
+        last_height = self.node.epochs.last_height(block.header.epoch)
+        return last_height is not None and block.height > last_height
 
     def _synchronise(self) -> None:
         """Ask for the next piece of the chain while some peer is ahead and nothing that was received is unfinished."""
