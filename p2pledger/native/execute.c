@@ -276,15 +276,24 @@ static int books_write(struct execution *execution)
             size += p2l_write_uint(value + size, row->amounts[k]);
         if (row->value.data == NULL)
             status = p2l_state_put(state, row->table, row->key, value, size);
-        else if (row->table == NATIVE)
-            status = p2l_state_put(state, NATIVE, row->key, value, size);
-        else
+        else if (row->table != NATIVE)
             changes[locks ? books->count - ++sizes[1] : sizes[0]++] = (struct p2l_change){row->key, value, size};
     }
     if (status == P2L_OK)
         status = p2l_state_change(state, HOLDINGS, changes, sizes[0]);
     if (status == P2L_OK)
         status = p2l_state_change(state, LOCKS, changes + books->count - sizes[1], sizes[1]);
+    /* What the payers have left; a row of theirs was there, and those that are empty now are gone already. */
+    sizes[0] = 0;
+    for (size_t i = 0; execution->fee != 0 && i < books->count; i++) {
+        const struct row *row = &books->rows[i];
+        uint8_t *value = values + VALUE_MAX * i;
+        if (row->table == NATIVE && row->changed && row->amounts[0] != 0)
+            changes[sizes[0]++] =
+                (struct p2l_change){row->key, value, 2 + p2l_write_uint(value + 2, row->amounts[0])};
+    }
+    if (status == P2L_OK)
+        status = p2l_state_change(state, NATIVE, changes, sizes[0]);
     free(changes);
     free(values);
     return status;
