@@ -181,7 +181,7 @@ class SmallNetwork:
     now_ms: int = START_MS
 
     def __post_init__(self) -> None:
-        size = len(self.genesis.validators)
+        size = self.size
         self.disks = [MemoryDisk() for _ in range(size)]
         self.peers = [self._make(number) for number in range(size)]
         self.down: set[int] = set()
@@ -199,6 +199,11 @@ class SmallNetwork:
             self.step(number, Started())
         for number in range(size):
             self._connect(number)
+
+    @property
+    def size(self) -> int:
+        """The number of nodes: each validator is one."""
+        return len(self.genesis.validators)
 
     def _make(self, number: int, recovery: Recovery | None = None) -> Peer:
         return Peer(self.genesis, NODE_KEYS[number], name=f"v{number}", archive=self.disks[number], recovery=recovery)
