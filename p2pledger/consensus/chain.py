@@ -792,14 +792,16 @@ class ChainEngine(Engine):
         own = [node for node in self._chain(self._head) if node is not self._root]
         past = [fork, *(each for each in self._past.values() if each.ref.height > fork.ref.height)]
         past += [Past(node.ref, node.note) for node in reversed(own)]
-        own_weight = self._head.ref.weight - fork.ref.weight
-        if fork.ref.height < self._start.height:
-            # Weights below the start of this engine are not known; blocks weigh about the same.
+        own_weight = self._head.ref.weight - max(fork.ref.weight, self._start.weight)
+        # Weights below the start of this engine are not known, nor is, after a restart or while the node catches up,
+        # what made our final block final: as many blocks as finality is deep, which weigh about the same.
+        unknown = max(0, self._start.height - fork.ref.height)
+        unknown += max(0, self._root.ref.height + self._finality_depth - self._head.ref.height)
+        if unknown:
             usual_weight = self._rule.usual_weight(fork.note)
             if usual_weight is None:
                 return False
-            below = usual_weight * (self._start.height - fork.ref.height)
-            own_weight = self._head.ref.weight - self._start.weight + below
+            own_weight += unknown * usual_weight
         standing = self._ask(self._head.ref.id)
         return standing is not None and self._rule.rival_weight(headers, past, standing) > own_weight
 

@@ -529,6 +529,21 @@ def test_after_a_restart_a_heavier_chain_below_the_final_block_is_still_noticed(
     assert kinds(second.feed(block_on(rival[-1], 1)), Contradiction)
 
 
+def test_a_branch_that_lost_long_ago_is_no_alarm_after_a_restart_or_on_the_way_to_the_head() -> None:
+    """What is above the final block is not here yet, but was there when it became final."""
+    trunk = chain_on(START, 30)
+    final = BlockRef.of(trunk[23].header)
+    past = tuple(BlockRef.of(block.header) for block in trunk[:23])
+    lost = chain_on(trunk[21], DEPTH + 2, nonce=1)
+    desk = Desk(recovered=Recovered(final, blocks=tuple(lost), past=past))
+    assert not kinds(desk.effects, Contradiction)
+    assert kinds(desk.feed(block_on(lost[-1], 1)), Contradiction), "one more is more than there can have been"
+    catching_up = Desk()
+    catching_up.feed(*trunk[:24])
+    catching_up.step(FinalReached(final))
+    assert not kinds(catching_up.feed(*lost), Contradiction)
+
+
 def test_blocks_older_than_all_that_is_remembered_are_passed_over() -> None:
     trunk = chain_on(START, 30)
     desk = Desk(recovered=Recovered(BlockRef.of(trunk[19].header)))
