@@ -71,6 +71,7 @@ _MOST_CLOSING: Final = 64
 _NOBODY: Final = -1
 """The client of what the node itself hands in."""
 _HASHES_PER_US: Final = 4
+_STORED_BRANCH: Final = 2_048
 _FORGET_EVERY: Final = 256
 """Heights between two cleanings of the disk."""
 
@@ -758,10 +759,31 @@ class Node:
                         self._out.append(effect)
                     else:
                         self._tell_engine(consensus.BlockArrived(Block.decode(data)))
+                case consensus.WantBranch(block_id, sender):
+                    branch = self._stored_branch(block_id)
+                    if branch:
+                        self._tell_engine(consensus.BranchArrived(branch, sender))
+                    else:
+                        self._out.append(effect)
                 case consensus.Contradiction(first, second):
                     self._out.append(Halt("finality_violated", f"{_said(first)} and {_said(second)} cannot both be"))
                 case _:
                     self._out.append(effect)
+
+    def _stored_branch(self, block_id: bytes) -> tuple[Block, ...]:
+        """A block that lost to a final one and was forgotten, and its ancestors down to our chain, oldest first.
+
+        The disk may have it still; others are not asked for what was stored. (Chain family.)
+        """
+        branch: list[Block] = []
+        data = None if self.chain.get(block_id) is not None else self.archive.block(block_id)
+        while data is not None and len(branch) < _STORED_BRANCH:
+            block = Block.decode(data)
+            if self.archive.final_block(block.height) == data:
+                break
+            branch.append(block)
+            data = self.archive.block(block.header.parent)
+        return tuple(reversed(branch))
 
     def _know_blocks(self, records: Sequence[Record]) -> None:
         """What the engine stores it has voted for or is about to hand over."""
