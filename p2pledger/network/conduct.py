@@ -17,7 +17,7 @@ _OFFENCE_POINTS: Final = 25
 _LUCK_POINTS: Final = 5
 _FADE_MS: Final = 2_000
 """In this time one point is forgotten."""
-_REMEMBERED: Final = 4_096
+_REMEMBERED: Final = 1_024
 _PERHAPS_LUCK: Final = frozenset({"time_ahead", "from_the_future", "future_slot"})
 """What a node may send whose clock is a little off."""
 
@@ -29,7 +29,7 @@ class _Record:
 
 
 class Conduct:
-    """Points by node key, for the worst 4,096."""
+    """Points by node key, for the worst 1,024."""
 
     def __init__(self) -> None:
         self._records: dict[bytes, _Record] = {}
