@@ -568,3 +568,23 @@ def test_epochs_follow_each_other() -> None:
     desk.tell(FinalReached(LAST_REF))
     with pytest.raises(AssertionError, match="follow each other"):
         desk.engine.succeed(Validators(2, VALIDATORS.members), 3)
+
+
+def test_a_removed_validator_has_no_voice_in_the_epoch_after() -> None:
+    """Its votes are of nobody, its proposals of somebody else's view, its old epoch's certificates of another epoch."""
+    fewer = Validators(1, VALIDATORS.members[:3])
+    desk = Desk()
+    desk.tell(FinalReached(LAST_REF))
+    desk.engine = desk.engine.succeed(fewer, 2)
+    desk.engine.start(0)
+    desk.tell(VoteArrived(said_by(3), ballot(3, NULLIFY, 2, epoch=1)))
+    assert desk.all(Offence) == [Offence(said_by(3), "unknown_signer")]
+    block = make_block(fewer, 2, LAST_REF)
+    vote = Vote.make(NETWORK, 1, 2, NOTARISE, block.id, 2, KEYPAIRS[3])
+    desk.tell(ProposalArrived(said_by(3), Proposal(block, vote)))
+    assert desk.all(Offence) == [Offence(said_by(3), "bad_signature")]
+    desk.tell(CertificateArrived(said_by(3), certificate(NULLIFY, 2, epoch=1)))
+    assert desk.all(Offence) == [Offence(said_by(3), "unknown_signer")]
+    stale = certificate(FINALISE, 2, CLOSING.id)
+    assert desk.tell(CertificateArrived(said_by(3), stale)) == (), "the old epoch is over"
+    assert desk.engine.view == 2
