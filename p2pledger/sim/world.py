@@ -227,14 +227,16 @@ class World:
         for place, number in zip(connection.ends, numbers, strict=True):
             if isinstance(place, Machine):
                 place.connections[number] = connection
-        # The accepting side is done with the handshake first.
-        other.session_opened(numbers[1], one_identity)
+        # The accepting side is done with the handshake first; what it sends waits at the other end until that one is.
+        latency_us = self.weather.latency(one.name, other.name)
+        connection.lanes[1].arrival_us = self.now_us + latency_us
 
         def opened() -> None:
             if connection.is_open:
                 one.session_opened(numbers[0], other_identity)
 
-        self.after(self.weather.latency(one.name, other.name), opened)
+        self.after(latency_us, opened)
+        other.session_opened(numbers[1], one_identity)
         if isinstance(one, Machine):
             return connection
         self.attach(one, connection)
