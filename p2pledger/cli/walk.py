@@ -72,7 +72,9 @@ def walk(genesis: Genesis, store: Store) -> Iterator[Step]:
                 data = store.batch(digest)
                 if data is None:
                     raise PeerFault(f"its batch {digest.hex()} is missing", code="missing_batch")
-                checked = check_batch(data, genesis.network_id, genesis.parameters, makers.judge(outcome.version))
+                checked = check_batch(
+                    data, genesis.network_id, genesis.parameters, makers.judge(outcome.version, validators)
+                )
                 if isinstance(checked, BadBatch):
                     raise PeerFault(f"its batch {digest.hex()} is not valid: {checked.sentence}", code="bad_batch")
                 if checked.digest != digest:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from p2pledger import core
 from p2pledger.node.epochs import Epochs
 from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.validators import Validators
 
 __all__ = ["Makers"]
 
@@ -28,15 +29,19 @@ class Makers:
         stakes = {stake.key for stake in genesis.stakes}
         self._known = frozenset(members | stakes | {seat.key for seat in genesis.validators})
 
-    def may_make(self, version: core.Version, key: bytes, epoch: int) -> bool:
-        """Whether a key may make batches in an epoch, as this state knows."""
-        if self._epochs.is_endless:
-            return epoch == 0 and (self._is_public or key in self._known)
-        return self._is_public or self._epochs.validators(version, epoch).signer_of(key) is not None
+    def judge(self, version: core.Version, present: Validators) -> Callable[[bytes, int], bool]:
+        """Whether a key may make batches in an epoch, as this state knows; ``present`` are the validators of one epoch.
 
-    def judge(self, version: core.Version) -> Callable[[bytes, int], bool]:
-        """The same for one state, safe from any thread."""
-        return lambda key, epoch: self.may_make(version, key, epoch)
+        The answer may be asked for in any thread.
+        """
+
+        def may_make(key: bytes, epoch: int) -> bool:
+            if self._epochs.is_endless:
+                return epoch == 0 and (self._is_public or key in self._known)
+            validators = present if epoch == present.epoch else self._epochs.validators(version, epoch)
+            return self._is_public or validators.signer_of(key) is not None
+
+        return may_make
 
     def is_present(self, epoch: int, now: int) -> bool:
         """Whether a batch of this epoch is one of the present, and may be kept unasked."""

@@ -110,6 +110,8 @@ class Node:
         self.validators = self.epochs.validators(self.final_version, self.epochs.after(self.final_height))
         """Those of the present epoch."""
         self._reports = Reports(genesis, keypair)
+        self._waits: tuple[core.Version, int, bool] | None = None
+        """For which state and epoch it was found whether a change of the validators waits."""
         self._ended: consensus.EpochEnded | None = None
         """The epoch is over, and the next engine cannot start yet."""
         self._proposals = Proposals(genesis, keypair.public_key, self.chain, self.pool, archive)
@@ -332,7 +334,7 @@ class Node:
     def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
         """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
         self._now_ms = now_ms
-        if self._makers.may_make(self.final_version, self.keypair.public_key, self.validators.epoch):
+        if self._makes_batches:
             self._out.extend(self._desk.hand_in(client, request, transactions))
         else:
             # Nobody would take its batches: what it promised would never be.
@@ -387,6 +389,15 @@ class Node:
 
         self._compute(run, done, cost_us=2 * _SIGNATURE_US * len(transactions))
 
+    @property
+    def _may_make(self) -> Callable[[bytes, int], bool]:
+        return self._makers.judge(self.final_version, self.validators)
+
+    @property
+    def _makes_batches(self) -> bool:
+        """Whether others take the batches of this node."""
+        return self._may_make(self.keypair.public_key, self.validators.epoch)
+
     def _lane_has_room(self) -> bool:
         return self.pool.has_room(self.keypair.public_key, self.parameters.max_batch_bytes)
 
@@ -433,7 +444,7 @@ class Node:
             return
         self._checking[digest] = len(data)
         self._checking_bytes[sender] = in_check + len(data)
-        network_id, parameters, may_make = self.network_id, self.parameters, self._makers.judge(self.final_version)
+        network_id, parameters, may_make = self.network_id, self.parameters, self._may_make
 
         def run() -> core.Columns | BadBatch:
             return check_batch(data, network_id, parameters, may_make)
@@ -708,7 +719,7 @@ class Node:
 
     def _report(self, evidence: consensus.Evidence) -> None:
         """Let the ledger know who has contradicted itself."""
-        if self._makers.may_make(self.final_version, self.keypair.public_key, self.validators.epoch):
+        if self._makes_batches:
             report = self._reports.report(evidence.first, evidence.second, self.final_height)
             if report is not None:
                 self.mempool.add(_NOBODY, report, self._now_ms)
@@ -829,8 +840,10 @@ class Node:
 
     def _change_waits(self, tip: Entry) -> bool:
         """Whether other validators are to serve from a later epoch on: it has to be reached."""
-        outcome = tip.outcome or self.final_outcome
-        return self.epochs.change_waits(outcome.version, self.validators.epoch)
+        version, epoch = (tip.outcome or self.final_outcome).version, self.validators.epoch
+        if self._waits is None or self._waits[:2] != (version, epoch):
+            self._waits = version, epoch, self.epochs.change_waits(version, epoch)
+        return self._waits[2]
 
     def _update_work(self) -> bool:
         """Tell the engine when there begins, or ceases, to be work that it cannot see. True if it was told."""
