@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pledger.cli.options import JsonOption
-from p2pledger.cli.output import ExitCode, command, counted, emit, say
+from p2pledger.cli.output import ExitCode, command, counted, emit, say, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -331,6 +331,63 @@ def views(
         f"  certificate            {found.certificate_batch_us:,.0f} us to check {found.quorum} signatures at once, "
         f"{found.certificate_single_us:,.0f} us one by one"
     )
+
+
+@app.command()
+@command
+def engines(
+    trades: Annotated[int, typer.Option("--trades", min=1, max=100_000, help="How many trades.")] = 2_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Trades and worlds come from this number.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Settle the same trades under every engine, and compare who holds what. Exit code 1 if anything differs.
+
+    The root is the one over the securities tables: native money, rewards, stakes and what the engines note are theirs.
+
+    \b
+    Examples: p2pledger sim engines --trades 200
+              p2pledger sim engines --trades 2000 --seed 7 --json
+    """
+    from p2pledger.primitives.genesis import ENGINES
+    from p2pledger.sim.engines import EngineRun, recount, run_engine
+
+    expected = recount(seed, trades)
+    runs: list[EngineRun] = []
+    for engine in ENGINES:
+        found = run_engine(engine, seed, trades)
+        runs.append(found)
+        say(
+            f"{engine + ':':<8} {found.settled:,} of {counted(trades, 'trade')} settled at height "
+            f"{found.final_height:,}, {found.simulated_s:,.1f} simulated seconds in {found.seconds:,.1f} s"
+        )
+        for violation in found.violations:
+            say(f"  VIOLATION {violation.checker}: {violation.detail}")
+    roots = {found.engine: found.root for found in runs}
+    holdings_equal = all(found.holdings == expected for found in runs)
+    roots_equal = len(set(roots.values())) == 1 and "" not in roots.values()
+    settled = all(found.settled == trades for found in runs)
+    violations = [violation for found in runs for violation in found.violations]
+    if as_json:
+        emit(
+            "p2pledger.sim.engines/1",
+            {
+                "seed": seed,
+                "trades": trades,
+                "roots": roots,
+                "roots_equal": roots_equal,
+                "holdings_equal": holdings_equal,
+                "settled": {found.engine: found.settled for found in runs},
+                "heights": {found.engine: found.final_height for found in runs},
+                "violations": _listed(violations),
+            },
+        )
+    else:
+        rows = [(found.engine, found.settled, found.final_height, found.root or "NONE") for found in runs]
+        print(table(("engine", "settled", "height", "securities root"), rows, right=("settled", "height")))
+        print(f"roots:     {'equal' if roots_equal else 'DIFFERENT'}")
+        print(f"holdings:  {'equal, and as recounted' if holdings_equal else 'DIFFERENT from the recount'}")
+    if not (roots_equal and holdings_equal and settled) or violations:
+        raise SystemExit(1)
 
 
 def _check(engine: str, plant: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from math import ceil
 from pathlib import Path
 from typing import Final
 
@@ -98,16 +99,22 @@ class Settings:
         return self
 
     def parameters(self) -> Parameters:
-        """Those of a cluster on this machine, with blocks that get final no sooner than a partition can last.
+        """Those of a cluster on this machine.
 
-        Half the network makes at most as many blocks as the whole would; twice of that is beyond any luck.
+        Where blocks get final by their depth, a partition may last for a quarter of it (docs/consensus.md); and blocks
+        come twice as often, so that both halves make some also in a short one.
         """
         profile, engine = chosen(self.profile, self.engine)
         difficulty = {"difficulty": measured_difficulty()} if engine == "pow" else {}
         parameters = development_parameters(profile, engine, self.validators, **difficulty)
         if self.partition and engine in ("pow", "pos"):
-            blocks = self.cut_s * 1_000 / block_ms(engine, parameters)
-            parameters = replace(parameters, finality_depth=parameters.finality_depth + 2 * round(blocks))
+            parameters = replace(
+                parameters,
+                slot_ms=parameters.slot_ms // 2,
+                initial_difficulty=max(1, parameters.initial_difficulty // 2),
+            )
+            blocks = ceil(self.cut_s * 1_000 / block_ms(engine, parameters))
+            parameters = replace(parameters, finality_depth=max(parameters.finality_depth, 4 * blocks))
         return parameters
 
 

@@ -60,10 +60,11 @@ class Outcome:
 class Run:
     """A world under a scenario. ``live`` lets it happen; ``evidence`` is then complete for the checkers."""
 
-    def __init__(self, scenario: Scenario, transcript: TextIO | None = None) -> None:
+    def __init__(self, scenario: Scenario, transcript: TextIO | None = None, *, market: Market | None = None) -> None:
+        """``market`` makes the genesis and the orders; the one of all campaigns if none is given."""
         self.scenario = scenario
         seed = scenario.seed
-        self.market = Market(
+        self.market = market or Market(
             seed,
             scenario.validators,
             stream(seed, "market"),
