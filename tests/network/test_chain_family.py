@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -10,7 +11,8 @@ from p2pledger import core
 from p2pledger.ledger.queries import check_conservation
 from p2pledger.network import peer as peer_module
 from p2pledger.network.conduct import LIMIT_POINTS
-from p2pledger.network.effects import CLIENT, OBSERVER, VALIDATOR, Identity, Received, Send
+from p2pledger.network.effects import CLIENT, OBSERVER, VALIDATOR, Effect, Event, Identity, Persist, Received, Send
+from p2pledger.network.peer import Peer
 from p2pledger.primitives.blocks import Block, sign_batch
 from p2pledger.primitives.genesis import Genesis, Money
 from p2pledger.primitives.keys import Keypair
@@ -28,6 +30,7 @@ from p2pledger.primitives.messages import (
 from p2pledger.primitives.names import account_of_key
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.reasons import Reason
+from p2pledger.primitives.records import VoteRecord
 from p2pledger.primitives.transactions import Pay, SignedTransaction, Transaction
 from tests.network.small_network import (
     ACCOUNTS,
@@ -387,3 +390,31 @@ def test_all_strangers_together_have_bounded_lanes() -> None:
         sizes.append(network.peers[0].node.pool.open_bytes)
     assert max(sizes) <= 4 * 300_000
     assert network.peers[0].status().batches_dropped > 0
+
+
+def test_what_a_producer_promises_is_handed_to_the_disk_before_its_block_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    step = Peer.step
+
+    def noting(peer: Peer, event: Event, now_ms: int) -> list[Effect]:
+        """A step, and a note of the order in which promises and own blocks come out of it."""
+        effects = step(peer, event, now_ms)
+        for effect in effects:
+            if isinstance(effect, Persist) and any(isinstance(record, VoteRecord) for record in effect.records):
+                seen.append("promise")
+            elif isinstance(effect, Send):
+                message = decode_message(effect.payload)
+                own = peer.node.keypair.public_key
+                is_own = isinstance(message, BlockMessage) and Block.decode(message.block).header.proposer == own
+                if is_own and seen[-1:] != ["block"]:
+                    seen.append("block")
+        return effects
+
+    network = founded("poa")
+    monkeypatch.setattr(Peer, "step", noting)
+    network.submit(0, network.transfer())
+    network.run(ROUND_MS)
+    assert seen.count("promise") >= 4
+    assert all(before == "promise" for before, after in pairwise(seen) if after == "block")
