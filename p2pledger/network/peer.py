@@ -351,17 +351,27 @@ class Peer:
         node, sender, now_ms = self.node, session.key, self._now_ms
         match message:
             case VoteMessage(data):
-                self._do(node.engine_input(consensus.VoteArrived(sender, Vote.decode(data)), now_ms))
+                ballot = Vote.decode(data)
+                self._heed_epoch(session, ballot.epoch)
+                self._do(node.engine_input(consensus.VoteArrived(sender, ballot), now_ms))
             case ProposalMessage(block, vote):
                 proposal = consensus.Proposal(Block.decode(block), Vote.decode(vote))
                 self._do(node.engine_input(consensus.ProposalArrived(sender, proposal), now_ms))
             case CertificateMessage(data):
-                self._do(node.engine_input(consensus.CertificateArrived(sender, self._certificate(data)), now_ms))
+                certificate = self._certificate(data)
+                self._heed_epoch(session, certificate.epoch)
+                self._do(node.engine_input(consensus.CertificateArrived(sender, certificate), now_ms))
             case WantCertificates(from_view, to_view):
                 if self._may_ask(session, _CERTIFICATES_COST):
                     self._do(node.engine_input(consensus.CertificateWanted(sender, from_view, to_view), now_ms))
             case _:
                 raise PeerFault(f"a node may not send {type(message).__name__} here", code="wrong_role")
+
+    def _heed_epoch(self, session: PeerSession, epoch: int) -> None:
+        """Who speaks of an epoch says that the one before is over: its last block is final there."""
+        begins_above = self.node.epochs.last_height(epoch - 1) if epoch else None
+        if begins_above is not None:
+            session.final_height = max(session.final_height, begins_above)
 
     def _from_chain_node(self, session: PeerSession, message: Message) -> None:
         """What there is in the chain family only."""
@@ -542,7 +552,7 @@ class Peer:
         if asked is not None:
             session, from_height = asked
             self._send(session, WantChain(from_height, SYNC_BLOCKS))
-        elif self._is_chain_family and not self._sync.is_waiting:
+        if self._is_chain_family:
             self._fetch_heads()
 
     def _begin_to_produce(self) -> None:
@@ -565,9 +575,14 @@ class Peer:
     def _fetch_heads(self) -> None:
         """What others follow and this node does not know: it was told when the session opened. Asked for once."""
         for session in self._nodes.values():
-            head, session.head = session.head, ZERO_HASH
-            if head != ZERO_HASH and not self.node.knows(head):
-                self._want_branch(session, head)
+            if session.head != ZERO_HASH and not self._is_far_ahead(session):
+                head, session.head = session.head, ZERO_HASH
+                if not self.node.knows(head):
+                    self._want_branch(session, head)
+
+    def _is_far_ahead(self, session: PeerSession) -> bool:
+        """Whether a branch of this peer would be too long: the chain comes in pieces from below first."""
+        return session.final_height > self._own_height + _FAR_BEHIND
 
     def _want_branch(self, session: PeerSession, block_id: bytes) -> None:
         asked = self._branches.want(session.key, block_id, self._now_ms)
@@ -600,8 +615,7 @@ class Peer:
                 case consensus.Announce(block):
                     self._announce(block)
                 case consensus.WantBranch(block_id, sender):
-                    # Far behind, the chain comes in pieces from below; the rest follows when that is done.
-                    if sender in self._nodes and not self._sync.is_waiting:
+                    if sender in self._nodes and not self._is_far_ahead(self._nodes[sender]):
                         self._want_branch(self._nodes[sender], block_id)
                 case WantBatches(digests, hints):
                     self._batches.want(digests, hints)
