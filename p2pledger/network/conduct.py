@@ -18,8 +18,8 @@ _LUCK_POINTS: Final = 5
 _FADE_MS: Final = 2_000
 """In this time one point is forgotten."""
 _REMEMBERED: Final = 1_024
-_PERHAPS_LUCK: Final = frozenset({"time_ahead", "from_the_future", "future_slot"})
-"""What a node may send whose clock is a little off."""
+_PERHAPS_LUCK: Final = frozenset({"from_the_future", "below_final"})
+"""What a node may send whose clock is a little off, or that was away for long."""
 
 
 @dataclass(slots=True)

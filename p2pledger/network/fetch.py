@@ -49,7 +49,7 @@ class Fetcher:
     def __init__(self) -> None:
         self._wanted: dict[bytes, _Wanted] = {}
         self.given_up = 0
-        """Items that were forgotten because too many are wanted."""
+        """Items that were forgotten: too many are wanted, or nobody has sent them in many turns."""
 
     def __len__(self) -> int:
         return len(self._wanted)
@@ -101,6 +101,7 @@ class Fetcher:
                 continue
             if wanted.turn == _MOST_TURNS:
                 del self._wanted[item]
+                self.given_up += 1
                 continue
             order = [peer for peer in wanted.hints if peer in peers]
             order += [peer for peer in peers if peer not in order]

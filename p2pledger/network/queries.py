@@ -25,6 +25,7 @@ __all__ = ["HEAVY", "NodeStatus", "answer", "heavy_answer"]
 
 _PAGE: Final = 1_000
 _MAX_LOOKUPS: Final = 4_096
+_MAX_ROWS: Final = 1_000
 _ROW_US: Final = 15
 HEAVY: Final = ("supply",)
 """Questions whose answers read the whole state."""
@@ -206,6 +207,15 @@ def _row(node: Node, fields: Fields) -> tuple[Value, ...]:
     return height, value, prove(outcome.version, table, key), node.final_block.encode(), proof
 
 
+def _rows(node: Node, fields: Fields) -> tuple[Value, ...]:
+    """Rows of a table of the final state, by key, without proof."""
+    table, after, limit = fields.integer("table", most=63), fields.binary("after", most=128), fields.integer("limit")
+    if table not in KEY_WIDTHS:
+        raise _NoAnswer("bad_arguments", f"there is no table {table}")
+    found = node.final_version.scan(table, b"", after or None, max(1, min(limit, _MAX_ROWS)))
+    return node.final_height, tuple(found)
+
+
 def _head(node: Node, fields: Fields) -> tuple[Value, ...]:
     """The chain that is followed now. The weight does not fit an integer of the codec."""
     block = node.head.entry.block
@@ -265,6 +275,7 @@ _KINDS: Final[dict[str, tuple[int, Callable[[Node, Fields], tuple[Value, ...]]]]
     "lookup": (1, _lookup),
     "simulate": (1, _simulate),
     "row": (2, _row),
+    "rows": (3, _rows),
     "head": (0, _head),
     "forks": (0, _forks),
 }
