@@ -80,6 +80,7 @@ __all__ = [
     "Progressions",
     "RequestFailed",
     "RowAnswer",
+    "RowsAnswer",
     "Settlements",
     "SimulationAnswer",
     "Submission",
@@ -311,6 +312,14 @@ class RowAnswer:
     proof: bytes
     block: bytes
     finalisation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAnswer:
+    """(key, row) of a table as stored, after the block of ``height``."""
+
+    height: int
+    lines: tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -668,6 +677,14 @@ class Client:
             case (int(height), (bytes() | None) as value, bytes(proof), bytes(block), bytes(finalisation)):
                 return RowAnswer(height, value, proof, block, finalisation)
         raise self._broken("a query for a row was answered with something else")
+
+    async def rows(self, table: int, *, after: bytes = b"", limit: int = 1_000) -> RowsAnswer:
+        """Rows of a table of the final state, by key; ``after`` the last key of the page before. Without proof."""
+        fields = await self._fields(2, "rows", table, after, limit)
+        height, lines = fields.integer("height"), []
+        for row in _rows(fields, "row", 2):
+            lines.append((row.binary("key", most=128), row.binary("value")))
+        return RowsAnswer(height, tuple(lines))
 
     async def head(self) -> HeadAnswer:
         """The chain that the node follows now, final or not."""

@@ -25,7 +25,6 @@ __all__ = ["HEAVY", "NodeStatus", "answer", "heavy_answer"]
 
 _PAGE: Final = 1_000
 _MAX_LOOKUPS: Final = 4_096
-_MAX_ROWS: Final = 1_000
 _ROW_US: Final = 15
 HEAVY: Final = ("supply",)
 """Questions whose answers read the whole state."""
@@ -209,10 +208,11 @@ def _row(node: Node, fields: Fields) -> tuple[Value, ...]:
 
 def _rows(node: Node, fields: Fields) -> tuple[Value, ...]:
     """Rows of a table of the final state, by key, without proof."""
-    table, after, limit = fields.integer("table", most=63), fields.binary("after", most=128), fields.integer("limit")
+    table, after = fields.integer("table", most=63), fields.binary("after", most=128)
+    limit = fields.integer("limit", most=_PAGE)
     if table not in KEY_WIDTHS:
         raise _NoAnswer("bad_arguments", f"there is no table {table}")
-    found = node.final_version.scan(table, b"", after or None, max(1, min(limit, _MAX_ROWS)))
+    found = node.final_version.scan(table, after=after or None, limit=limit)
     return node.final_height, tuple(found)
 
 
