@@ -227,7 +227,7 @@ class SmallNetwork:
                     self._send(number, session, payload)
                 case Compute(job, run, _):
                     result = run()
-                    done = (self.peers[number], Computed(job, result))
+                    done = ("computed", self.peers[number], Computed(job, result))
                     self._at(self.now_ms + _search_ms(result), number, done)
                 case SetTimer(at_ms):
                     self._timers[number] = at_ms
@@ -258,9 +258,9 @@ class SmallNetwork:
         while self._queue and self._queue[0][0] <= until_ms:
             at_ms, _, number, event = heapq.heappop(self._queue)
             self.now_ms = max(self.now_ms, at_ms)
-            if isinstance(event, tuple) and isinstance(event[0], Peer):
-                if event[0] is self.peers[number]:  # Else it has crashed meanwhile.
-                    self.step(number, event[1])
+            if isinstance(event, tuple) and event[0] == "computed":
+                if event[1] is self.peers[number]:  # Else it has crashed meanwhile.
+                    self.step(number, event[2])
             elif isinstance(event, tuple):
                 if self._timers.get(number) == event[1]:
                     self._timers[number] = None
@@ -272,7 +272,7 @@ class SmallNetwork:
     @property
     def is_quiet(self) -> bool:
         """Nothing is under way and no timer runs."""
-        live = [entry for entry in self._queue if not isinstance(entry[3], tuple) or isinstance(entry[3][0], Peer)]
+        live = [entry for entry in self._queue if not isinstance(entry[3], tuple) or entry[3][0] != "timer"]
         return not live and not any(at for number, at in self._timers.items() if number not in self.down)
 
     # --- what a test does -----------------------------------------------------------------------------------------
