@@ -23,7 +23,19 @@ from p2pledger.network.handshake import LocalEnd
 from p2pledger.network.transport import Sessions
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError, PeerFault
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.messages import Answer, Message, Query, Settled, Status, Submit, Submitted, decode_message
+from p2pledger.primitives.messages import (
+    Answer,
+    Follow,
+    Message,
+    Progress,
+    ProgressStatus,
+    Query,
+    Settled,
+    Status,
+    Submit,
+    Submitted,
+    decode_message,
+)
 from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import Issue
 from tests.server.small_node import (
@@ -311,6 +323,27 @@ async def test_messages_that_no_client_gets_end_the_session(mock_clock: MockCloc
     async with client_of(node) as client:
         with pytest.raises(ConnectionLost, match="a node sent Status to a client"):
             await client.status()
+
+
+async def test_a_follower_hears_every_word_and_nobody_else_does(mock_clock: MockClock) -> None:
+    node = FakeNode(keeps_all)
+    async with client_of(node) as client:
+        news, settlements = await client.follow(), client.settlements()
+        second = await client.follow()
+        await client.submit([b"x"])
+        for word in (Progress(word, 7, 1, b"1" * 32, b"\0\x0b\0\1") for word in ProgressStatus):
+            node.say(word)
+        node.say(Settled(9, 2, b"1" * 32, bytes(4)))
+        told = [await anext(news) for _ in range(4)]
+        assert [line.status for [line] in told] == [*ProgressStatus, None]
+        assert told[0][0].outcome == Outcome(b"1" * 32, 7, 1, 11, 1)
+        assert (await anext(settlements))[0].height == 9
+        news.close()
+        await wait_all_tasks_blocked()
+        assert [message.wanted for message in node.heard if isinstance(message, Follow)] == [True]
+        second.close()
+        await wait_all_tasks_blocked(0.01)
+    assert [message.wanted for message in node.heard if isinstance(message, Follow)] == [True, False]
 
 
 async def test_who_does_not_listen_is_told_what_he_missed(mock_clock: MockClock) -> None:
