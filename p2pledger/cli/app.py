@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from p2pledger import __version__
-from p2pledger.cli import bench, certificate, cluster, demo, inspect, keys, sim, transactions, verify
+from p2pledger.cli import (
+    bench,
+    certificate,
+    cluster,
+    demo,
+    fork,
+    inspect,
+    keys,
+    sim,
+    stake,
+    transactions,
+    validators,
+    verify,
+)
 from p2pledger.cli.options import JsonOption
 from p2pledger.cli.output import command, emit
 from p2pledger.cli.usage import Commands
@@ -33,6 +46,12 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(transactions.app, name="tx")
 app.command()(inspect.holdings)
 app.add_typer(inspect.block_app, name="block")
+app.add_typer(fork.app, name="fork")
+app.add_typer(stake.app, name="stake")
+app.command()(stake.delegate)
+app.command()(stake.undelegate)
+app.add_typer(stake.delegates_app, name="delegates")
+app.add_typer(validators.app, name="validators")
 app.command()(verify.verify)
 app.command()(certificate.certificate)
 app.command()(verify.doctor)

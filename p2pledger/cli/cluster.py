@@ -179,7 +179,7 @@ def _warn_of_dev_keys(seed: int) -> None:
     say(f"DEV KEYS from seed {seed}: anybody can compute them. Never use this network for anything of value.")
 
 
-def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str, int]) -> None:
+def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str, tuple[int, int]]) -> None:
     from p2pledger.cluster.consortium import load_genesis
     from p2pledger.cluster.directory import usage_of
 
@@ -187,6 +187,7 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
     for node in state.nodes:
         alive = node.is_alive
         shown = node.state if alive or node.state in ("killed", "stopped", "failed") else "dead"
+        final, head = heights.get(node.name, (None, None))
         usage = usage_of(node.process.pid) if alive and node.process is not None else None
         rows.append(
             {
@@ -195,7 +196,8 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
                 "votes": node.votes if alive else None,
                 "pid": node.process.pid if alive and node.process is not None else None,
                 "port": node.port if alive else None,
-                "height": heights.get(node.name),
+                "height": final,
+                "head": head,
                 "cpu_s": None if usage is None else round(usage.cpu_s, 2),
                 "rss_mib": None if usage is None else round(usage.rss_mib, 1),
                 "key": node.key,
@@ -221,7 +223,7 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
             },
         )
         return
-    titles = ("name", "state", "votes", "pid", "port", "height", "cpu_s", "rss_mib")
+    titles = ("name", "state", "votes", "pid", "port", "height", "head", "cpu_s", "rss_mib")
     cells = [[_word(row[title]) for title in titles] for row in rows]
     print(table(titles, cells, right=titles[3:]))
     who = f"run by process {state.supervisor.pid}" if running else "nobody runs it"

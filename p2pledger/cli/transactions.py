@@ -21,6 +21,10 @@ app = typer.Typer(help="Send transactions.", no_args_is_help=True)
 SimulateOption = Annotated[
     bool, typer.Option("--simulate", help="Only ask what would happen; nothing is sent to the ledger.")
 ]
+MaxFeeOption = Annotated[
+    int | None,
+    typer.Option("--max-fee", min=0, help="The most native money to pay; the network's fee if not given.", metavar="N"),
+]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait until it is final.")]
 
 
@@ -34,7 +38,8 @@ def transfer(
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     node: NodeOption = "",
     simulate: SimulateOption = False,
-    timeout: TimeoutOption = 30.0,
+    timeout: TimeoutOption = 60.0,
+    max_fee: MaxFeeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Transfer units of an asset. Signed with the giver's key from the cluster's directory.
@@ -52,7 +57,7 @@ def transfer(
     def operations(decimals: dict[bytes, int]) -> Sequence[Operation]:
         return [Transfer(giver, receiver, named, units_of(amount, decimals[named], asset))]
 
-    _send(remote, [source], [named], operations, node, simulate, timeout, as_json)
+    send(remote, [source], [named], operations, node, simulate, timeout, max_fee, as_json)
 
 
 @app.command(cls=AmountCommand)
@@ -67,7 +72,8 @@ def trade(
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     node: NodeOption = "",
     simulate: SimulateOption = False,
-    timeout: TimeoutOption = 30.0,
+    timeout: TimeoutOption = 60.0,
+    max_fee: MaxFeeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delivery versus payment: securities against money in one transaction, signed by both. Both happen or neither.
@@ -93,7 +99,66 @@ def trade(
             price=units_of(price, decimals[paid], money),
         )
 
-    _send(remote, [seller, buyer], [delivered, paid], operations, node, simulate, timeout, as_json)
+    send(remote, [seller, buyer], [delivered, paid], operations, node, simulate, timeout, max_fee, as_json)
+
+
+@app.command()
+@command
+def pay(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Who pays.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="A member, or a node: the account of its key.")],
+    amount: Annotated[int, typer.Argument(min=1, help="Native money.")],
+    directory: DirectoryOption = DEFAULT_DIRECTORY,
+    node: NodeOption = "",
+    simulate: SimulateOption = False,
+    timeout: TimeoutOption = 60.0,
+    max_fee: MaxFeeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pay native money, in which fees are paid and which is staked.
+
+    \b
+    Example: p2pledger tx pay broker-1 broker-2 500
+    """
+    from p2pledger.cluster.remote import Remote
+    from p2pledger.primitives.names import account_of_key
+    from p2pledger.primitives.transactions import Pay
+
+    remote = Remote(directory)
+    nodes = remote.consortium.node_keys_by_genesis
+    is_node = target in nodes and target not in remote.consortium.member_keys
+    receiver = account_of_key(nodes[target]) if is_node else remote.consortium.account(target)
+    operation = Pay(remote.consortium.account(source), receiver, amount)
+    send(remote, [source], [], lambda decimals: [operation], node, simulate, timeout, max_fee, as_json)
+
+
+@app.command()
+@command
+def finality(
+    asset: Annotated[str, typer.Argument(help="Such as CNE100000007@CSDC.")],
+    confirmations: Annotated[int, typer.Argument(min=0, help="Blocks above it; 0: only what the engine calls final.")],
+    directory: DirectoryOption = DEFAULT_DIRECTORY,
+    node: NodeOption = "",
+    simulate: SimulateOption = False,
+    timeout: TimeoutOption = 60.0,
+    max_fee: MaxFeeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set after how many blocks holders of an asset may rely on a transfer. Signed by who keeps its register.
+
+    \b
+    Example: p2pledger tx finality CNE100000007@CSDC 3
+    """
+    from p2pledger.cluster.opening import keeper_of
+    from p2pledger.cluster.remote import Remote
+    from p2pledger.primitives.names import asset_id
+    from p2pledger.primitives.transactions import SetFinality
+
+    remote = Remote(directory)
+    named = asset_id(asset)
+    operation = SetFinality(named, confirmations)
+    signers = [keeper_of(remote.consortium, asset)]
+    send(remote, signers, [named], lambda decimals: [operation], node, simulate, timeout, max_fee, as_json)
 
 
 @app.command()
@@ -200,7 +265,7 @@ def amount_text(units: int, decimals: int) -> str:
     return f"{whole:,}.{fraction:0{decimals}d}"
 
 
-def _send(
+def send(
     remote: Remote,
     signers: Sequence[str],
     assets: Sequence[bytes],
@@ -208,8 +273,10 @@ def _send(
     node: str,
     simulate: bool,
     timeout_s: float,
+    max_fee: int | None,
     as_json: bool,
 ) -> None:
+    """Makes one transaction, signs it for these members, sends it and tells its end. The first of them pays the fee."""
     import os
     import time
 
@@ -225,12 +292,14 @@ def _send(
         async with remote.connect(signers[0], node) as client:
             status = await client.status()
             decimals = await decimals_of(client, assets)
+            parameters, todo = remote.consortium.genesis.parameters, tuple(operations(decimals))
             transaction = Transaction(
                 remote.consortium.genesis.network_id,
-                status.final_height + min(1_000, remote.consortium.genesis.parameters.replay_window),
+                status.final_height + min(1_000, parameters.replay_window),
                 os.urandom(16),
                 remote.consortium.account(signers[0]),
-                tuple(operations(decimals)),
+                todo,
+                parameters.least_fee * len(todo) if max_fee is None else max_fee,
             )
             data = transaction.sign(remote.consortium.keypair(name) for name in signers)
             begun = time.monotonic()

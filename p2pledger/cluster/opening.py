@@ -12,11 +12,12 @@ from hashlib import sha256
 from itertools import islice
 from typing import Final
 
-from p2pledger.cluster.consortium import Consortium
+from p2pledger.cluster.consortium import Consortium, suggestion
+from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.names import AssetKind, asset_id
 from p2pledger.primitives.transactions import Define, Issue, Operation, Transaction
 
-__all__ = ["AssetPlan", "define_transactions", "issue_transactions", "sample_assets", "sample_holdings"]
+__all__ = ["AssetPlan", "define_transactions", "issue_transactions", "keeper_of", "sample_assets", "sample_holdings"]
 
 _OPERATION_BYTES: Final = 200
 """More than any Define or Issue takes, so that a transaction stays below its limit of bytes."""
@@ -63,7 +64,7 @@ def define_transactions(consortium: Consortium, plans: Iterable[AssetPlan], *, v
                     asset_id(plan.asset),
                     int(plan.kind),
                     plan.decimals,
-                    consortium.account(_keeper(consortium, plan.asset)),
+                    consortium.account(keeper_of(consortium, plan.asset)),
                     plan.name,
                 ),
             )
@@ -87,16 +88,20 @@ def issue_transactions(
     )
 
 
-def _keeper(consortium: Consortium, asset: str) -> str:
-    """The member who keeps the asset's register."""
+def keeper_of(consortium: Consortium, asset: str) -> str:
+    """The member who keeps the asset's register. InvalidInput if nobody does."""
     code = asset.partition("@")[2]
-    return next(register.depository for register in consortium.genesis.registers if register.code == code)
+    for register in consortium.genesis.registers:
+        if register.code == code:
+            return register.depository
+    known = [register.code for register in consortium.genesis.registers]
+    raise InvalidInput(f"there is no register {code!r}", hint=suggestion(code, known), code="unknown_register")
 
 
 def _signed(consortium: Consortium, operations: Iterable[tuple[str, Operation]], valid_until: int) -> list[bytes]:
     by_keeper: dict[str, list[Operation]] = {}
     for asset, operation in operations:
-        by_keeper.setdefault(_keeper(consortium, asset), []).append(operation)
+        by_keeper.setdefault(keeper_of(consortium, asset), []).append(operation)
     parameters = consortium.genesis.parameters
     most = min(parameters.max_operations, parameters.max_transaction_bytes // _OPERATION_BYTES)
     transactions = []

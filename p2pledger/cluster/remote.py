@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -15,9 +16,10 @@ from p2pledger.cluster.supervisor import running_state
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
 from p2pledger.primitives.names import asset_text
 
-__all__ = ["Remote", "decimals_of", "heights_of"]
+__all__ = ["Remote", "TableReader", "decimals_of", "heights_of", "table_rows"]
 
 HOST = "127.0.0.1"
+_PAGE: Final = 1_000
 
 
 class Remote:
@@ -84,16 +86,53 @@ async def decimals_of(client: Client, assets: Iterable[bytes] | None) -> dict[by
     return {asset: known[asset] for asset in assets}
 
 
-async def heights_of(directory: Path, state: ClusterState, timeout_s: float = 2.0) -> dict[str, int]:
-    """The final height of each node that answers in time."""
+async def table_rows(client: Client, tables: Sequence[int]) -> tuple[int, dict[int, dict[bytes, bytes]]]:
+    """All rows of some tables, by table and key, in one state, and its height: asked again if a block came between."""
+    while True:
+        found: dict[int, dict[bytes, bytes]] = {}
+        heights = set()
+        for table in tables:
+            rows = found[table] = {}
+            after = b""
+            while True:
+                answer = await client.rows(int(table), after=after, limit=_PAGE)
+                heights.add(answer.height)
+                rows.update(answer.lines)
+                if len(answer.lines) < _PAGE:
+                    break
+                after = answer.lines[-1][0]
+        if len(heights) == 1:
+            return heights.pop(), found
+
+
+class TableReader:
+    """Rows that a node told, with the face of a state: for rules of the ledger that only read."""
+
+    def __init__(self, tables: Mapping[int, Mapping[bytes, bytes]]) -> None:
+        self._tables = tables
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        return self._tables[table].get(key)
+
+    def scan(
+        self, table: int, prefix: bytes = b"", after: bytes | None = None, limit: int = _PAGE
+    ) -> list[tuple[bytes, bytes]]:
+        rows = self._tables[table]
+        keys = sorted(key for key in rows if key.startswith(prefix) and (after is None or key > after))
+        return [(key, rows[key]) for key in keys[:limit]]
+
+
+async def heights_of(directory: Path, state: ClusterState, timeout_s: float = 2.0) -> dict[str, tuple[int, int]]:
+    """The height of the last final block and of the head, of each node that answers in time."""
     remote = Remote(directory)
-    heights: dict[str, int] = {}
+    heights: dict[str, tuple[int, int]] = {}
 
     async def ask(name: str) -> None:
         try:
             with trio.move_on_after(timeout_s):
                 async with remote.connect(node=name) as client:
-                    heights[name] = (await client.status()).final_height
+                    status = await client.status()
+                    heights[name] = status.final_height, status.head_height
         except P2PLedgerError:
             pass  # it is shown without a height
 
