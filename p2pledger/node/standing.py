@@ -5,9 +5,6 @@ The rules are the ledger's (``ledger/elections``); here they only take the form 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Final
-
 from p2pledger import core
 from p2pledger.consensus.standing import DposStanding, PoaStanding, PosStanding, PowStanding, Stake, Standing
 from p2pledger.ledger.elections import poa, pos, pow
@@ -18,8 +15,6 @@ from p2pledger.primitives.genesis import Genesis
 
 __all__ = ["Standings", "standing_of"]
 
-_REMEMBERED: Final = 256
-
 
 class Standings:
     """The answers to an engine's ``ask``, worked out once for each block."""
@@ -27,7 +22,7 @@ class Standings:
     def __init__(self, genesis: Genesis, chain: Chain) -> None:
         self._genesis = genesis
         self._chain = chain
-        self._known: OrderedDict[bytes, Standing] = OrderedDict()
+        self._known: dict[bytes, Standing] = {}
 
     def ask(self, block_id: bytes) -> Standing | None:
         """The standing after a block; None where it is not executed, or below the final one."""
@@ -36,10 +31,10 @@ class Standings:
             return None
         standing = self._known.get(block_id)
         if standing is None:
+            # Some standings go on reading their state: they must not hold on to one that the chain has let go.
+            self._known = {name: known for name, known in self._known.items() if self._chain.get(name) is not None}
             header = entry.block.header
             standing = self._known[block_id] = standing_of(self._genesis, entry.outcome.version, header.view)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
         return standing
 
 

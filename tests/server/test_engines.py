@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -33,14 +32,12 @@ QUICK = {"slot_ms": 100, "initial_difficulty": 200_000, "max_drift_ms": 2_000}
 
 
 def genesis_for(engine: str, nodes: int) -> Genesis:
-    """It began a moment ago: dpos counts the slots since then, and whoever slept through them."""
     keys = [node_key(index).public_key for index in range(nodes)]
     stakes = tuple(Stake(account_of_key(key), 1_000, key) for key in keys) if engine in ("pos", "dpos") else ()
     # Work may begin with a race that is lost some blocks later; stake wins a slot in four.
     depth = {"pow": 6, "pos": 2}.get(engine, 1)
     parameters = Parameters(**{**QUICK, "delegates": nodes, "finality_depth": depth})
-    time_ms = int(time.time() * 1_000) - 1_000
-    return genesis_of(nodes, engine=engine, stakes=stakes, parameters=parameters, time_ms=time_ms)
+    return genesis_of(nodes, engine=engine, stakes=stakes, parameters=parameters)
 
 
 async def same_books(servers: list[RunningServer], genesis: Genesis, expected: int) -> None:
