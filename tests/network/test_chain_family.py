@@ -8,12 +8,15 @@ from itertools import pairwise
 import pytest
 
 from p2pledger import core
+from p2pledger.ledger.elections import poa
 from p2pledger.ledger.queries import check_conservation
+from p2pledger.ledger.tables import Table
 from p2pledger.network import peer as peer_module
 from p2pledger.network.conduct import LIMIT_POINTS
 from p2pledger.network.effects import CLIENT, OBSERVER, VALIDATOR, Effect, Event, Identity, Persist, Received, Send
 from p2pledger.network.peer import Peer
 from p2pledger.primitives.blocks import Block, sign_batch
+from p2pledger.primitives.codec import encode
 from p2pledger.primitives.genesis import Genesis, Money
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.messages import (
@@ -418,3 +421,42 @@ def test_what_a_producer_promises_is_handed_to_the_disk_before_its_block_leaves(
     network.run(ROUND_MS)
     assert seen.count("promise") >= 4
     assert all(before == "promise" for before, after in pairwise(seen) if after == "block")
+
+
+def test_an_authority_that_seals_two_blocks_for_one_slot_is_reported_and_has_no_turn_any_more() -> None:
+    network = founded("poa")
+    entry = network.peers[0].node.head.entry
+    assert entry.outcome is not None
+    authorities = network.genesis.validator_set
+    slot = entry.block.header.view + 8
+    key = authorities.members[authorities.leader(slot)].key
+    culprit = next(number for number, pair in enumerate(NODE_KEYS) if pair.public_key == key)
+    network.crash(culprit)
+    network.now_ms = network.genesis.time_ms + 100 * slot + 50
+    state_root, receipts_root = entry.outcome.roots
+    for time_ms in (network.now_ms - 1, network.now_ms):
+        header = replace(
+            entry.block.header,
+            view=slot,
+            time_ms=time_ms,
+            height=entry.block.height + 1,
+            parent=entry.block.id,
+            proposer=key,
+            batches_root=core.merkle_root([]),
+            parent_state_root=state_root,
+            parent_receipts_root=receipts_root,
+            proof=encode((entry.block.height + 2,)),
+        )
+        sealed = Block(header, ()).sealed(NODE_KEYS[culprit])
+        for number in range(4):
+            network.receive(number, (culprit + 2) % 4, BlockMessage(sealed.encode()).encode())
+    network.run(3 * ROUND_MS)
+    version = network.peers[0].node.final_version
+    assert [row[:32] for row, _ in version.scan(Table.EVIDENCE)] == [key]
+    assert [log.event for _, log in network.logs if log.event == "equivocation"]
+    assert poa.authorities(version).signer_of(key) is None
+    network.heard.clear()
+    trade = network.transfer()
+    network.submit((culprit + 1) % 4, trade)
+    network.run(2 * ROUND_MS)
+    assert network.settled() == {identifier(trade): b"\0\0\0\0"}
