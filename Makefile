@@ -5,6 +5,7 @@
 #   make lint    ruff, ruff format, mypy --strict, stub check of the compiled core
 #   make bench   measurements of the core beside its peers          BENCH_ARGS='--only hashing'
 #   make sanitize  the core's tests and its fuzzers under the address and undefined behaviour sanitizers
+#   make model   every state of a small model of Simplex: some three minutes of one core
 #   make tsan    the core's tests of threads under the thread sanitizer, where it runs
 #   make clean   removes what was built here, with the environment
 #
@@ -41,7 +42,7 @@ ifeq ($(P2PLEDGER_REQUIRE_CORE)$(wildcard p2pledger/_core.*.so),1)
 $(INSTALL_STAMP): $(if $(wildcard p2pledger/_core.pyx),again)
 endif
 
-.PHONY: help demo test lint bench sanitize tsan clean environment again
+.PHONY: help demo test lint bench sanitize model tsan clean environment again
 again:
 
 help:
@@ -78,6 +79,9 @@ sanitize: $(INSTALL_STAMP)
 	cd build/sanitize/tree && export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 && \
 	  $(call PRELOAD,libasan.so) $(CURDIR)/$(BIN)/python -m pytest tests/core -q -p no:cacheprovider && \
 	  $(call PRELOAD,libasan.so) $(CURDIR)/$(BIN)/python -m tests.core.fuzz --seconds $(FUZZ_SECONDS)
+
+model: $(INSTALL_STAMP)
+	@$(BIN)/python -m p2pledger sim model
 
 tsan: $(INSTALL_STAMP)
 	@$(call SANITIZED,tsan,thread)
