@@ -39,7 +39,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class VoteRecord(Record):
-    """An own vote. It must be durable before it is sent: a node that forgets a vote may contradict it."""
+    """An own vote, or a promise (``SEAL_KIND``): durable before it, or the sealed block, is sent.
+
+    A node that forgets what it said may contradict it.
+    """
 
     epoch: int
     view: int
