@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from p2pledger.cluster.consortium import Consortium
     from p2pledger.cluster.remote import Remote
     from p2pledger.primitives.blocks import Header
+    from p2pledger.primitives.transactions import Operation
 
 __all__ = ["app", "delegate", "delegates_app", "undelegate"]
 
@@ -94,15 +95,24 @@ def stake_show(
     if as_json:
         emit("p2pledger.stake/1", {"height": height, "stakes": lines, "free": free})
         return
-    titles = ("owner", "amount", "since", "coin-age", "for", "id")
+    ages = consortium.genesis.engine == "pos"
+    titles = ("owner", "amount", "since", "coin-age" if ages else "", "for", "id")
     cells = [
-        (line["owner"], f"{line['amount']:,}", line["since_height"], f"{line['coin_age']:,}", line["node"], line["id"])
+        (
+            line["owner"],
+            f"{line['amount']:,}",
+            line["since_height"],
+            f"{line['coin_age']:,}" if ages else "",
+            line["node"],
+            line["id"],
+        )
         for line in lines
     ]
     print(table(titles, cells, right=("amount", "since", "coin-age")))
     if member:
         say(f"free native money: {sum(free.values()):,}")
-    say(f"{counted(len(lines), 'stake')} at height {height}; coin-age for a block at height {height + 1}")
+    age = f"; coin-age for a block at height {height + 1}" if ages else ""
+    say(f"{counted(len(lines), 'stake')} at height {height}{age}")
 
 
 @app.command("add")
@@ -294,9 +304,14 @@ def _stake(
 
     remote = Remote(directory)
     operation = Stake(remote.consortium.account(member), amount, os.urandom(16), _key(remote, key))
-    send(remote, [member], [], lambda decimals: [operation], node, simulate, timeout_s, max_fee, as_json)
+    identifier = operation.id.hex()
+
+    def operations(decimals: dict[bytes, int]) -> list[Operation]:
+        return [operation]
+
+    send(remote, [member], [], operations, node, simulate, timeout_s, max_fee, as_json, stake=identifier)
     if not simulate:
-        say(f"stake {operation.id.hex()}")
+        say(f"stake {identifier}")
 
 
 def _unstake(

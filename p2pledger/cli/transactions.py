@@ -275,8 +275,12 @@ def send(
     timeout_s: float,
     max_fee: int | None,
     as_json: bool,
+    **more: str,
 ) -> None:
-    """Makes one transaction, signs it for these members, sends it and tells its end. The first of them pays the fee."""
+    """Makes one transaction, signs it for these members, sends it and tells its end. The first of them pays the fee.
+
+    ``more`` goes into the JSON object.
+    """
     import os
     import time
 
@@ -333,6 +337,7 @@ def send(
                 "operation": None if operation == WHOLE_TRANSACTION or code == 0 else operation,
                 "sentence": sentence_of(code),
                 "seconds": round(elapsed_s, 4),
+                **more,
             },
         )
     else:

@@ -50,6 +50,44 @@ def test_a_killed_validator_comes_back_and_nothing_is_lost(p2pledger: Command) -
     assert len({(node["height"], node["state_root"]) for node in report["nodes"]}) == 1
 
 
+def test_two_halves_go_on_apart_and_become_one_chain_again(p2pledger: Command) -> None:
+    done = p2pledger("demo", "--engine", "poa", "--partition", "--seconds", 4, "--rate", 40, "--json")
+    assert done.code == 0, done.talk
+    report = done.values
+    assert (report["engine"], report["profile"]) == ("poa", "consortium")
+    assert report["committed"] == report["submitted"] == 160
+    assert report["reorganisations"] > 0
+    assert report["deepest"] >= report["partition"]["depth"] > 0
+    assert report["applied_again"] == report["reverted"]
+    assert [half["won"] for half in report["partition"]["halves"]].count(True) == 1
+    assert all(half["height"] > half["height_before"] for half in report["partition"]["halves"])
+    assert sum(report["blocks_by_proposer"].values()) == report["blocks"]
+    assert "its chain won" in done.talk
+
+
+def test_without_a_quorum_both_halves_wait(p2pledger: Command) -> None:
+    done = p2pledger("demo", "--partition", "--seconds", 3, "--rate", 30, "--json")
+    assert done.code == 0, done.talk
+    assert done.values["partition"]["depth"] == done.values["reorganisations"] == 0
+    assert all(half["final_height"] == half["final_before"] for half in done.values["partition"]["halves"])
+
+
+@pytest.mark.slow
+def test_the_chain_with_more_work_wins(p2pledger: Command) -> None:
+    done = p2pledger("demo", "--engine", "pow", "--partition", "--seconds", 3, "--rate", 30, "--json")
+    assert done.code == 0, done.talk
+    report = done.values
+    assert report["partition"]["depth"] > 0
+    assert "weight" in report["partition"]["reason"]
+    assert report["committed"] == report["submitted"] == 90
+
+
+def test_a_delegate_is_killed(p2pledger: Command) -> None:
+    done = p2pledger("demo", "--engine", "dpos", "--seconds", 3, "--rate", 30, "--kill", "--json")
+    assert done.code == 0, done.talk
+    assert (done.values["killed"], done.values["committed"]) == ("VENUE-B", 90)
+
+
 def test_a_tape_is_played(p2pledger: Command, tmp_path: Path) -> None:
     (tmp_path / "tape.csv").write_text(
         "ISIN,SecurityDesc,Currency,Date,Time,MinPrice,MaxPrice,TradedVolume,NumberOfTrades\n"
