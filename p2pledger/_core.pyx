@@ -8,7 +8,9 @@ face. Where memory runs out in the middle of a write, MemoryError is raised and 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -33,6 +35,15 @@ from p2pledger._reference import (
     _flatten_proof,
     check_batch_arguments,
 )
+
+cdef extern from "Python.h":
+    # Of pointers, so that no reference is counted but the one that is kept.
+    PyObject **PySequence_Fast_ITEMS(object sequence)
+    bint is_bytes "PyBytes_CheckExact"(PyObject *item)
+    const uint8_t *data_of "(const uint8_t *)PyBytes_AS_STRING"(PyObject *item)
+    Py_ssize_t size_of "PyBytes_GET_SIZE"(PyObject *item)
+    void keep_item "PyList_SET_ITEM"(object items, Py_ssize_t at, PyObject *item)
+    PyObject *counted "Py_NewRef"(PyObject *item)
 
 cdef extern from "ed25519.h" nogil:
     void p2l_scalar_reduce(uint64_t *scalar, const uint64_t *number)
@@ -206,19 +217,53 @@ cdef p2l_span *spans_of(list items) except NULL:
     return spans
 
 
+cdef list gathered(object values, str name, p2l_span **spans):
+    """as_bytes_list and spans_of together. Of a list or tuple of bytes every item is touched once only: they may be
+    spread over more memory than the caches hold."""
+    cdef list items
+    cdef PyObject **given
+    cdef p2l_span *out
+    cdef Py_ssize_t count, i
+    if type(values) is list or type(values) is tuple:
+        count = len(values)
+        items = PyList_New(count)  # may collect garbage, and so run anything
+        if len(values) == count:
+            out = spans[0] = <p2l_span *> malloc((count + 1) * sizeof(p2l_span))
+            if out == NULL:
+                raise MemoryError
+            given = PySequence_Fast_ITEMS(values)
+            for i in range(count):
+                if not is_bytes(given[i]):
+                    break
+                out[i].data = data_of(given[i])
+                out[i].size = <size_t> size_of(given[i])
+                keep_item(items, i, counted(given[i]))
+            else:
+                return items
+            free(out)
+        items = None  # nobody ever sees a list with holes
+    items = as_bytes_list(values, name)
+    spans[0] = spans_of(items)
+    return items
+
+
 # Hashing and RFC 9162 trees --------------------------------------------------------------------------------------
 
 
 def sha256_many(messages):
     """The SHA-256 of each message, concatenated: n x 32 bytes."""
-    cdef list items = as_bytes_list(messages, "messages")
+    cdef p2l_span *spans = NULL
+    cdef list items = gathered(messages, "messages", &spans)
     cdef size_t count = len(items)
-    cdef bytes hashes = PyBytes_FromStringAndSize(NULL, 32 * len(items))
-    cdef uint8_t *out = <uint8_t *> PyBytes_AS_STRING(hashes)
-    cdef p2l_span *spans = spans_of(items)
-    with nogil:
-        p2l_sha256_many(spans, count, out)
-    free(spans)
+    cdef bytes hashes
+    cdef uint8_t *out
+    try:
+        hashes = PyBytes_FromStringAndSize(NULL, 32 * len(items))
+        out = <uint8_t *> PyBytes_AS_STRING(hashes)
+        with nogil:
+            p2l_sha256_many(spans, count, out)
+    finally:
+        free(spans)
     return hashes
 
 
@@ -267,10 +312,10 @@ def compiler():
 
 def merkle_root(leaves):
     """The root of RFC 9162, section 2.1.1, over the leaves' data; of no leaves SHA-256 of nothing."""
-    cdef list items = as_bytes_list(leaves, "leaves")
+    cdef p2l_span *spans = NULL
+    cdef list items = gathered(leaves, "leaves", &spans)
     cdef size_t count = len(items)
     cdef uint8_t root[32]
-    cdef p2l_span *spans = spans_of(items)
     with nogil:
         p2l_merkle_root(spans, count, root)
     free(spans)

@@ -31,20 +31,35 @@ struct p2l_lanes {
     size_t width, least;
 };
 
+/* tag || data to each hash; a tag has at most 8 bytes. */
+struct p2l_message {
+    const uint8_t *data;
+    size_t size;
+    uint8_t *hash;
+};
+
 /* Two hashes side by side in a tree, and where the hash of their parent goes. */
 struct p2l_pair {
     const uint8_t *left, *right;
     uint8_t *hash;
-    uint32_t tag;
+    uint32_t tag; /* 1 or 3 bytes of it; if 1, the same in all pairs of a call */
 };
 
 /* What SHA-256 runs on at one level. A width of 0, or a null pointer, is what there is none of. */
 struct p2l_hashing {
     void (*compress)(uint32_t state[8], const uint8_t *blocks, size_t count);
     struct p2l_lanes narrow, wide;
-    void (*nodes)(const struct p2l_pair *pairs, size_t count, int tag_size); /* 1 .. nodes_width of them */
-    size_t nodes_width, nodes_least;
+    /* P2L_ABREAST whole messages, all of the same number of blocks, tag and padding included. `one_size`: all of the
+     * same size, too; if then their last block is nothing but padding, `padding` may be what its 64 rounds add, word
+     * and constant together, else it is NULL. If there are fewer messages, one of them is repeated. */
+    void (*abreast)(const uint8_t *tag, size_t tag_size, const struct p2l_message *messages, int one_size,
+                    const uint32_t *padding);
+    /* P2L_ABREAST nodes, the same way. */
+    void (*nodes)(const struct p2l_pair *pairs, int tag_size);
+    /* Below so many at a time the last two do not pay. */
+    size_t abreast_least;
 };
+enum { P2L_ABREAST = 16 };
 /* At the level in use. */
 const struct p2l_hashing *p2l_hashing(void);
 
@@ -53,20 +68,22 @@ void p2l_sha256_compress_portable(uint32_t state[8], const uint8_t *blocks, size
 void p2l_sha256_compress_sha_ni(uint32_t state[8], const uint8_t *blocks, size_t count);
 void p2l_sha256_lanes_sha_ni(uint32_t *states, const uint8_t *const *blocks, size_t count);
 void p2l_sha256_lanes_avx512(uint32_t *states, const uint8_t *const *blocks, size_t count);
-void p2l_sha256_nodes_avx512(const struct p2l_pair *pairs, size_t count, int tag_size);
+void p2l_sha256_abreast_avx512(const uint8_t *tag, size_t tag_size, const struct p2l_message *messages, int one_size,
+                               const uint32_t *padding);
+void p2l_sha256_nodes_avx512(const struct p2l_pair *pairs, int tag_size);
 #endif
+
+/* Of so many bytes with their padding. */
+static inline uint64_t p2l_sha256_blocks(uint64_t size)
+{
+    return (size + 8) / 64 + 1;
+}
 
 static inline void p2l_sha256_compress(uint32_t state[8], const uint8_t *blocks, size_t count)
 {
     p2l_hashing()->compress(state, blocks, count);
 }
 
-/* tag || data to each hash; a tag has at most 8 bytes. */
-struct p2l_message {
-    const uint8_t *data;
-    size_t size;
-    uint8_t *hash;
-};
 void p2l_sha256_messages(const uint8_t *tag, size_t tag_size, const struct p2l_message *messages, size_t count);
 void p2l_sha256_spans(const uint8_t *tag, size_t tag_size, const struct p2l_span *spans, size_t count, uint8_t *hashes);
 /* The hashes of tag (1 or 3 bytes, the low ones of pair.tag) || left || right. In one call a parent may be written over

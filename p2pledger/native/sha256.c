@@ -1,10 +1,12 @@
 /* SHA-256 (FIPS 180-4): the portable compression, and what all levels share: hashing one message as it comes, and many
  * messages side by side.
  *
- * Many messages. A wide kernel hashes as many messages as it has lanes, block by block; each lane follows a message
- * of its own. Steps are as long as the shortest run of blocks among the lanes, and a lane whose message is finished
- * takes the next one, so messages of any mixture of sizes keep the lanes full until the last few, which are finished
- * one by one. Nothing is copied but the first block, where a tag stands before the data, and the padded end. */
+ * Many messages. Sixteen of the same number of blocks are hashed abreast, by one kernel from beginning to end; so they
+ * are sorted into bins by that number, and whenever a bin is full it is emptied. What is left in the bins at the end,
+ * and everything where there is no such kernel, goes through two lanes, each of which follows a message of its own:
+ * steps are as long as the shorter of the two runs of blocks, and a lane whose message is finished takes the next one,
+ * so messages of any mixture of sizes keep both lanes full. In the two lanes nothing is copied but the first block,
+ * where a tag stands before the data, and the padded end; of those abreast nothing at all. */
 
 #include "internal.h"
 
@@ -26,17 +28,23 @@ static inline uint32_t rotate(uint32_t x, int by)
     return x >> by | x << (32 - by);
 }
 
+/* The words 16 .. 63 from the first sixteen. */
+static inline void schedule_expand(uint32_t w[64])
+{
+    for (int i = 16; i < 64; i++) {
+        uint32_t s0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
+        uint32_t s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
+        w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+    }
+}
+
 void p2l_sha256_compress_portable(uint32_t state[8], const uint8_t *blocks, size_t count)
 {
     for (; count > 0; count--, blocks += 64) {
         uint32_t w[64];
         for (int i = 0; i < 16; i++)
             w[i] = p2l_load32(blocks + 4 * i);
-        for (int i = 16; i < 64; i++) {
-            uint32_t s0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
-            uint32_t s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
-            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-        }
+        schedule_expand(w);
         uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
         uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
         for (int i = 0; i < 64; i++) {
@@ -189,10 +197,10 @@ static int lane_continue(struct lane *lane)
     return 1;
 }
 
-static inline void hash_store(uint8_t hash[32], const uint32_t *state, size_t stride)
+static inline void hash_store(uint8_t hash[32], const uint32_t state[8])
 {
     for (int i = 0; i < 8; i++)
-        p2l_store32(hash + 4 * i, state[stride * (size_t)i]);
+        p2l_store32(hash + 4 * i, state[i]);
 }
 
 static void hash_one(const uint8_t *tag, size_t tag_size, const struct p2l_message *message)
@@ -204,90 +212,156 @@ static void hash_one(const uint8_t *tag, size_t tag_size, const struct p2l_messa
     p2l_sha256_final(&hash, message->hash);
 }
 
-static inline __attribute__((always_inline)) void hash_in(const struct p2l_lanes *kernel, const size_t width,
-                                                          const size_t word_stride, const size_t lane_stride,
-                                                          const uint8_t *tag, size_t tag_size,
-                                                          const struct p2l_message *messages, size_t count)
+/* At least two messages in two lanes; the last is finished alone. */
+static void hash_in_two(const struct p2l_hashing *hashing, const uint8_t *tag, size_t tag_size,
+                        const struct p2l_message *messages, size_t count)
 {
-    struct lane lanes[P2L_HASH_LANES_MAX];
-    uint32_t states[8 * P2L_HASH_LANES_MAX]; /* word k of lane i at k * word_stride + i * lane_stride */
-    const uint8_t *blocks[P2L_HASH_LANES_MAX];
+    struct lane lanes[2];
+    uint32_t states[16];
     size_t next = 0, active = 0;
 
-    memset(states, 0, sizeof states);
-    for (size_t i = 0; i < width; i++) {
-        lanes[i].hash = NULL;
-        if (next == count)
-            continue;
-        lane_start(&lanes[i], tag, tag_size, &messages[next++]);
-        for (size_t k = 0; k < 8; k++)
-            states[k * word_stride + i * lane_stride] = P2L_SHA256_START[k];
-        active++;
+    for (; active < 2; active++) {
+        lane_start(&lanes[active], tag, tag_size, &messages[next++]);
+        memcpy(states + 8 * active, P2L_SHA256_START, sizeof P2L_SHA256_START);
     }
-    while (active >= kernel->least || (active > 0 && next < count)) {
-        size_t step = SIZE_MAX;
-        const uint8_t *any = NULL;
-        for (size_t i = 0; i < width; i++)
-            if (lanes[i].hash != NULL && lanes[i].blocks < step) {
-                step = lanes[i].blocks;
-                any = lanes[i].at;
-            }
-        for (size_t i = 0; i < width; i++)
-            blocks[i] = lanes[i].hash != NULL ? lanes[i].at : any;
-        kernel->compress(states, blocks, step);
-        for (size_t i = 0; i < width; i++) {
+    while (active == 2) {
+        const uint8_t *const blocks[2] = {lanes[0].at, lanes[1].at};
+        size_t step = lanes[0].blocks < lanes[1].blocks ? lanes[0].blocks : lanes[1].blocks;
+        hashing->narrow.compress(states, blocks, step);
+        for (size_t i = 0; i < 2; i++) {
             struct lane *lane = &lanes[i];
-            uint32_t *state = states + i * lane_stride;
-            if (lane->hash == NULL)
-                continue;
             lane->at += 64 * step;
             lane->blocks -= step;
             if (lane->blocks > 0 || lane_continue(lane))
                 continue;
-            hash_store(lane->hash, state, word_stride);
+            hash_store(lane->hash, states + 8 * i);
             if (next == count) {
                 lane->hash = NULL;
                 active--;
             } else {
                 lane_start(lane, tag, tag_size, &messages[next++]);
-                for (size_t k = 0; k < 8; k++)
-                    state[k * word_stride] = P2L_SHA256_START[k];
+                memcpy(states + 8 * i, P2L_SHA256_START, sizeof P2L_SHA256_START);
             }
         }
     }
-    for (size_t i = 0; i < width; i++) {
-        uint32_t state[8];
+    for (size_t i = 0; i < 2; i++) {
         if (lanes[i].hash == NULL)
             continue;
-        for (size_t k = 0; k < 8; k++)
-            state[k] = states[k * word_stride + i * lane_stride];
         do
-            p2l_sha256_compress(state, lanes[i].at, lanes[i].blocks);
+            hashing->compress(states + 8 * i, lanes[i].at, lanes[i].blocks);
         while (lane_continue(&lanes[i]));
-        hash_store(lanes[i].hash, state, 1);
+        hash_store(lanes[i].hash, states + 8 * i);
     }
 }
 
-/* Twice the same, compiled for the two shapes there are. */
-static void hash_in_lanes(const struct p2l_lanes *kernel, const uint8_t *tag, size_t tag_size,
-                          const struct p2l_message *messages, size_t count)
+static void hash_few(const struct p2l_hashing *hashing, const uint8_t *tag, size_t tag_size,
+                     const struct p2l_message *messages, size_t count)
 {
-    if (kernel->width == 2)
-        hash_in(kernel, 2, 1, 8, tag, tag_size, messages, count);
+    if (hashing->narrow.width == 2 && count >= 2)
+        hash_in_two(hashing, tag, tag_size, messages, count);
     else
-        hash_in(kernel, 16, 16, 1, tag, tag_size, messages, count);
+        for (size_t i = 0; i < count; i++)
+            hash_one(tag, tag_size, &messages[i]);
+}
+
+/* What the rounds of a last block add that is nothing but the padding of `size` bytes. */
+struct padding {
+    uint64_t size; /* UINT64_MAX: not made yet */
+    uint32_t rounds[64];
+};
+
+static void padding_make(struct padding *padding, uint64_t size)
+{
+    uint32_t w[64] = {size % 64 == 0 ? 0x80000000u : 0};
+    w[14] = (uint32_t)(size >> 29);
+    w[15] = (uint32_t)(size << 3);
+    schedule_expand(w);
+    for (int i = 0; i < 64; i++)
+        padding->rounds[i] = P2L_SHA256_ROUND[i] + w[i];
+    padding->size = size;
+}
+
+/* How many messages from the first on are of its size, at most `most`. */
+static inline size_t sizes_alike(const struct p2l_message *messages, size_t most)
+{
+    size_t count = 1;
+    while (count < most && messages[count].size == messages[0].size)
+        count++;
+    return count;
+}
+
+/* P2L_ABREAST messages of one number of blocks, in one go. */
+static void hash_together(const struct p2l_hashing *hashing, const uint8_t *tag, size_t tag_size,
+                          const struct p2l_message *messages, int one_size, struct padding *padding)
+{
+    const uint64_t size = tag_size + (uint64_t)messages[0].size;
+    const int shared = one_size && (size % 64 == 0 || size % 64 >= 56);
+    if (shared && padding->size != size)
+        padding_make(padding, size);
+    hashing->abreast(tag, tag_size, messages, one_size, shared ? padding->rounds : NULL);
+}
+
+/* Messages that wait for others of the same number of blocks. */
+struct bin {
+    uint64_t blocks;
+    size_t count;
+    struct p2l_message messages[P2L_ABREAST];
+};
+
+/* Sixteen of one size in a row are hashed where they stand. Others go to a bin, chosen by the low bits of their number
+ * of blocks; whoever finds others in his bin sends them away, to be hashed together if they are many, else to the
+ * rest. */
+static void hash_in_bins(const struct p2l_hashing *hashing, const uint8_t *tag, size_t tag_size,
+                         const struct p2l_message *messages, size_t count)
+{
+    enum { BINS = 16, REST = 8 * P2L_ABREAST };
+    struct bin bins[BINS];
+    struct padding padding = {.size = UINT64_MAX};
+    struct p2l_message rest[REST];
+    size_t resting = 0;
+
+    for (size_t i = 0; i < BINS; i++)
+        bins[i].count = 0;
+    for (size_t i = 0; i < count + BINS;) { /* the last ones only empty the bins */
+        if (i + P2L_ABREAST <= count && sizes_alike(&messages[i], P2L_ABREAST) == P2L_ABREAST) {
+            hash_together(hashing, tag, tag_size, &messages[i], 1, &padding);
+            i += P2L_ABREAST;
+            continue;
+        }
+        const uint64_t blocks = i < count ? p2l_sha256_blocks(tag_size + (uint64_t)messages[i].size) : 0;
+        struct bin *bin = &bins[i < count ? blocks % BINS : i - count];
+        if (bin->count > 0 && (bin->blocks != blocks || bin->count == P2L_ABREAST)) {
+            if (bin->count >= hashing->abreast_least) {
+                for (; bin->count < P2L_ABREAST; bin->count++)
+                    bin->messages[bin->count] = bin->messages[0];
+                hash_together(hashing, tag, tag_size, bin->messages,
+                              sizes_alike(bin->messages, P2L_ABREAST) == P2L_ABREAST, &padding);
+            } else {
+                memcpy(rest + resting, bin->messages, bin->count * sizeof *rest);
+                resting += bin->count;
+            }
+            bin->count = 0;
+            if (resting + P2L_ABREAST > REST) {
+                hash_few(hashing, tag, tag_size, rest, resting);
+                resting = 0;
+            }
+        }
+        if (i < count) {
+            bin->blocks = blocks;
+            bin->messages[bin->count++] = messages[i];
+        }
+        i++;
+    }
+    hash_few(hashing, tag, tag_size, rest, resting);
 }
 
 void p2l_sha256_messages(const uint8_t *tag, size_t tag_size, const struct p2l_message *messages, size_t count)
 {
     const struct p2l_hashing *hashing = p2l_hashing();
-    if (hashing->wide.width > 0 && count >= hashing->wide.least)
-        hash_in_lanes(&hashing->wide, tag, tag_size, messages, count);
-    else if (hashing->narrow.width > 0 && count >= hashing->narrow.least)
-        hash_in_lanes(&hashing->narrow, tag, tag_size, messages, count);
+    if (hashing->abreast != NULL && count >= hashing->abreast_least)
+        hash_in_bins(hashing, tag, tag_size, messages, count);
     else
-        for (size_t i = 0; i < count; i++)
-            hash_one(tag, tag_size, &messages[i]);
+        hash_few(hashing, tag, tag_size, messages, count);
 }
 
 /* Spans to messages, some at a time: enough that the lanes rarely run empty. */
@@ -327,13 +401,17 @@ void p2l_sha256_nodes(const struct p2l_pair *pairs, size_t count, int tag_size)
     const struct p2l_hashing *hashing = p2l_hashing();
     uint32_t state[16];
     uint8_t blocks[2][128];
-    if (hashing->nodes != NULL)
-        while (count >= hashing->nodes_least) {
-            size_t some = count < hashing->nodes_width ? count : hashing->nodes_width;
-            hashing->nodes(pairs, some, tag_size);
-            pairs += some;
-            count -= some;
+    if (hashing->nodes != NULL) {
+        for (; count >= P2L_ABREAST; count -= P2L_ABREAST, pairs += P2L_ABREAST)
+            hashing->nodes(pairs, tag_size);
+        if (count >= hashing->abreast_least) {
+            struct p2l_pair last[P2L_ABREAST];
+            for (size_t i = 0; i < P2L_ABREAST; i++)
+                last[i] = pairs[i < count ? i : 0];
+            hashing->nodes(last, tag_size);
+            return;
         }
+    }
     if (hashing->narrow.width == 2)
         for (; count >= 2; count -= 2, pairs += 2) {
             const uint8_t *const at[2] = {blocks[0], blocks[1]};
@@ -342,13 +420,13 @@ void p2l_sha256_nodes(const struct p2l_pair *pairs, size_t count, int tag_size)
                 memcpy(state + 8 * i, P2L_SHA256_START, sizeof P2L_SHA256_START);
             }
             hashing->narrow.compress(state, at, 2);
-            hash_store(pairs[0].hash, state, 1);
-            hash_store(pairs[1].hash, state + 8, 1);
+            hash_store(pairs[0].hash, state);
+            hash_store(pairs[1].hash, state + 8);
         }
     for (; count > 0; count--, pairs++) {
         node_blocks(pairs, (size_t)tag_size, blocks[0]);
         memcpy(state, P2L_SHA256_START, sizeof P2L_SHA256_START);
         hashing->compress(state, blocks[0], 2);
-        hash_store(pairs->hash, state, 1);
+        hash_store(pairs->hash, state);
     }
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -76,6 +77,8 @@ COUNTS = [
     8,
     9,
     10,
+    12,
+    13,
     14,
     15,
     16,
@@ -127,6 +130,63 @@ def test_a_long_message_among_short_ones(core: ModuleType) -> None:
         messages = [rng.randbytes(rng.randrange(100)) for _ in range(40)]
         messages[at] = rng.randbytes(50_000)
         assert core.sha256_many(messages) == b"".join(hashlib.sha256(message).digest() for message in messages)
+
+
+def check_sizes(core: ModuleType) -> None:
+    """Every size up to some blocks: in sixteens of one size, in sixteens that share only the number of blocks, and with
+    a tag before them, as leaves of a tree."""
+    rng = random.Random(4)
+    for size in range(261):
+        alike = [rng.randbytes(size) for _ in range(17)]
+        assert core.sha256_many(alike) == b"".join(hashlib.sha256(message).digest() for message in alike)
+        assert core.merkle_root(alike) == _reference.merkle_root(alike)
+    for blocks in range(1, 5):
+        sizes = range(max(64 * blocks - 72, 0), 64 * blocks - 8)
+        for _ in range(10):
+            mixed = [rng.randbytes(rng.choice(sizes)) for _ in range(49)]
+            assert core.sha256_many(mixed) == b"".join(hashlib.sha256(message).digest() for message in mixed)
+            leaves = [message[1:] for message in mixed]
+            assert core.merkle_root(leaves) == _reference.merkle_root(leaves)
+
+
+def test_every_size_around_the_ends_of_blocks(core: ModuleType) -> None:
+    check_sizes(core)
+
+
+def test_every_size_at_every_variant(variant: ModuleType) -> None:
+    check_sizes(variant)
+
+
+def test_lists_that_are_not_of_bytes_alone(core: ModuleType) -> None:
+    """Whatever the kind of the sequence and wherever the first item of another kind stands."""
+    messages = [b"%d" % i * i for i in range(40)]
+    expected = b"".join(hashlib.sha256(message).digest() for message in messages)
+    root = core.merkle_root(messages)
+    for sequence in (messages, tuple(messages), iter(messages), dict.fromkeys(messages)):
+        assert core.sha256_many(sequence) == expected
+    for at in (0, 20, 39):
+        changed: list[object] = list(messages)
+        changed[at] = bytearray(messages[at])
+        assert core.sha256_many(changed) == expected
+        assert core.merkle_root(tuple(changed)) == root
+        changed[at] = "text"
+        with pytest.raises(TypeError, match="messages"):
+            core.sha256_many(changed)
+        with pytest.raises(TypeError, match="leaves"):
+            core.merkle_root(changed)
+
+
+def test_references_are_given_back(compiled: ModuleType) -> None:
+    message = bytes(bytearray(100))
+    messages: list[object] = [message] * 20
+    before = sys.getrefcount(message)
+    compiled.sha256_many(messages)
+    compiled.merkle_root(messages)
+    for wrong in ([*messages, 5], (*messages, None)):
+        with pytest.raises(TypeError):
+            compiled.sha256_many(wrong)
+    del wrong
+    assert sys.getrefcount(message) == before
 
 
 def test_every_variant_of_the_widest_level(variant: ModuleType) -> None:
