@@ -103,6 +103,16 @@ class Disk:
         """Whether exactly this vote is durable."""
         return any(vote.data == data for vote in reversed(self._votes.values()))
 
+    def has_seal(self, epoch: int, slot: int, block: bytes) -> bool:
+        """Whether the promise that goes with an own block is durable."""
+        record = self._votes.get((epoch, slot, SEAL_KIND))
+        return record is not None and record.block == block
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether this disk remembers all that its key has promised."""
+        return self._may_vote
+
     @property
     def final_height(self) -> int:
         return len(self._finals)

@@ -113,6 +113,8 @@ class Run:
             if not scenario.assumption.is_final_at_once:
                 client.patience_us = 2_000 * scenario.interval_ms * scenario.depth
             self.clients.append(client)
+        self.villains: dict[str, PeerLike] = {}
+        """by name, as they live now"""
         self._opening = self.market.openings()
         self._to_open: Counter[int] = Counter(order.stage for order in self._opening)
         self._last_order_us = 0
@@ -147,7 +149,9 @@ class Run:
         kind = self._villains.get(name)
         if kind is None:
             return peer
-        return disguise(kind, peer, self.genesis, keypair, stream(self.scenario.seed, "villain", name))
+        villain = disguise(kind, peer, self.genesis, keypair, stream(self.scenario.seed, "villain", name))
+        self.villains[name] = villain
+        return villain
 
     # Orders
 

@@ -49,6 +49,8 @@ _SECONDS: Final = {"simplex": 4}
 _SECONDS_OF_CHAINS: Final = 32
 _INTERVAL_MS: Final = 1_000
 _DEPTH: Final = 16
+_SHALLOW: Final = 5
+"""A finality depth that a partition can exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +164,19 @@ class Scenario:
             bytes_per_ms=_RATES[: chance.choice((1, 3, 4))],
             drift_ppm=tuple(chance.choice(_DRIFTS_PPM) for _ in names),
             idle_s=7_200 if assumption.rests else 0,
-            bound_s=60 if engine == "simplex" else 240,
+            bound_s=_bound_s(engine, beyond=beyond, is_planted=planted is not None),
             beyond=beyond,
         )
         faults = _faults(scenario, spare, chance)
+        if beyond and engine == "pos":
+            # Whoever has started since the fork does not know what its blocks weighed: some must go through.
+            faults = [fault for fault in faults if fault.kind not in ("blackout", "crash")]
         if planted is not None or beyond:
             faults = [fault for fault in faults if fault.kind not in ("wipe", "leave", "late")]
             faults += _occasions(scenario, planted.occasion if planted is not None else "split", chance)
         scenario = replace(scenario, faults=tuple(sorted(faults, key=lambda fault: (fault.begin_us, fault.kind))))
+        if beyond and engine in ("pow", "pos"):
+            scenario = replace(scenario, depth=_SHALLOW)
         if planted is None:
             return scenario
         return replace(
@@ -178,6 +185,13 @@ class Scenario:
             planted=planted.faults,
             sends_early=planted.sends_early,
         )
+
+
+def _bound_s(engine: str, *, beyond: bool, is_planted: bool) -> int:
+    """Worlds that are meant to break are not waited for."""
+    if engine == "simplex":
+        return 60
+    return 20 if beyond else 60 if is_planted else 240
 
 
 def twin_of(name: str) -> str:
@@ -195,6 +209,11 @@ def _villains(
 ) -> tuple[tuple[tuple[str, str], ...], int]:
     """Who is one, and of which kind; and how many validators more could be faulty."""
     faulty = assumption.adversaries(len(names))
+    if beyond and assumption.partition_depths is not None:
+        # Here it is the partition that is too long.
+        return (), 0
+    if beyond and assumption.engine != "simplex":
+        return tuple((name, TWINS) for name in sorted(chance.sample(names, faulty + 1))), 0
     if beyond:
         bad = chance.sample(names, faulty + 1)
         return tuple((name, chance.choice(("equivocator", TWINS))) for name in sorted(bad)), 0
@@ -280,6 +299,8 @@ def _occasions(scenario: Scenario, occasion: str, chance: random.Random) -> list
         side |= {f"client-{index}" for index in range(1, scenario.clients, 2)}
         side |= {twin_of(name) for name, kind in scenario.villains if kind == TWINS}
         longest_ms = scenario.assumption.longest_partition_ms(scenario.interval_ms, scenario.depth)
+        if scenario.beyond:
+            longest_ms = None
         begin_us = scenario.duration_us // 5
         end_us = healed_us if longest_ms is None else min(healed_us, begin_us + 1_000 * longest_ms)
         return [Fault("partition", begin_us, end_us, tuple(sorted(side)), 1)]

@@ -24,6 +24,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Protocol
 
 import msgpack
@@ -64,8 +65,12 @@ _WORKERS = 2
 _SMALL_JOB_US = 300
 _TIMER_RESOLUTION_US = 100
 _REDIAL_MOST_US = 2_000_000
-_PROPOSAL, _VOTE = 12, 13
-"""Types of the messages that carry a node's own votes (docs/protocol.md, section 9)."""
+_PROPOSAL, _VOTE, _BLOCK = 12, 13, 17
+"""Types of the messages that carry a node's own votes and blocks (docs/protocol.md, section 9)."""
+_EPOCH, _VIEW, _PROPOSER = 2, 3, 7
+"""Places in a header."""
+_SEALING = ("pos", "dpos", "poa")
+"""Engines under which a block is a promise not to seal another in its slot."""
 
 
 class PeerLike(Protocol):
@@ -721,7 +726,10 @@ class Machine:
                 evidence.receipts.append((self.name, height, codes))
 
     def _note_votes(self, payload: bytes) -> None:
-        """Own votes that leave: those of vote messages and of proposals."""
+        """Own votes that leave: those of vote messages and of proposals, and seals under blocks."""
+        if payload[1] == _BLOCK and self.world.genesis.engine in _SEALING and payload not in self._votes_sent:
+            self._votes_sent.add(payload)
+            self._note_seal(msgpack.unpackb(payload)[1])
         if len(payload) < 2 or payload[1] not in (_PROPOSAL, _VOTE) or payload in self._votes_sent:
             return
         self._votes_sent.add(payload)
@@ -731,6 +739,17 @@ class Machine:
             if not self.disk.has_vote(vote):
                 self.world.evidence.breaches.append(("disk", self.name, "a vote left before it was durable"))
             self.world.evidence.votes.append(VoteSent(self.world.now_us, self.name, vote))
+
+    def _note_seal(self, block: bytes) -> None:
+        header = msgpack.unpackb(block)[0]
+        own = header[_PROPOSER] == self.keypair.public_key and self.disk.may_vote
+        if own and not self.disk.has_seal(header[_EPOCH], header[_VIEW], digest_of(msgpack.packb(header))):
+            self.world.evidence.breaches.append(("disk", self.name, "a sealed block left before it was durable"))
+
+
+def digest_of(header: bytes) -> bytes:
+    """The identifier of a block."""
+    return sha256(b"p2pl.bl1" + header).digest()
 
 
 def void(_: object) -> None:

@@ -15,36 +15,47 @@ from dataclasses import replace
 
 import pytest
 
+from p2pledger.sim.assumptions import ASSUMPTIONS
 from p2pledger.sim.checkers import judge
 from p2pledger.sim.market import Market, Order
 from p2pledger.sim.run import Run, run_scenario, run_seed
 from p2pledger.sim.scenario import FAULTS, Fault, Scenario
-from p2pledger.sim.villains import VILLAINS
+from p2pledger.sim.villains import villains_of
 from tests.sim.campaign import blackouts, calm, split
 
-SEEDS = 200
-CHUNK = 10
+SEEDS = {"simplex": 40, "pow": 8, "pos": 8, "dpos": 8, "poa": 8}
+CHUNK = 8
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_seeds_without_a_violation(first: int) -> None:
-    violations = [violation for seed in range(first, first + CHUNK) for violation in run_seed(seed).violations]
+@pytest.mark.parametrize(
+    ("engine", "first"), [(engine, first) for engine, seeds in SEEDS.items() for first in range(0, seeds, CHUNK)]
+)
+def test_seeds_without_a_violation(engine: str, first: int) -> None:
+    seeds = range(first, first + CHUNK)
+    violations = [violation for seed in seeds for violation in run_seed(seed, engine=engine).violations]
     assert not violations, "\n".join(map(str, violations))
 
 
 def test_a_longer_life() -> None:
-    violations = [violation for seed in range(1_000, 1_010) for violation in run_seed(seed, seconds=20).violations]
+    violations = [violation for seed in range(1_000, 1_003) for violation in run_seed(seed, seconds=20).violations]
     assert not violations, "\n".join(map(str, violations))
 
 
-def test_the_seeds_of_the_campaign_meet_every_fault_and_villain() -> None:
-    scenarios = [Scenario.draw(seed) for seed in range(SEEDS)]
+@pytest.mark.parametrize("engine", sorted(ASSUMPTIONS))
+def test_the_seeds_of_a_campaign_meet_every_fault_and_villain_inside_the_assumption(engine: str) -> None:
+    scenarios = [Scenario.draw(seed, engine=engine) for seed in range(400)]
     assert {fault.kind for scenario in scenarios for fault in scenario.faults} == set(FAULTS)
-    assert {kind for scenario in scenarios for _, kind in scenario.villains} == set(VILLAINS)
+    assert {kind for scenario in scenarios for _, kind in scenario.villains} == set(villains_of(engine))
     for scenario in scenarios:
-        lost = len(scenario.villains) + sum(fault.kind == "wipe" for fault in scenario.faults)
-        assert lost <= (scenario.validators - 1) // 3, "more faults than the protocol promises to survive"
-        assert all(fault.begin_us < fault.end_us <= scenario.healed_us for fault in scenario.faults)
+        assumption = scenario.assumption
+        numerator, denominator = assumption.share
+        lost = len(scenario.villains) + sum(fault.kind in ("wipe", "leave") for fault in scenario.faults)
+        assert lost * denominator < scenario.validators * numerator, "more than the protocol promises to survive"
+        longest_ms = assumption.longest_partition_ms(scenario.interval_ms, scenario.depth)
+        for fault in scenario.faults:
+            assert fault.begin_us < fault.end_us <= scenario.healed_us
+            if longest_ms is not None and fault.kind in ("partition", "one-way", "flapping"):
+                assert fault.end_us - fault.begin_us <= 1_000 * longest_ms
 
 
 def test_a_calm_network_settles_everything() -> None:
