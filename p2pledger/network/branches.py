@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from p2pledger.primitives.blocks import Block
@@ -39,6 +40,8 @@ class Branches:
 
     def __init__(self) -> None:
         self._downloads: dict[bytes, _Download] = {}
+        self._overdue: dict[bytes, _Download] = {}
+        """By peer, the last one that did not come in time. A peer that is only slow may still bring it."""
         self.given_up = 0
         """Branches that were too long, or that did not come."""
 
@@ -59,12 +62,13 @@ class Branches:
     def lost(self, key: bytes) -> None:
         """The session with this peer has ended."""
         self._downloads.pop(key, None)
+        self._overdue.pop(key, None)
 
     def late(self, now_ms: int) -> None:
         """Give up what did not come in time."""
         for key, download in list(self._downloads.items()):
             if now_ms >= download.due_ms:
-                del self._downloads[key]
+                self._overdue[key] = self._downloads.pop(key)
                 self.given_up += 1
 
     def came(
@@ -72,16 +76,26 @@ class Branches:
     ) -> tuple[list[Block], bytes | None]:
         """A piece came: the whole branch, oldest first, if it is complete; and what to ask this peer for next.
 
-        PeerFault ``bad_branch`` where a block is not the parent of the one before it, or nobody asked.
+        A piece that comes late is as good as one in time. PeerFault ``bad_branch`` where a block is not the parent of
+        the one before it, or the first one is not what was asked for.
         """
-        download = self._downloads.get(key)
+        blocks = [Block.decode(data) for data in datas]
+        if any(upper.header.parent != lower.id for upper, lower in pairwise(blocks)):
+            raise PeerFault("a block of a branch is not the parent of the one before", code="bad_branch")
+        download, overdue = self._downloads.get(key), self._overdue.get(key)
+        if blocks and (download is None or blocks[0].id != download.wanted):
+            if download is not None and overdue is None:
+                raise PeerFault("a branch does not begin with the block that was asked for", code="bad_branch")
+            if overdue is None or blocks[0].id != overdue.wanted:
+                return [], None  # The answer to an even earlier question.
+            if download is not None:
+                overdue.then = download.wanted
+            download = self._downloads[key] = overdue
+            del self._overdue[key]
         if download is None:
-            return [], None  # It came too late.
+            return [], None
         wanted = download.wanted
-        for data in datas:
-            block = Block.decode(data)
-            if block.id != wanted:
-                raise PeerFault("a block of a branch is not the parent of the one before", code="bad_branch")
+        for block, data in zip(blocks, datas, strict=True):
             if is_known(wanted):
                 break
             download.blocks.append(block)

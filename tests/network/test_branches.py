@@ -81,7 +81,20 @@ def test_what_does_not_come_is_given_up_and_counted() -> None:
     branches.late(2_000)
     assert branches.next_due_ms is None
     assert branches.given_up == 2
-    assert branches.came(PEER, data_of([CHAIN[5]]), 2_001, lambda name: False) == ([], None), "too late"
+
+
+def test_a_slow_peer_is_no_offender_and_its_late_piece_counts() -> None:
+    branches = Branches()
+    known = {CHAIN[3].id}
+    branches.want(PEER, CHAIN[5].id, 0)
+    branches.late(2_000)
+    assert branches.came(PEER, data_of([CHAIN[2]]), 2_001, known.__contains__) == ([], None), "never asked for"
+    # Another block is wanted by now, and the old answer comes first.
+    assert branches.want(PEER, CHAIN[7].id, 2_002) == CHAIN[7].id
+    late = data_of([CHAIN[5], CHAIN[4]])
+    assert branches.came(PEER, late, 2_003, known.__contains__) == ([CHAIN[4], CHAIN[5]], CHAIN[7].id)
+    known |= {CHAIN[4].id, CHAIN[5].id}
+    assert branches.came(PEER, data_of([CHAIN[7], CHAIN[6]]), 2_004, known.__contains__) == ([CHAIN[6], CHAIN[7]], None)
 
 
 # --- sync -----------------------------------------------------------------------------------------------------------
