@@ -44,6 +44,8 @@ STAKED: Final = ("pos", "dpos")
 """Engines under which stake decides who writes blocks."""
 _BLOCK_MS: Final = 500
 _POS_SLOT_MS: Final = 100
+_BATCH_DELAY_MS: Final = 200
+"""Batches stay open until they are final: with blocks so far apart, fewer and larger ones do."""
 _FINALITY_DEPTH: Final = 12
 _DIFFICULTY_WINDOW: Final = 30
 _INITIAL_DIFFICULTY: Final = 2**21
@@ -83,6 +85,7 @@ def development_parameters(
         parameters = replace(
             parameters,
             slot_ms=_POS_SLOT_MS if engine == "pos" else _BLOCK_MS,
+            batch_delay_ms=_BATCH_DELAY_MS,
             finality_depth=_FINALITY_DEPTH,
             delegates=validators,
             initial_difficulty=difficulty,

@@ -26,7 +26,8 @@ _LAST_WORDS_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """One half: how far its chain had come soon after the cut and when it ended, and whether that chain was kept."""
+    """One half: the height of its chain before the cut and at its end, the final one a second after its beginning and
+    at its end, and whether that chain was kept."""
 
     nodes: tuple[str, ...]
     height_before: int
@@ -56,10 +57,11 @@ async def cut_and_heal(cluster: Cluster, seconds: float, view: View) -> Partitio
     """Cuts the cluster into halves for more than a second, and waits until all nodes follow one chain again."""
     middle = (len(cluster.nodes) + 1) // 2
     names = tuple(cluster.nodes[:middle]), tuple(cluster.nodes[middle:])
+    before = [await _head(cluster, half[0]) for half in names]
     cluster.cut(*names)
     view.say(f"cut: {', '.join(names[0])} | {', '.join(names[1])}")
     await trio.sleep(_LAST_WORDS_S)
-    before = [await _head(cluster, half[0]) for half in names]
+    alone = [await _head(cluster, half[0]) for half in names]
     await trio.sleep(seconds - _LAST_WORDS_S)
     known = [set(await _forks(cluster, half[0])) for half in names]
     apart = [await _head(cluster, half[0]) for half in names]
@@ -89,7 +91,7 @@ async def cut_and_heal(cluster: Cluster, seconds: float, view: View) -> Partitio
             names[i],
             before[i].height,
             apart[i].height,
-            before[i].final_height,
+            alone[i].final_height,
             apart[i].final_height,
             won=fork is not None and i != lost,
         )
