@@ -47,6 +47,7 @@ _MONEY: Final = 1_000_000_000
 _STAKE: Final = 1_000_000
 _STAKES_OF_ONE: Final = 4
 _MOST_FEE: Final = 10_000
+_EPOCH_BLOCKS: Final = 40
 BOND: Final = asset_id("DE0001102531@CSDC")
 CASH: Final = asset_id("EUR@BANK")
 _TIME_MS: Final = 1_700_000_000_000
@@ -117,7 +118,10 @@ class Market:
         self._staked: list[tuple[str, bytes]] = []
 
     def _parameters(self, validators: int, interval_ms: int, depth: int) -> Parameters:
-        parameters = Parameters(view_timeout_ms=400, view_timeout_cap_ms=3_200, drop_after_ms=30_000)
+        # Epochs are short: whoever is convicted is to be out before a world ends.
+        parameters = Parameters(
+            view_timeout_ms=400, view_timeout_cap_ms=3_200, drop_after_ms=30_000, epoch_blocks=_EPOCH_BLOCKS
+        )
         if self._engine != "simplex":
             parameters = replace(
                 parameters,

@@ -734,8 +734,9 @@ class Machine:
             return
         self._votes_sent.add(payload)
         vote = msgpack.unpackb(payload)[-1]
-        signer = msgpack.unpackb(vote)[5]
-        if self.world.genesis.validator_set.members[signer].key == self.keypair.public_key:
+        _, epoch, _, _, _, signer, _ = msgpack.unpackb(vote)
+        seats = getattr(getattr(self.peer, "node", None), "validators", self.world.genesis.validator_set)
+        if seats.epoch == epoch and seats.members[signer].key == self.keypair.public_key:
             if not self.disk.has_vote(vote):
                 self.world.evidence.breaches.append(("disk", self.name, "a vote left before it was durable"))
             self.world.evidence.votes.append(VoteSent(self.world.now_us, self.name, vote))
