@@ -165,9 +165,25 @@ def _row_of(operation: object, consortium: Consortium, decimals: dict[bytes, int
     """One operation in the words of a trade table."""
     from p2pledger.cli.transactions import amount_text
     from p2pledger.primitives.names import asset_text
-    from p2pledger.primitives.transactions import Define, Issue, Lock, Open, Redeem, Release, SetPolicy, Transfer
+    from p2pledger.primitives.transactions import (
+        Define,
+        Issue,
+        Lock,
+        Open,
+        Pay,
+        Redeem,
+        Release,
+        Report,
+        SetFinality,
+        SetPolicy,
+        SetValidators,
+        Stake,
+        Transfer,
+        Unstake,
+    )
 
     name = consortium.name_of
+    nodes = {key: node for node, key in consortium.node_keys_by_genesis.items()}
 
     def row(
         what: str, giver: str, receiver: str, asset: bytes | None = None, units: int | None = None
@@ -198,6 +214,18 @@ def _row_of(operation: object, consortium: Consortium, decimals: dict[bytes, int
             return row("open account", name(opener), "")
         case SetPolicy(account, _):
             return row("set policy", name(account), "")
+        case Pay(source, target, amount):
+            return {**row("pay", name(source), name(target)), "amount": f"{amount:,}"}
+        case Stake(account, amount, _, key):
+            return {**row("stake", name(account), nodes.get(key, key.hex())), "amount": f"{amount:,}"}
+        case Unstake(account, _):
+            return row("unstake", "", name(account))
+        case SetFinality(asset, confirmations):
+            return row(f"set finality {confirmations}", "", "", asset)
+        case SetValidators(epoch, seats, _):
+            return row(f"seat {len(seats)} validators from epoch {epoch}", "", "")
+        case Report():
+            return row("report a contradiction", "", "")
     return row(type(operation).__name__.lower(), "", "")
 
 
