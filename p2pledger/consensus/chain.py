@@ -57,6 +57,7 @@ from p2pledger.consensus.engine import (
     FinalReached,
     HeadMoved,
     Input,
+    LetGo,
     Offence,
     Persist,
     SetTimer,
@@ -285,6 +286,10 @@ class ChainEngine(Engine):
         """Blocks that are held, in the tree and outside it."""
         return len(self._tree) + len(self._orphans)
 
+    def knows(self, name: bytes) -> bool:
+        """Whether this block is held, final as far as is remembered, or refused: it needs not be shown again."""
+        return name in self._tree or name in self._orphans or name in self._past or name in self._refused
+
     def newest_blocks(self) -> tuple[Block, ...]:
         """What tells a peer that connects where this engine is."""
         return () if self._head.block is None else (self._head.block,)
@@ -341,7 +346,7 @@ class ChainEngine(Engine):
         """Form first, which is cheap; then all seals at once; then each to its place, parents first."""
         good: list[Block] = []
         for block in {block.id: block for block in blocks}.values():
-            if self._is_known(block.id):
+            if self.knows(block.id):
                 continue
             fault = self._form_fault(block)
             if fault is None and self._is_excess(block):
@@ -363,9 +368,6 @@ class ChainEngine(Engine):
                 # Not remembered as refused: the same block may come with its right seal.
                 self._out.append(Offence(sender, "bad_seal"))
         self._admit(queue)
-
-    def _is_known(self, name: bytes) -> bool:
-        return name in self._tree or name in self._orphans or name in self._past or name in self._refused
 
     def _is_excess(self, block: Block) -> bool:
         """Whether two others of this key and slot are held, and nobody waits for this one.
@@ -414,7 +416,7 @@ class ChainEngine(Engine):
         while queue:
             orphan = queue.popleft()
             block, sender = orphan.block, orphan.sender
-            if self._is_known(block.id):
+            if self.knows(block.id):
                 continue
             if block.header.parent in self._refused:
                 self._refuse(block.id, sender, "wrong_parent")
@@ -664,6 +666,7 @@ class ChainEngine(Engine):
             del self._tree[each.ref.id]
             self._stored.discard(each.ref.id)
         self._forget(gone)
+        self._out.append(LetGo(tuple(each.ref.id for each in gone)))
 
     def _forget(self, nodes: Iterable[_Node]) -> None:
         """Out of the lists by key."""
@@ -710,7 +713,7 @@ class ChainEngine(Engine):
         self._look_for_missing = False
         missing: dict[bytes, bytes] = {}
         for parent in self._orphans.parents():
-            if not self._is_known(parent):
+            if not self.knows(parent):
                 senders = [orphan.sender for orphan in self._orphans.children(parent) if orphan.sender]
                 if senders:
                     # Another one each time: the first may not have it any more.

@@ -56,6 +56,7 @@ __all__ = [
     "Finalised",
     "HeadMoved",
     "Input",
+    "LetGo",
     "Notarised",
     "Offence",
     "Persist",
@@ -330,6 +331,16 @@ class Accepted(Effect):
     """Producer, proof and content of this block are right: it may be executed. Parents first. (Chain family.)"""
 
     block: BlockRef
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo(Effect):
+    """These blocks, none of them final, are not held any more, and nobody waits for a word about them.
+
+    What hangs on them may go. They may come again, and are judged anew then. (Chain family.)
+    """
+
+    blocks: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -397,9 +397,9 @@ class Peer:
             self._do(self.node.engine_input(consensus.BlockArrived(block), self._now_ms))
 
     def _show(self, session: PeerSession, block: Block) -> None:
-        """A block of the chain family, for the engine to judge. What is known already needs no judging."""
+        """A block of the chain family, for the engine to judge; also if it was here before and had to be let go."""
         session.learns(block.id)
-        if not self.node.knows(block.id):
+        if not self.node.has_judged(block.id):
             self._do(self.node.engine_input(consensus.BlockArrived(block, session.key), self._now_ms))
 
     def _may_ask(self, session: PeerSession, items: int) -> bool:
@@ -519,7 +519,7 @@ class Peer:
             if data:
                 raise PeerFault("there are no certificates in this network", code="bad_chain")
             if self._sync.came(session.key, newest.id, newest.height, self._now_ms):
-                new = tuple(block for block in blocks if not self.node.knows(block.id))
+                new = tuple(block for block in blocks if not self.node.has_judged(block.id))
                 if new:
                     self._do(self.node.engine_input(consensus.BranchArrived(new, session.key), self._now_ms))
             return

@@ -149,6 +149,12 @@ class Chain:
             if stranger is not entry:  # its parent never came
                 self._drop(stranger)
 
+    def let_go(self, block_id: bytes) -> None:
+        """Forget a block that nobody follows; those above it, if there are any, are let go with it by the caller."""
+        entry = self._entries.get(block_id)
+        if entry is not None and not entry.final:
+            self._drop(entry)
+
     def _forget_a_guess(self) -> None:
         for entry in self._entries.values():
             if not entry.accepted:

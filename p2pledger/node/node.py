@@ -215,6 +215,10 @@ class Node:
         entry = self.chain.get(block_id)
         return entry.block.encode() if entry is not None else self.archive.block(block_id)
 
+    def has_judged(self, block_id: bytes) -> bool:
+        """Whether the engine holds this block or has said no to it: then it learns nothing from it. (Chain family.)"""
+        return isinstance(self._engine, ChainEngine) and self._engine.knows(block_id)
+
     def knows(self, block_id: bytes) -> bool:
         """Whether this block is in the chain or was stored: it needs not come again."""
         return self.chain.get(block_id) is not None or self.archive.block(block_id) is not None
@@ -753,6 +757,9 @@ class Node:
                     self._accept(ref, final=False)
                 case consensus.Accepted(ref):
                     self._accept(ref, final=False)
+                case consensus.LetGo(names):
+                    for name in names:
+                        self.chain.let_go(name)
                 case consensus.HeadMoved(ref, _, reason):
                     self._follow(ref, reason)
                 case consensus.Finalised(ref, certificate):
@@ -782,18 +789,21 @@ class Node:
                     self._out.append(effect)
 
     def _stored_branch(self, block_id: bytes) -> tuple[Block, ...]:
-        """A block that lost to a final one and was forgotten, and its ancestors down to our chain, oldest first.
+        """A block that the engine has let go, and its ancestors down to what it still has, oldest first.
 
-        The disk may have it still; others are not asked for what was stored. (Chain family.)
+        It lost to a final one, or there were too many. The disk may have it still; others are not asked for what is
+        here. (Chain family.)
         """
         branch: list[Block] = []
-        data = None if self.chain.get(block_id) is not None else self.archive.block(block_id)
-        while data is not None and len(branch) < _STORED_BRANCH:
+        while len(branch) < _STORED_BRANCH and not self.has_judged(block_id):
+            data = self.block(block_id)
+            if data is None:
+                break
             block = Block.decode(data)
             if self.archive.final_block(block.height) == data:
                 break
             branch.append(block)
-            data = self.archive.block(block.header.parent)
+            block_id = block.header.parent
         return tuple(reversed(branch))
 
     def _know_blocks(self, records: Sequence[Record]) -> None:

@@ -5,7 +5,7 @@ the parent may still be executing, batches may still be on their way. Each block
 nobody wants it any more.
 
     not_admitted            who found the work has no seat in a network that is not public
-    old_height              at or below the final block
+    old_height              at or below the final block (simplex; in the chain family the engine has let it go then)
     time_ahead              further in the future than clocks may differ (simplex; in the chain family time is a slot,
                             which the engine judges)
     too_many_batches        more digests than a block may have
@@ -32,7 +32,10 @@ from p2pledger.primitives.validators import Validators
 __all__ = ["Proposals", "Verdict"]
 
 _MOST_OPEN: Final = 1_024
-"""Blocks that may wait for a verdict; the oldest one is refused when there are more."""
+"""Blocks that may wait for a verdict under simplex; the oldest one is refused when there are more.
+
+In the chain family the engine bounds what it asks about, and tells which blocks it has let go: there a refusal is for
+ever, and falls back on whoever has shown the block, so it is never given for want of room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +83,14 @@ class Proposals:
     def verdicts(self, now_ms: int, view: int) -> list[Verdict]:
         """What can be said by now. Questions that are answered are gone, as are those that nobody asks any more."""
         answers: list[Verdict] = []
-        while len(self._questions) > _MOST_OPEN:
+        while len(self._questions) > _MOST_OPEN and not self._is_chain_family:
             oldest = self._questions.pop(next(iter(self._questions)))
             answers.append(Verdict(oldest.block, "too_many_open"))
         for block_id, question in list(self._questions.items()):
             block = question.block
-            if not self._is_chain_family and block.header.view < view:
-                del self._questions[block_id]  # nobody votes for it any more
+            is_past = self._chain.get(block_id) is None if self._is_chain_family else block.header.view < view
+            if is_past:
+                del self._questions[block_id]  # nobody follows it, or votes for it, any more
                 continue
             verdict = self._judge(block, now_ms)
             if verdict.reason is not None:
