@@ -23,6 +23,7 @@ from p2pledger.sim.checkers import judge, judge_beyond
 from p2pledger.sim.clients import Client
 from p2pledger.sim.disk import Disk
 from p2pledger.sim.evidence import Evidence, StateRows, Violation
+from p2pledger.sim.impostor import let_in
 from p2pledger.sim.links import DISTRIBUTIONS, Cut, Delay, Weather
 from p2pledger.sim.market import DIFFICULTY, Market, Order
 from p2pledger.sim.scenario import Fault, Scenario, twin_of
@@ -275,6 +276,10 @@ class Run:
             if machine.name not in self._late:
                 machine.start()
         world.connect_all()
+        for name, kind in scenario.villains:
+            if kind == "impersonator":
+                for target, victim in let_in(self.genesis.hash, self.market.node_keys, name):
+                    evidence.breaches.append(("admission", target, f"took {name} for {victim}"))
         for number, fault in enumerate(scenario.faults):
             self._plan(number, fault)
         world.after(20_000, lambda: self._open_stage(0))
