@@ -52,6 +52,8 @@ _INITIAL_DIFFICULTY: Final = 2**21
 """For keys from a seed, where the genesis must not depend on the machine: some 0.2 s of one core."""
 _MONEY: Final = 10**9
 _VALIDATOR_STAKE: Final = 1_000_000
+_POS_ROWS: Final = 4
+"""Stakes of a validator under pos: one that has just won leaves three that age, so blocks come evenly."""
 _MEMBER_STAKE: Final = 100_000
 _LEAST_FEE: Final = 1
 _BLOCK_REWARD: Final = 1_000
@@ -114,7 +116,12 @@ def stakes_of(engine: str, members: Sequence[str], node_keys: Mapping[str, Keypa
     if engine not in STAKED:
         return ()
     keys = [keypair.public_key for keypair in node_keys.values()]
-    stakes = [Stake(account_named(name), _VALIDATOR_STAKE, node_keys[name].public_key) for name in node_keys]
+    rows = _POS_ROWS if engine == "pos" else 1
+    stakes = [
+        Stake(account_named(name), _VALIDATOR_STAKE // rows, node_keys[name].public_key)
+        for name in node_keys
+        for _ in range(rows)
+    ]
     if engine == "dpos":
         others = [member for member in members if member not in node_keys]
         stakes += [
