@@ -32,7 +32,7 @@ bytes and per sender; identifiers of the last final blocks; a few thousand ident
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -83,9 +83,11 @@ __all__ = ["ChainEngine", "Recovered"]
 _ORPHAN_BYTES: Final = 16_777_216
 _SENDER_BYTES: Final = 4_194_304
 _SIDE_BLOCKS: Final = 1_024
-"""Blocks in the tree that are not on the head's chain."""
+"""Blocks in the tree that are not on the head's chain; twice as many if others wait for them."""
 _ALIKE: Final = 2
 """Blocks of one key in one slot that are taken unasked: two are evidence already."""
+_MOST_ALIKE: Final = 16
+"""Blocks of one key in one slot that are held at all, beside those on which others stand."""
 _PAST: Final = 8_192
 """Final blocks that are remembered, to know a chain that leaves some of them out."""
 _REFUSED: Final = 4_096
@@ -442,6 +444,7 @@ class ChainEngine(Engine):
             node = self._plant(block, parent, verdict, standing, sender)
             self._out.append(Check(block))
             self._look_for_evidence(node)
+            self._prune_alike(node)
             self._prune_side_branches(node)
 
     def _take_children(self, name: bytes) -> list[Orphan]:
@@ -509,19 +512,46 @@ class ChainEngine(Engine):
                 self._out.append(Evidence(EvidenceKind.SEALS, first_statement, second_statement))
                 return
 
+    def _prune_alike(self, newest: _Node) -> None:
+        """Too many blocks of one key for one slot, each with somebody waiting for it, which costs nothing to arrange.
+
+        Whoever has shown most of them loses its oldest: so a flood does not wash away the one that others build on.
+        """
+        alike = self._sealed_by[newest.ref.proposer, newest.ref.view] if self._rule.slotted else []
+        idle = [node for node in alike if not node.children and node is not self._head]
+        if len(idle) > _MOST_ALIKE:
+            shown = Counter(node.sender for node in idle)
+            most = max(shown, key=lambda sender: (shown[sender], sender))
+            self.counters["too_many_alike"] += 1
+            self._fell(next(node for node in idle if node.sender == most))
+
     def _prune_side_branches(self, newest: _Node) -> None:
-        """Too many blocks beside the head's chain: the weakest leaf goes. It can be had again if it ever wins."""
-        if len(self._tree) - (self._head.ref.height - self._root.ref.height + 1) <= _SIDE_BLOCKS:
+        """Too many blocks beside the head's chain: the weakest leaf goes. It can be had again if it ever wins.
+
+        A leaf that would win, or with children among the orphans, may be the tip of a long branch that is coming in,
+        so it is spared. A child is easily made up, though: beyond twice the bound the shortest branch goes, of equally
+        short ones the oldest, but never the last one that is left.
+        """
+        excess = len(self._tree) - (self._head.ref.height - self._root.ref.height + 1) - _SIDE_BLOCKS
+        if excess <= 0 or newest.ref.id not in self._tree:
             return
         on_chain = {node.ref.id for node in self._chain(self._head)}
-        leaves = [
-            node
-            for name, node in self._tree.items()
-            if not node.children and name not in on_chain and not self._orphans.children(name)
-        ]
-        if leaves:
+        leaves = [node for name, node in self._tree.items() if not node.children and name not in on_chain]
+        head = self._rank(self._head)
+        idle = [node for node in leaves if self._rank(node) <= head and not self._orphans.children(node.ref.id)]
+        if idle:
             self.counters["side_branch_dropped"] += 1
-            self._fell(min(leaves, key=lambda node: (*self._rank(node), node is not newest, -node.order)))
+            self._fell(min(idle, key=lambda node: (*self._rank(node), node is not newest, -node.order)))
+        elif excess > _SIDE_BLOCKS and len(leaves) > 1:
+            self.counters["side_branch_dropped"] += 1
+            self._fell(min(leaves, key=lambda node: (self._own_length(node, on_chain), node.order)))
+
+    def _own_length(self, leaf: _Node, on_chain: Set[bytes]) -> int:
+        """How many blocks of its chain carry this leaf and no other."""
+        length, node = 1, leaf.parent
+        while node is not None and len(node.children) == 1 and node.ref.id not in on_chain:
+            length, node = length + 1, node.parent
+        return length
 
     # --- content and execution --------------------------------------------------------------------------------------
 
