@@ -25,12 +25,6 @@
 #include "ed25519.h"
 
 #include <stdlib.h>
-#if defined(__linux__)
-#include <errno.h>
-#include <sys/random.h>
-#else
-#include <stdio.h>
-#endif
 
 enum {
     SLICE = 16383,      /* signatures in one equation: the numbers of 2 n + 1 points, times two, have 16 bits */
@@ -71,32 +65,6 @@ struct batch {
     struct p2l_task *tasks, *sorted;
     uint64_t (*buckets)[P2L_POINT_WORDS], (*sums)[P2L_POINT_WORDS];
 };
-
-/* Random bytes of the operating system. */
-static int fill_random(uint8_t *bytes, size_t size)
-{
-#if defined(__linux__)
-    while (size > 0) {
-        ssize_t got = getrandom(bytes, size, 0);
-        if (got < 0 && errno != EINTR)
-            return 0;
-        if (got > 0) {
-            bytes += got;
-            size -= (size_t)got;
-        }
-    }
-    return 1;
-#elif defined(__APPLE__) || defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__NetBSD__)
-    arc4random_buf(bytes, size);
-    return 1;
-#else
-    FILE *source = fopen("/dev/urandom", "rb");
-    size_t got = source != NULL ? fread(bytes, 1, size, source) : 0;
-    if (source != NULL)
-        fclose(source);
-    return got == size;
-#endif
-}
 
 /* Memory ---------------------------------------------------------------------------------------------------------- */
 
@@ -423,7 +391,7 @@ static int verify_slice(const uint8_t *public_keys, const uint8_t *signatures, c
     size_t pending = 0;
     if (count < b.kernels->least)
         b.kernels = &p2l_ed25519_portable;
-    int random = fill_random(seed, sizeof seed);
+    int random = p2l_random(seed, sizeof seed);
     memory = p2l_allocate(lay_out_batch(&b, NULL) + 64);
     if (memory == NULL)
         return P2L_NO_MEMORY;

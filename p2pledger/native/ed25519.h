@@ -92,27 +92,6 @@ void p2l_scalar_reduce(uint64_t scalar[4], const uint64_t number[8]);
 void p2l_scalar_accumulate(uint64_t sum[8], const uint64_t z[2], const uint64_t scalar[4]);
 void p2l_scalar_negate(uint64_t scalar[4]);
 
-/* a x b + c + *carry; returns the low word and leaves the high one in *carry. Cannot overflow. */
-static inline uint64_t p2l_multiply_add(uint64_t a, uint64_t b, uint64_t c, uint64_t *carry)
-{
-#ifdef __SIZEOF_INT128__
-    unsigned __int128 sum = (unsigned __int128)a * b + c + *carry;
-    *carry = (uint64_t)(sum >> 64);
-    return (uint64_t)sum;
-#else
-    uint64_t a0 = a & 0xffffffff, a1 = a >> 32, b0 = b & 0xffffffff, b1 = b >> 32;
-    uint64_t low = a0 * b0, middle = a1 * b0 + (low >> 32), other = a0 * b1 + (middle & 0xffffffff);
-    uint64_t high = a1 * b1 + (middle >> 32) + (other >> 32);
-    low = other << 32 | (low & 0xffffffff);
-    low += c;
-    high += low < c;
-    low += *carry;
-    high += low < *carry;
-    *carry = high;
-    return low;
-#endif
-}
-
 static inline uint64_t p2l_load64_little(const uint8_t *bytes)
 {
     uint64_t word = 0;

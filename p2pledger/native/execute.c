@@ -34,9 +34,13 @@ struct row {
     uint8_t key[80];
 };
 
-/* The rows, found by their keys: slots hold 1 + the number of a row, or 0. Whoever grinds keys that meet in one slot
- * slows his own block down by the square of their number, which the size of a batch bounds. */
+/* Secret words for the prints of keys, as many as the longest key has. They are drawn for each call, so that nobody can
+ * choose keys that meet in one slot; they decide where a row is looked for, never what is found. */
+enum { SECRET_WORDS = 10 };
+
+/* The rows, found by their keys: slots hold 1 + the number of a row, or 0. */
 struct books {
+    const uint64_t *secret;
     struct row *rows;
     size_t count, capacity;
     uint32_t *slots;
@@ -64,11 +68,11 @@ struct step {
     uint8_t remembered; /* in the tree */
 };
 
-/* The rows of REPLAY that this call makes, found by the ids in their keys: slots hold 1 + the number of a row, or 0. An id
- * is a hash; whoever grinds ids that meet pays as in the books. */
+/* The rows of REPLAY that this call makes, found by the ids in their keys as the books' rows are by theirs. */
 struct memory {
+    const uint64_t *secret;
     struct remembered {
-        uint8_t key[40], value[2 + 9 + 3 + 3], size;
+        uint8_t key[40], value[2 + 9 + 3 + 3], size; /* reasons and operations have 16 bits (Limits) */
     } *rows;
     size_t count, capacity;
     uint32_t *slots;
@@ -96,7 +100,7 @@ struct seen {
 struct execution {
     struct p2l_state *state;
     const struct p2l_columns *columns;
-    uint64_t height, replay_window, fee /* of one operation */, collected;
+    uint64_t height, replay_window, fee /* of one operation */, collected, secret[SECRET_WORDS];
     struct books books;
     struct memory memory;
     struct window window;
@@ -107,16 +111,16 @@ struct execution {
 
 /* Books --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t key_print(unsigned table, const uint8_t *key, size_t width)
+/* Two words of the key at a time, each hidden by one of the secret, are multiplied, and the products added up. */
+static uint64_t key_print(const uint64_t secret[SECRET_WORDS], const uint8_t *key, size_t width)
 {
-    uint64_t print = table;
-    for (size_t i = 0; i < width; i += 8) {
-        uint64_t word;
-        memcpy(&word, key + i, 8);
-        print = (print ^ word) * 0x9e3779b97f4a7c15u;
-        print ^= print >> 29;
+    uint64_t low = width, high = 0;
+    for (size_t i = 0; i < width / 8; i += 2) {
+        uint64_t words[2];
+        memcpy(words, key + 8 * i, sizeof words);
+        low = p2l_multiply_add(words[0] ^ secret[i], words[1] ^ secret[i + 1], low, &high);
     }
-    return print;
+    return low ^ high;
 }
 
 static size_t row_width(unsigned table)
@@ -172,7 +176,7 @@ static uint32_t books_row(struct books *books, unsigned table, const uint8_t *as
     }
     if (table == LOCKS)
         memcpy(key + 48, controller, 32);
-    print = key_print(table, key, width);
+    print = key_print(books->secret, key, width);
     for (slot = print & (books->slot_count - 1); books->slots[slot] != 0; slot = (slot + 1) & (books->slot_count - 1)) {
         row = &books->rows[books->slots[slot] - 1];
         if (row->print == print && row->table == table && memcmp(row->key, key, width) == 0)
@@ -304,7 +308,7 @@ static int books_write(struct execution *execution)
 /* The slot of a key: that of its row, or the empty one where it belongs. */
 static uint32_t *memory_slot(const struct memory *memory, const uint8_t key[40])
 {
-    size_t slot = p2l_load32(key + 8) & (memory->slot_count - 1);
+    size_t slot = key_print(memory->secret, key + 8, 32) & (memory->slot_count - 1);
     while (memory->slots[slot] != 0 && memcmp(memory->rows[memory->slots[slot] - 1].key, key, 40) != 0)
         slot = (slot + 1) & (memory->slot_count - 1);
     return &memory->slots[slot];
@@ -524,7 +528,7 @@ static int check_account(const struct p2l_search *account)
 
 static int check_asset(struct execution *execution, const uint8_t *asset)
 {
-    struct seen *seen = &execution->seen[key_print(ASSETS, asset, 16) >> 32 & (SEEN - 1)];
+    struct seen *seen = &execution->seen[key_print(execution->secret, asset, 16) & (SEEN - 1)];
     if (!seen->known || memcmp(seen->asset, asset, 16) != 0) {
         struct p2l_span value = {NULL, 0};
         struct p2l_reader reader;
@@ -752,6 +756,8 @@ int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size
     execution.replay_window = replay_window;
     execution.fee = fee;
     execution.window.steps = steps;
+    execution.books.secret = execution.memory.secret = execution.secret;
+    p2l_random((uint8_t *)execution.secret, sizeof execution.secret); /* without it the prints are no secret */
     for (size_t i = start; i < columns->count && expected < EXPECTED_MAX; i++)
         expected += 2 * columns->rows[i].operation_count + (fee != 0);
     if (!books_reserve(&execution.books, expected < EXPECTED_MAX ? expected : EXPECTED_MAX))

@@ -101,6 +101,7 @@ void p2l_sha256_final(struct p2l_sha256 *hash, uint8_t out[32]);
 
 void p2l_merkle_leaf(const uint8_t *data, size_t size, uint8_t hash[32]);
 void p2l_merkle_node(const uint8_t left[32], const uint8_t right[32], uint8_t hash[32]);
+
 /* A reader of canonical MessagePack. Each read returns 1, or 0 with refusal and refusal_at set. */
 struct p2l_reader {
     const uint8_t *data;
@@ -122,9 +123,33 @@ struct p2l_policy {
 int p2l_read_policy(struct p2l_reader *reader, struct p2l_policy *policy);
 size_t p2l_write_uint(uint8_t *out, uint64_t value);
 
+/* Random bytes of the operating system (random.c); 0 if it has none to give. */
+int p2l_random(uint8_t *bytes, size_t size);
+
 /* malloc and realloc that tests can make fail. */
 void *p2l_allocate(size_t size);
 void *p2l_reallocate(void *memory, size_t size);
+
+/* a x b + c + *carry; returns the low word and leaves the high one in *carry. Cannot overflow. */
+static inline uint64_t p2l_multiply_add(uint64_t a, uint64_t b, uint64_t c, uint64_t *carry)
+{
+#ifdef __SIZEOF_INT128__
+    unsigned __int128 sum = (unsigned __int128)a * b + c + *carry;
+    *carry = (uint64_t)(sum >> 64);
+    return (uint64_t)sum;
+#else
+    uint64_t a0 = a & 0xffffffff, a1 = a >> 32, b0 = b & 0xffffffff, b1 = b >> 32;
+    uint64_t low = a0 * b0, middle = a1 * b0 + (low >> 32), other = a0 * b1 + (middle & 0xffffffff);
+    uint64_t high = a1 * b1 + (middle >> 32) + (other >> 32);
+    low = other << 32 | (low & 0xffffffff);
+    low += c;
+    high += low < c;
+    low += *carry;
+    high += low < *carry;
+    *carry = high;
+    return low;
+#endif
+}
 
 static inline uint32_t p2l_load32(const uint8_t *bytes)
 {
