@@ -20,6 +20,7 @@ _MOST_BLOCK_BATCHES: Final = 1_900
 
 _MOST_EPOCH_SLOTS: Final = 16_384
 _BOUNDS: Final = (
+    ("max_operations", 65_535, "a receipt names an operation in 16 bits"),
     ("delegates", 1_024, "a round is worked out again for every block"),
     ("difficulty_window", 1_024, "the window is written anew with every block"),
     ("modifier_depth", 1_024, "the modifiers are written anew with every block"),

@@ -396,6 +396,8 @@ def test_wrong_arguments_are_named(core: ModuleType) -> None:
         core.scan_transactions([data, 7], b.NETWORK, b.LIMITS)
     with pytest.raises(ValueError, match="max_operations"):
         replace(b.LIMITS, max_operations=0)
+    with pytest.raises(ValueError, match="max_operations"):  # a receipt could not name the last one
+        replace(b.LIMITS, max_operations=65_536)
     with pytest.raises(TypeError, match="max_signatures"):
         replace(b.LIMITS, max_signatures=1.5)
     columns = core.scan_batch(data, b.NETWORK, b.LIMITS)

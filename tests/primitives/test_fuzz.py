@@ -137,7 +137,7 @@ def test_spoiled_policies_are_refused_or_mean_exactly_their_values() -> None:
 
 # The core scans what Python decodes one at a time: the two must agree on what a transaction is, or nodes would part.
 
-WIDE = core.Limits(1_000, 2**16, 2**16, 65_536, 2**20)
+WIDE = core.Limits(1_000, 2**16 - 1, 2**16, 65_536, 2**20)
 
 
 @pytest.mark.parametrize("scan", [_reference.scan_transactions, core.scan_transactions], ids=["reference", "core"])

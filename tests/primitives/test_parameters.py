@@ -34,6 +34,7 @@ def test_every_parameter_is_a_positive_integer_or_may_be_zero(name: str) -> None
         {"block_bytes": 262_143},
         {"max_batch_signatures": 15},
         {"view_timeout_cap_ms": 999},
+        {"max_operations": 65_536},
         {"delegates": 1_025},
         {"epoch_rounds": 781},
         {"delegates": 1_024, "epoch_rounds": 17},
