@@ -131,7 +131,10 @@ class BranchInUse(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The genesis limits that decide about the form of a batch. All counts are inclusive maxima."""
+    """The genesis limits that decide about the form of a batch. All counts are inclusive maxima.
+
+    max_operations is below 2^16: a receipt names an operation by a number that is not `WHOLE_TRANSACTION`.
+    """
 
     max_transactions: int
     max_operations: int
@@ -146,6 +149,8 @@ class Limits:
                 raise TypeError(f"{name} must be an int")
             if not 0 < value <= UINT64_MAX:
                 raise ValueError(f"{name} must be 1 .. 2^64 - 1, not {value}")
+        if self.max_operations > WHOLE_TRANSACTION:
+            raise ValueError(f"max_operations must be 1 .. {WHOLE_TRANSACTION}, not {self.max_operations}")
 
 
 class Proof(NamedTuple):
@@ -1651,7 +1656,7 @@ def _check_asset(tables: _Tables, asset: bytes, operation: int) -> None:
 
 
 def _apply(overlay: _Overlay, operation: tuple[int, bytes, bytes, bytes, int], index: int) -> None:
-    """Rule 5 for one operation: (number, account, counterparty or controller, asset, amount)."""
+    """Rule 6 for one operation: (number, account, counterparty or controller, asset, amount)."""
     number, account, other, asset, amount = operation
     tables = overlay.tables
     if amount == 0:
