@@ -916,15 +916,15 @@ cdef object generations = 0
 
 
 cdef Version version_over(p2l_state *state):
-    """Takes the state over. Frozen from here on."""
+    """Takes the state over, unless it raises. Frozen from here on."""
     global generations
     cdef Version version = Version.__new__(Version)
     with nogil:
         p2l_state_hash(state)
         p2l_state_root(state, version.root_hash)
-    version.state = state
     generations += 1
     version._generation = generations
+    version.state = state
     return version
 
 

@@ -13,9 +13,10 @@
  * (release). A state on which p2l_state_hash was called last has all hashes: nobody writes to its nodes any more but
  * to their counts, so any number of threads may read it, branch from it and release it.
  *
- * Hashes. A node keeps its own hash, if `hashed` says so. It is missing exactly on the paths that were written since the
- * last p2l_state_hash, and a node in which it is missing is always reachable from one branch only. Writing a path touches
- * what hangs beside it in any case, to count references: so that is where the hashes of the neighbours cost nothing.
+ * Hashes. A node keeps its own hash, if `hashed` says so. It is missing only on paths that were written since the last
+ * p2l_state_hash (a large p2l_state_change hashes most of what it writes itself), where it is missing it is missing in all
+ * nodes above, and such a node is always reachable from one branch only. Writing a path touches what hangs beside it in
+ * any case, to count references: so that is where the hashes of the neighbours cost nothing.
  *
  * Cache lines are what a large tree costs: nearly every node is far away. A fork fills exactly one, and a copy touches
  * three: the old fork, the new one, and the child that both have.
@@ -118,7 +119,7 @@ static struct {
     size_t slab_left, slabs_bytes;
 } slabs = {.busy = ATOMIC_FLAG_INIT};
 
-/* Held for some dozens of instructions. */
+/* Held for some dozens of instructions, or while a slab is got from the system. */
 static void slabs_enter(void)
 {
     while (atomic_flag_test_and_set_explicit(&slabs.busy, memory_order_acquire))
