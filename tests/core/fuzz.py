@@ -9,6 +9,8 @@ number alone, and both are printed when it fails.
 """
 
 import argparse
+import functools
+import hashlib
 import random
 import sys
 import time
@@ -74,6 +76,48 @@ def scan_batch(core: ModuleType, rng: random.Random) -> Any:
     return told(lambda: shown(core.scan_batch(data, b.NETWORK, b.LIMITS)))
 
 
+STRANGE = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000, 2**32 - 1, 2**32, 2**64 - 1, -1, 1.5, None, True, "",
+           "text", "n" * 64, "n" * 65, b"", b"key", bytes(16), bytes(31), bytes(32), b"\xff" * 32, bytes(33), bytes(64),
+           bytes(1024), bytes(1025), [], [[]], [1], {}]  # fmt: skip
+
+
+def twisted(value: Any, rng: random.Random) -> Any:
+    """The value with one of its parts, however deep, replaced, taken out, doubled, or moved to the end."""
+    if not isinstance(value, list) or not value or rng.random() < 0.05:
+        return rng.choice(STRANGE)
+    at, parts = rng.randrange(len(value)), list(value)
+    match rng.randrange(12):
+        case 0:
+            del parts[at]
+        case 1:
+            parts.insert(at, parts[at])
+        case 2:
+            parts.append(parts.pop(at))
+        case 3:
+            parts = parts * rng.choice((2, 15, 16, 17, 600))
+        case _:
+            parts[at] = twisted(parts[at], rng)
+    return parts
+
+
+def scan_operations(core: ModuleType, rng: random.Random) -> Any:
+    """Canonical bytes with the wrong contents: each operation with the fields of others, or with strange ones."""
+    items = []
+    for _ in range(rng.randrange(1, 4)):
+        content, signatures = b.one_of_each()[1]
+        operations = rng.sample(content[6], rng.randrange(1, 4))
+        if rng.random() < 0.1:
+            operations[0] = [rng.randrange(16), *operations[0][1:]]
+        if rng.random() < 0.8:
+            operations[0] = twisted(operations[0], rng)
+        content = [*content[:6], operations]
+        transaction = [content, signatures] if rng.random() < 0.9 else twisted([content, signatures], rng)
+        items.append(b.pack(transaction))
+    columns, refused = core.scan_transactions(items, b.NETWORK, b.LIMITS)
+    whole = b"\x92" + core.encode_batch(b.NETWORK, b.MAKER, 1, 2, items) + b"\xc4\x40" + bytes(64)
+    return shown(columns), refused, told(lambda: shown(core.scan_batch(whole, b.NETWORK, b.LIMITS)))
+
+
 def scan_transactions(core: ModuleType, rng: random.Random) -> Any:
     items = [bent(item, rng) for item in rng.choices(ITEMS, k=rng.randrange(6))]
     columns, refused = core.scan_transactions(items, b.NETWORK, b.LIMITS)
@@ -99,6 +143,66 @@ def execute(core: ModuleType, rng: random.Random) -> Any:
     codes = bytearray(4 * columns.count)
     end = branch.execute_plain(columns, 0, 50, 100, rng.choice((0, 0, 1, 2)), codes)
     return end, bytes(codes), branch.fees_taken, branch.root()
+
+
+HOLDERS = [b.account(f"holder {i}") for i in range(600)]
+
+
+@functools.cache
+def market(core: ModuleType) -> Any:
+    """A state of many holders, any of whom a signs for."""
+    branch = core.empty_state(b.WIDTHS).branch()
+    b.put_asset(branch, "XAU")
+    for holder in HOLDERS:
+        branch.put(b.ACCOUNTS, holder, b.pack([1, 0, b.policy(("a", 1))]))
+        branch.put(b.HOLDINGS, b.asset("XAU") + holder, b.pack([1, 50, 0]))
+        branch.put(b.NATIVE, holder, b.pack([1, 9]))
+    return branch.commit()
+
+
+def execute_many(core: ModuleType, rng: random.Random) -> Any:
+    """Some hundred changes at once, twice over, also when memory ended in the midst of them before."""
+    trades = []
+    for salt in range(rng.choice((3, 30, 60))):
+        moves = []
+        for _ in range(rng.choice((1, 4, 20))):
+            one, other = rng.choices(HOLDERS, k=2)
+            amount = rng.choice((1, 1, 50, 51))
+            moves.append(rng.choice(([1, one, other, b.asset("XAU"), amount], [2, one, b.asset("XAU"), amount, other])))
+        trades.append(b.signed(b.body(moves, rng.choice(HOLDERS), salt=salt, max_fee=40), ["a"]))
+    fee, allowed = rng.choice((0, 1, 2)), rng.randrange(4_000)
+    columns = core.scan_batch(b.batch(trades), b.NETWORK, b.LIMITS)
+    parent = market(core)
+    if core is _core:
+        _core._fail_allocations_after(allowed)
+        try:
+            parent.branch().execute_plain(columns, 0, 50, 100, fee, bytearray(4 * columns.count))
+        except MemoryError:
+            pass
+        finally:
+            _core._fail_allocations_after(-1)
+    branch, found = parent.branch(), []
+    for _ in range(2):
+        codes = bytearray(4 * columns.count)
+        end = branch.execute_plain(columns, 0, 50, 100, fee, codes)
+        found.append((end, bytes(codes), branch.fees_taken, branch.root()))
+        branch.delete_prefix(b.REPLAY, b"")  # they come again, over nodes of which some are the branch's own
+    return found, branch.commit().root()
+
+
+def pow_search(core: ModuleType, rng: random.Random) -> Any:
+    """A header of a peer, and targets around a hash that is there."""
+    prefix = rng.randbytes(rng.choice((0, 1, 47, 48, 55, 56, 63, 64, 65, 119, 120, rng.randrange(400))))
+    count = rng.choice((0, 1, 2, 15, 16, 17, 33, rng.randrange(80)))
+    start = rng.choice((0, rng.getrandbits(63), 2**64 - count, 2**64 - count, 2**64 - count + 1, 2**64 - 1))
+    nonce = (start + rng.randrange(count + 2)) % 2**64
+    once = hashlib.sha256(prefix + nonce.to_bytes(8, "big")).digest()
+    work = int.from_bytes(hashlib.sha256(once).digest(), "big")
+    target = rng.choice((work, work - 1, work + 1, work >> 3, 2**256 - 1 >> rng.randrange(9), 0, 2**256))
+    try:
+        return core.pow_search(prefix, start, count, target)
+    except ValueError as error:
+        return str(error)
 
 
 def merkle_verify(core: ModuleType, rng: random.Random) -> Any:
@@ -149,7 +253,10 @@ def verify_batch(core: ModuleType, rng: random.Random) -> Any:
 TARGETS: dict[str, Callable[[ModuleType, random.Random], Any]] = {
     "scan_batch": scan_batch,
     "scan_transactions": scan_transactions,
+    "scan_operations": scan_operations,
     "execute": execute,
+    "execute_many": execute_many,
+    "pow_search": pow_search,
     "merkle_verify": merkle_verify,
     "state_verify": state_verify,
     "verify_batch": verify_batch,

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 
 from p2pledger import _reference
-from p2pledger._reference import StateReleased
+from p2pledger._reference import Limits, MalformedBytes, StateReleased
 from tests.core import builders as b
 
 A, B, C, X = (b.account(name) for name in ("a", "b", "c", "stranger"))
@@ -462,6 +462,22 @@ def test_blocks_around_the_size_of_a_window(compiled: ModuleType) -> None:
         assert results[0] == results[1]
 
 
+def test_the_last_operation_of_the_longest_transaction_has_a_number(core: ModuleType) -> None:
+    """The numbers of operations have 16 bits, in receipts and in REPLAY, whose row is here as long as it can be."""
+    most, height = WHOLE, MAX - 1
+    branch = world(core)
+    b.put_holding(branch, "XAU", "a", most)
+    transaction = simple([*[[1, A, B, GOLD, 1]] * (most - 1), [1, A, B, GOLD, 0]], valid_until=MAX)
+    limits = Limits(1, most, 1, 2**24, 1)
+    columns = core.scan_batch(b.batch([transaction]), b.NETWORK, limits)
+    codes = bytearray(4)
+    assert branch.execute_plain(columns, 0, height, 100, 0, codes) == 1
+    assert codes.hex() == f"{ZERO:04x}{most - 1:04x}"
+    assert [value for _, value in branch.scan(b.REPLAY)] == [b.pack([1, height, ZERO, most - 1])]
+    with pytest.raises(MalformedBytes, match="too_many"):
+        core.scan_batch(b.batch([simple([[1, A, B, GOLD, 1]] * (most + 1))]), b.NETWORK, limits)
+
+
 def test_a_large_state_changes_like_a_small_one(compiled: ModuleType) -> None:
     """Thousands of holdings: many paths go down together, some end in new rows, some in rows that go."""
     names = [f"holder {i}" for i in range(2000)]
@@ -530,3 +546,31 @@ def test_runs_between_other_writes_hash_what_those_left(compiled: ModuleType) ->
                 branch = branch.commit().branch()
         roots.append(branch.root())
     assert roots[0] == roots[1]
+
+
+def test_paths_of_many_forks_change_together(compiled: ModuleType) -> None:
+    """Each holder stands at the end of a chain of neighbours that differ from it in one bit: more forks than are
+    hashed at once. Written in bulk, on shared nodes and then on own ones, the table is what single writes make it."""
+    rng = random.Random(6)
+    holders = [i.to_bytes(2, "big") + rng.randbytes(30) for i in range(320)]
+    branch = compiled.empty_state(b.WIDTHS).branch()
+    b.put_asset(branch, "XAU")
+    for holder in holders:
+        branch.put(b.ACCOUNTS, holder, b.pack([1, 0, b.policy(("a", 1))]))
+        number = int.from_bytes(holder, "big")
+        for bit in range(200, 240):
+            branch.put(b.HOLDINGS, GOLD + (number ^ 1 << bit).to_bytes(32, "big"), b.pack([1, 1, 0]))
+        branch.put(b.HOLDINGS, GOLD + holder, b.pack([1, 100, 0]))
+    parent = branch.commit()
+    before = parent.table_root(b.HOLDINGS)
+    branch = parent.branch()
+    moves = [[1, holders[i - 1], holders[i], GOLD, 1 + i % 5] for i in range(320)]
+    for salt in (1, 2):
+        trades = [simple(moves[64 * k : 64 * k + 64], payer=holders[0], salt=5 * salt + k) for k in range(5)]
+        assert run(compiled, branch, trades) == (5, [(OK, 0)] * 5)
+        rows = branch.scan(b.HOLDINGS, limit=10**6)
+        single = compiled.empty_state(b.WIDTHS).branch()
+        for key, value in rows:
+            single.put(b.HOLDINGS, key, value)
+        assert branch.table_root(b.HOLDINGS) == single.table_root(b.HOLDINGS) != before
+    assert parent.branch().table_root(b.HOLDINGS) == before

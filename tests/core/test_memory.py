@@ -116,6 +116,46 @@ def test_many_changes_at_once(compiled: ModuleType) -> None:
         compiled._fail_allocations_after(-1)
 
 
+def test_changes_in_many_subtrees_at_once(compiled: ModuleType) -> None:
+    """More changes than are hashed at once: memory ends above the subtrees, between them, and in one of them."""
+    names = [f"holder {i}" for i in range(700)]
+    branch = compiled.empty_state(b.WIDTHS).branch()
+    b.put_asset(branch, "XAU")
+    for name in names:
+        b.put_account(branch, name, ("a", 1))
+        b.put_holding(branch, "XAU", name, 100)
+    parent = branch.commit()
+    rows, root = parent.scan(b.HOLDINGS), parent.root()
+    moves = [[1, b.account(one), b.account(other), GOLD, 1] for one, other in zip(names[::2], names[1::2], strict=True)]
+    trades = [simple(moves[i : i + 50], payer=b.account(names[0]), salt=i) for i in range(0, 350, 50)]
+    columns = compiled.scan_batch(b.batch(trades), b.NETWORK, b.LIMITS)
+
+    def work(allowed: int) -> bytes | None:
+        side = parent.branch()
+        compiled._fail_allocations_after(allowed)
+        try:
+            assert side.execute_plain(columns, 0, 50, 100, 0, bytearray(28)) == 7
+        except MemoryError:
+            with pytest.raises(StateReleased):
+                side.root()
+            return None
+        finally:
+            compiled._fail_allocations_after(-1)
+        child: bytes = side.commit().root()
+        return child
+
+    expected = work(10**6)
+    assert expected not in (None, root)
+    failed = 0
+    for allowed in [*range(20), *range(20, 1_600, 13)]:
+        told = work(allowed)
+        assert told in (None, expected)
+        failed += told is None
+    assert failed > 80
+    assert parent.scan(b.HOLDINGS) == rows
+    assert parent.branch().root() == root
+
+
 SIZE_OF_A_LARGE_STATE = """
 import hashlib, resource
 from p2pledger import _core as core
