@@ -42,7 +42,7 @@ enum { SECRET_WORDS = 10 };
 struct books {
     const uint64_t *secret;
     struct row *rows;
-    size_t count, capacity;
+    size_t count, capacity, counts[NATIVE + 1]; /* counts: of each table */
     uint32_t *slots;
     size_t slot_count; /* a power of two, at least twice the capacity */
 };
@@ -105,7 +105,7 @@ struct execution {
     struct memory memory;
     struct window window;
     struct note *notes;
-    size_t note_count, note_capacity;
+    size_t note_count;
     struct seen seen[SEEN];
 };
 
@@ -190,6 +190,7 @@ static uint32_t books_row(struct books *books, unsigned table, const uint8_t *as
     row->read = row->changed = 0;
     memcpy(row->key, key, width);
     books->slots[slot] = (uint32_t)++books->count;
+    books->counts[table]++;
     return (uint32_t)books->count - 1;
 }
 
@@ -241,37 +242,27 @@ static void keep(struct execution *execution)
         execution->books.rows[execution->notes[--execution->note_count].row].changed = 1;
 }
 
-/* Rows that were there and still are change together; those that came or went are put or deleted one by one. */
-static int books_write(struct execution *execution)
+/* The changed rows of one table. Those that were there and still are change together; those that came or went are put
+ * or deleted one by one. changes, values: room for all rows of the books. */
+enum { VALUE_MAX = 2 + 2 * 9 };
+static int rows_write(struct execution *execution, unsigned table, struct p2l_change *changes,
+                      uint8_t (*values)[VALUE_MAX])
 {
-    enum { VALUE_MAX = 2 + 2 * 9 };
-    struct books *books = &execution->books;
+    const struct books *books = &execution->books;
     struct p2l_state *state = execution->state;
-    struct p2l_change *changes;
-    uint8_t *values;
-    size_t sizes[2] = {0, 0};
+    const int amounts = table == HOLDINGS ? 2 : 1;
+    size_t count = 0;
     int status = P2L_OK, found;
 
-    if (books->count == 0)
-        return P2L_OK;
-    changes = p2l_allocate(books->count * sizeof *changes);
-    values = p2l_allocate(books->count * VALUE_MAX);
-    if (changes == NULL || values == NULL) {
-        free(changes);
-        free(values);
-        return P2L_NO_MEMORY;
-    }
-    /* Changes of holdings from the front, of locks from the back. */
     for (size_t i = 0; i < books->count && status == P2L_OK; i++) {
         const struct row *row = &books->rows[i];
-        int amounts = row->table == HOLDINGS ? 2 : 1, locks = row->table == LOCKS;
-        uint8_t *value = values + VALUE_MAX * i;
+        uint8_t *value = values[count];
         size_t size = 2;
-        if (!row->changed)
+        if (row->table != table || !row->changed)
             continue;
         if (row->amounts[0] == 0 && row->amounts[1] == 0) {
             if (row->value.data != NULL)
-                status = p2l_state_delete(state, row->table, row->key, &found);
+                status = p2l_state_delete(state, table, row->key, &found);
             continue;
         }
         value[0] = (uint8_t)(0x91 + amounts);
@@ -279,25 +270,24 @@ static int books_write(struct execution *execution)
         for (int k = 0; k < amounts; k++)
             size += p2l_write_uint(value + size, row->amounts[k]);
         if (row->value.data == NULL)
-            status = p2l_state_put(state, row->table, row->key, value, size);
-        else if (row->table != NATIVE)
-            changes[locks ? books->count - ++sizes[1] : sizes[0]++] = (struct p2l_change){row->key, value, size};
+            status = p2l_state_put(state, table, row->key, value, size);
+        else
+            changes[count++] = (struct p2l_change){row->key, value, size};
     }
-    if (status == P2L_OK)
-        status = p2l_state_change(state, HOLDINGS, changes, sizes[0]);
-    if (status == P2L_OK)
-        status = p2l_state_change(state, LOCKS, changes + books->count - sizes[1], sizes[1]);
-    /* What the payers have left; a row of theirs was there, and those that are empty now are gone already. */
-    sizes[0] = 0;
-    for (size_t i = 0; execution->fee != 0 && i < books->count; i++) {
-        const struct row *row = &books->rows[i];
-        uint8_t *value = values + VALUE_MAX * i;
-        if (row->table == NATIVE && row->changed && row->amounts[0] != 0)
-            changes[sizes[0]++] =
-                (struct p2l_change){row->key, value, 2 + p2l_write_uint(value + 2, row->amounts[0])};
-    }
-    if (status == P2L_OK)
-        status = p2l_state_change(state, NATIVE, changes, sizes[0]);
+    return status == P2L_OK ? p2l_state_change(state, table, changes, count) : status;
+}
+
+static int books_write(struct execution *execution)
+{
+    static const unsigned TABLES[] = {HOLDINGS, LOCKS, NATIVE};
+    size_t count = execution->books.count;
+    struct p2l_change *changes = p2l_allocate(count * sizeof *changes + 1);
+    uint8_t (*values)[VALUE_MAX] = p2l_allocate(count * sizeof *values + 1);
+    int status = changes != NULL && values != NULL ? P2L_OK : P2L_NO_MEMORY;
+
+    for (size_t i = 0; i < sizeof TABLES / sizeof *TABLES && status == P2L_OK; i++)
+        if (execution->books.counts[TABLES[i]] > 0)
+            status = rows_write(execution, TABLES[i], changes, values);
     free(changes);
     free(values);
     return status;
@@ -305,10 +295,10 @@ static int books_write(struct execution *execution)
 
 /* Memory -------------------------------------------------------------------------------------------------------- */
 
-/* The slot of a key: that of its row, or the empty one where it belongs. */
+/* The slot of a key: that of its row, or the empty one where it belongs. Half of an id tells it from all others. */
 static uint32_t *memory_slot(const struct memory *memory, const uint8_t key[40])
 {
-    size_t slot = key_print(memory->secret, key + 8, 32) & (memory->slot_count - 1);
+    size_t slot = key_print(memory->secret, key + 8, 16) & (memory->slot_count - 1);
     while (memory->slots[slot] != 0 && memcmp(memory->rows[memory->slots[slot] - 1].key, key, 40) != 0)
         slot = (slot + 1) & (memory->slot_count - 1);
     return &memory->slots[slot];

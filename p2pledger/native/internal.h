@@ -111,7 +111,6 @@ struct p2l_reader {
 };
 int p2l_read_uint(struct p2l_reader *reader, uint64_t *value);
 int p2l_read_bytes(struct p2l_reader *reader, size_t width, const uint8_t **bytes);
-int p2l_read_array(struct p2l_reader *reader, uint64_t *count);
 int p2l_read_fields(struct p2l_reader *reader, uint64_t count);
 int p2l_read_versioned(struct p2l_reader *reader, uint64_t count);
 struct p2l_policy {

@@ -188,7 +188,7 @@ static int read_text(struct p2l_reader *reader, size_t *size)
     return 1;
 }
 
-int p2l_read_array(struct p2l_reader *reader, uint64_t *count)
+static int read_array(struct p2l_reader *reader, uint64_t *count)
 {
     size_t start = reader->position;
     uint8_t head;
@@ -216,7 +216,7 @@ int p2l_read_fields(struct p2l_reader *reader, uint64_t count)
 {
     size_t start = reader->position;
     uint64_t found;
-    if (!p2l_read_array(reader, &found))
+    if (!read_array(reader, &found))
         return 0;
     return found == count || refuse(reader, P2L_BAD_FORM, start);
 }
@@ -226,7 +226,7 @@ int p2l_read_versioned(struct p2l_reader *reader, uint64_t count)
 {
     size_t start = reader->position, at;
     uint64_t found, version;
-    if (!p2l_read_array(reader, &found))
+    if (!read_array(reader, &found))
         return 0;
     if (found == 0)
         return refuse(reader, P2L_BAD_FORM, start);
@@ -248,7 +248,7 @@ int p2l_read_policy(struct p2l_reader *reader, struct p2l_policy *policy)
     if (!p2l_read_uint(reader, &policy->threshold))
         return 0;
     at = reader->position;
-    if (!p2l_read_array(reader, &count))
+    if (!read_array(reader, &count))
         return 0;
     if (count < 1 || count > 16)
         return refuse(reader, P2L_BAD_FORM, at);
@@ -310,7 +310,7 @@ static int read_seats(struct p2l_reader *reader, int approvals)
     const uint8_t *key, *previous = NULL, *signature;
     size_t at = reader->position, size;
     uint64_t count, weight;
-    if (!p2l_read_array(reader, &count))
+    if (!read_array(reader, &count))
         return 0;
     if (count < 1 || count > 1024)
         return refuse(reader, P2L_BAD_FORM, at);
@@ -353,7 +353,7 @@ static int read_operation(struct p2l_reader *reader, uint32_t *plain)
     uint64_t count, number, value;
     const uint8_t *bytes;
     struct p2l_policy policy;
-    if (!p2l_read_array(reader, &count))
+    if (!read_array(reader, &count))
         return 0;
     if (count == 0)
         return refuse(reader, P2L_BAD_FORM, start);
@@ -481,7 +481,7 @@ static int read_transaction(struct p2l_columns *columns, struct p2l_reader *read
     if (!p2l_read_uint(reader, &max_fee))
         return P2L_MALFORMED;
     at = reader->position;
-    if (!p2l_read_array(reader, &count))
+    if (!read_array(reader, &count))
         return P2L_MALFORMED;
     if (count == 0 || count > limits->operations) {
         refuse(reader, count == 0 ? P2L_EMPTY : P2L_TOO_MANY, at);
@@ -494,7 +494,7 @@ static int read_transaction(struct p2l_columns *columns, struct p2l_reader *read
         if (!read_operation(reader, &row->plain))
             return P2L_MALFORMED;
     body_end = reader->position;
-    if (!p2l_read_array(reader, &count))
+    if (!read_array(reader, &count))
         return P2L_MALFORMED;
     if (count == 0 || count > limits->signatures || count > signature_room) {
         refuse(reader, count == 0 ? P2L_EMPTY : P2L_TOO_MANY, body_end);
@@ -596,7 +596,7 @@ static int read_batch(struct p2l_columns *columns, struct p2l_reader *reader, co
     if (!p2l_read_uint(reader, &columns->epoch) || !p2l_read_uint(reader, &columns->sequence))
         return P2L_MALFORMED;
     at = reader->position;
-    if (!p2l_read_array(reader, &count))
+    if (!read_array(reader, &count))
         return P2L_MALFORMED;
     if (count == 0 || count > limits->transactions) {
         refuse(reader, count == 0 ? P2L_EMPTY : P2L_TOO_MANY, at);
