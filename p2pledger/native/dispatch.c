@@ -123,13 +123,13 @@ const char *p2l_compiler(void)
 static const struct p2l_hashing hashing_portable = {p2l_sha256_compress_portable, {0}, {0}, NULL, NULL, 0};
 
 #ifdef P2L_X86_64
-#define NARROW {p2l_sha256_lanes_sha_ni, 2, 2}
-#define WIDE(least) {p2l_sha256_lanes_avx512, 16, least}
+#define NARROW {p2l_sha256_lanes_sha_ni, 2}
+#define WIDE {p2l_sha256_lanes_avx512, 16}
 #define ABREAST(least) p2l_sha256_abreast_avx512, p2l_sha256_nodes_avx512, least
 static const struct p2l_hashing hashing_sha_ni = {p2l_sha256_compress_sha_ni, NARROW, {0}, NULL, NULL, 0};
 static const struct p2l_hashing hashing_avx512_amd = {p2l_sha256_compress_sha_ni, NARROW, {0}, ABREAST(13)};
-static const struct p2l_hashing hashing_avx512_sha_ni = {p2l_sha256_compress_sha_ni, NARROW, WIDE(9), ABREAST(9)};
-static const struct p2l_hashing hashing_avx512 = {p2l_sha256_compress_portable, {0}, WIDE(3), ABREAST(3)};
+static const struct p2l_hashing hashing_avx512_sha_ni = {p2l_sha256_compress_sha_ni, NARROW, WIDE, ABREAST(9)};
+static const struct p2l_hashing hashing_avx512 = {p2l_sha256_compress_portable, {0}, WIDE, ABREAST(3)};
 
 static int amd(void)
 {

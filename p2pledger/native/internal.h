@@ -24,11 +24,11 @@ enum { P2L_PORTABLE, P2L_AVX2, P2L_AVX512 };
 extern const uint32_t P2L_SHA256_ROUND[64], P2L_SHA256_START[8];
 
 /* A kernel that compresses `width` messages side by side, `count` blocks of each. Of two the states stand one after the
- * other; of sixteen word k of lane i stands at states[16 * k + i]. Below `least` messages at a time it does not pay. */
+ * other; of sixteen word k of lane i stands at states[16 * k + i]. */
 enum { P2L_HASH_LANES_MAX = 16 };
 struct p2l_lanes {
     void (*compress)(uint32_t *states, const uint8_t *const *blocks, size_t count);
-    size_t width, least;
+    size_t width;
 };
 
 /* tag || data to each hash; a tag has at most 8 bytes. */

@@ -28,7 +28,8 @@ static void work_prepare(struct work *work, const uint8_t *prefix, size_t size)
     p2l_store64(work->tail + 64 * work->tail_blocks - 8, ((uint64_t)size + NONCE) * 8);
 }
 
-/* `width` nonces from `start` on, as p2l_sha256_messages lays lanes out; the index of the first good one, or width. */
+/* `width` nonces from `start` on, word k of lane i at states[k * word_stride + i * lane_stride]; the index of the first good
+ * one, or width. */
 static inline __attribute__((always_inline)) size_t try_lanes(const struct work *work, const struct p2l_lanes *kernel,
                                                               const size_t width, const size_t word_stride,
                                                               const size_t lane_stride, uint64_t start,
@@ -77,7 +78,7 @@ static void compress_one(uint32_t *state, const uint8_t *const *blocks, size_t c
 int p2l_pow_search(const uint8_t *prefix, size_t size, uint64_t start, uint64_t count, const uint8_t target[32],
                    uint64_t *nonce)
 {
-    static const struct p2l_lanes one = {compress_one, 1, 1};
+    static const struct p2l_lanes one = {compress_one, 1};
     const struct p2l_hashing *hashing = p2l_hashing();
     const struct p2l_lanes *kernel = hashing->wide.width > 0 ? &hashing->wide : &hashing->narrow;
     struct work work;
