@@ -96,6 +96,14 @@ _MOST_DOUBLINGS: Final = 7
 _MOST_ASKED: Final = 10
 """So often an ancestor is asked for, over some minutes, before those who need it are dropped."""
 _ASKED_AT_ONCE: Final = 16
+"""Ancestors that one peer is asked for at once."""
+_LOOK_MS: Final = 1_000
+"""So long all orphans may wait to be looked at, if there are many and few of them are new."""
+_FEW: Final = 64
+_FEW_NEW: Final = 16
+"""Many orphans: more than ``_FEW``. Few new ones: less than one in ``_FEW_NEW``."""
+_WEIGHED_AT_ONCE: Final = 16
+"""Chains below the last final block that are weighed in one look."""
 _SLICE: Final = 65_536
 """Nonces in one slice of search."""
 _RENEW_MS: Final = 1_000
@@ -238,6 +246,11 @@ class ChainEngine(Engine):
         """How often they have been asked for: nobody may have them, so each pause is twice the one before."""
         self._look_for_missing = False
         self._look_for_rivals = False
+        self._strays = 0
+        """Orphans that came since all of them were looked at, which was at ``_looked_ms``."""
+        self._looked_ms = 0
+        self._weighed: dict[bytes, bytes] = {}
+        """Rival chains that were found lighter: the lowest block of each, and the highest."""
         self._contradicted = False
 
         self._promise = Promise.sum(recovered.promises)
@@ -335,8 +348,10 @@ class ChainEngine(Engine):
 
     def _finish(self) -> tuple[Effect, ...]:
         self._admit_early()
-        self._seek_ancestors()
-        self._judge_rivals()
+        may_look = self._may_look()
+        self._seek_ancestors(may_look)
+        if may_look:
+            self._judge_rivals()
         wake_at_ms = self._produce()
         self._set_timer(wake_at_ms)
         effects, self._out = self._out, []
@@ -415,6 +430,7 @@ class ChainEngine(Engine):
 
     def _admit(self, queue: deque[Orphan]) -> None:
         """Blocks of good form to their places: into the tree, or among the orphans until a parent is there."""
+        planted: list[_Node] = []
         while queue:
             orphan = queue.popleft()
             block, sender = orphan.block, orphan.sender
@@ -432,6 +448,7 @@ class ChainEngine(Engine):
                     self._early.add(block.id)
                 self._look_for_missing |= parent is None
                 self._look_for_rivals |= parent is None
+                self._strays += parent is None
                 self.counters["orphan_dropped"] += self._orphans.add(block, sender)
                 continue
             verdict = self._follow_fault(block.header, parent.ref) or self._rule.judge(
@@ -444,6 +461,8 @@ class ChainEngine(Engine):
             node = self._plant(block, parent, verdict, standing, sender)
             self._out.append(Check(block))
             self._look_for_evidence(node)
+            planted.append(node)
+        for node in planted:  # Now it can be seen who waits for whom.
             self._prune_alike(node)
             self._prune_side_branches(node)
 
@@ -517,7 +536,7 @@ class ChainEngine(Engine):
 
         Whoever has shown most of them loses its oldest: so a flood does not wash away the one that others build on.
         """
-        alike = self._sealed_by[newest.ref.proposer, newest.ref.view] if self._rule.slotted else []
+        alike = self._sealed_by.get((newest.ref.proposer, newest.ref.view), []) if self._rule.slotted else []
         idle = [node for node in alike if not node.children and node is not self._head]
         if len(idle) > _MOST_ALIKE:
             shown = Counter(node.sender for node in idle)
@@ -735,35 +754,49 @@ class ChainEngine(Engine):
 
     # --- ancestors and rivals ---------------------------------------------------------------------------------------
 
-    def _seek_ancestors(self) -> None:
+    def _may_look(self) -> bool:
+        """Whether to go through all orphans now: their number times as often as they are looked at must not explode."""
+        if not (self._look_for_missing or self._look_for_rivals):
+            return False
+        are_many = len(self._orphans) > max(_FEW, self._strays * _FEW_NEW)
+        if are_many and self._now_ms < self._looked_ms + _LOOK_MS:
+            return False
+        self._strays, self._looked_ms = 0, self._now_ms
+        return True
+
+    def _seek_ancestors(self, may_look: bool) -> None:
         """Asks for the parents that nobody here has, each from somebody whose block needs it; again after a while."""
-        due = any(self._now_ms >= at_ms for at_ms in self._wanted_ms.values())
-        if not self._look_for_missing and not due:
-            return
-        self._look_for_missing = False
-        missing: dict[bytes, bytes] = {}
-        for parent in self._orphans.parents():
-            if not self.knows(parent):
-                senders = [orphan.sender for orphan in self._orphans.children(parent) if orphan.sender]
-                if senders:
-                    # Another one each time: the first may not have it any more.
-                    missing[parent] = senders[self._wanted_times.get(parent, 0) % len(senders)]
-        self._wanted_ms = {name: at_ms for name, at_ms in self._wanted_ms.items() if name in missing}
-        self._wanted_times = {name: self._wanted_times[name] for name in self._wanted_ms}
-        asked = 0
-        for name, sender in missing.items():
-            due_ms = self._wanted_ms.get(name)
-            if due_ms is None or self._now_ms >= due_ms:
-                times = self._wanted_times.get(name, 0)
-                if times == _MOST_ASKED:
-                    self._drop_orphans_on(name)
-                    continue
+        if may_look and self._look_for_missing:
+            self._look_for_missing = False
+            parents = self._orphans.parents()
+            held = {name: at_ms for name in parents if (at_ms := self._wanted_ms.get(name)) is not None}
+            self._wanted_ms = {name: at_ms for name, at_ms in held.items() if not self.knows(name)}
+            self._wanted_times = {name: self._wanted_times[name] for name in self._wanted_ms}
+            due = [name for name in parents if self._now_ms >= self._wanted_ms.get(name, 0)]
+        else:
+            due = [name for name, at_ms in self._wanted_ms.items() if self._now_ms >= at_ms]
+        asked_of: Counter[bytes] = Counter()
+        for name in sorted(due, key=lambda name: self._wanted_times.get(name, 0)):  # What was never asked for first.
+            senders = [orphan.sender for orphan in self._orphans.children(name) if orphan.sender]
+            times = self._wanted_times.get(name, 0)
+            if self.knows(name) or not senders:
+                self._wanted_ms.pop(name, None)
+                self._wanted_times.pop(name, None)
+                continue
+            if times == _MOST_ASKED:
+                self._drop_orphans_on(name)
+                continue
+            # Another one each time: the first may not have it any more.
+            sender = senders[times % len(senders)]
+            if asked_of[sender] < _ASKED_AT_ONCE:
+                asked_of[sender] += 1
                 self._wanted_ms[name] = self._now_ms + (self._ask_again_ms << min(times, _MOST_DOUBLINGS))
                 self._wanted_times[name] = times + 1
                 self._out.append(WantBranch(name, sender))
-                asked += 1
-                if asked == _ASKED_AT_ONCE:
-                    break  # The others have their turn with the next stray, or when the timer fires.
+            elif name in self._wanted_ms:
+                self._wanted_ms[name] = self._now_ms + _LOOK_MS
+            else:
+                self._look_for_missing = True  # It has its turn with the next look.
 
     def _drop_orphans_on(self, parent: bytes) -> None:
         """Nobody has their ancestor. If it is there after all, they will be shown again."""
@@ -776,10 +809,15 @@ class ChainEngine(Engine):
         del self._wanted_ms[parent], self._wanted_times[parent]
 
     def _judge_rivals(self) -> None:
-        """Orphans that stand on a final block below the last one: a chain that we shall not follow. Should we have?"""
+        """Orphans that stand on a final block below the last one: a chain that we shall not follow. Should we have?
+
+        A chain that was found lighter stays so until it grows, for ours only gets heavier. The highest come first.
+        """
         if not self._look_for_rivals or self._contradicted:
             return
         self._look_for_rivals = False
+        lighter: dict[bytes, bytes] = {}
+        rivals: list[tuple[list[Block], Past]] = []
         for parent in self._orphans.parents():
             fork = self._past.get(parent)
             if fork is None or parent == self._root.ref.id:
@@ -788,14 +826,24 @@ class ChainEngine(Engine):
             note = fork.note if fork.note is not None else self._root.note
             if note is None:
                 continue
-            fork = Past(fork.ref, note)
             for base in self._orphans.children(parent):
                 branch = self._longest(base)
-                if self._should_have_won(branch, fork):
-                    self._contradicted = True
-                    self._out.append(Contradiction(self._root.ref, BlockRef.of(branch[-1].header)))
-                    return
+                if self._weighed.get(base.block.id) == branch[-1].id:
+                    lighter[base.block.id] = branch[-1].id
+                else:
+                    rivals.append((branch, Past(fork.ref, note)))
+        rivals.sort(key=lambda rival: -rival[0][-1].height)
+        for branch, fork in rivals[:_WEIGHED_AT_ONCE]:
+            should_have_won = self._should_have_won(branch, fork)
+            if should_have_won:
+                self._contradicted = True
+                self._out.append(Contradiction(self._root.ref, BlockRef.of(branch[-1].header)))
+                return
+            if should_have_won is False:
+                lighter[branch[0].id] = branch[-1].id
                 self.counters["lighter_rival"] += 1
+        self._weighed = lighter
+        self._look_for_rivals = len(rivals) > _WEIGHED_AT_ONCE
 
     def _longest(self, base: Orphan) -> list[Block]:
         """The path upwards among the orphans that gets highest, with form that fits all the way."""
@@ -813,7 +861,8 @@ class ChainEngine(Engine):
             waiting.extend((child.block, length + 1) for child in self._orphans.children(block.id))
         return best
 
-    def _should_have_won(self, branch: Sequence[Block], fork: Past) -> bool:
+    def _should_have_won(self, branch: Sequence[Block], fork: Past) -> bool | None:
+        """None where that cannot be told yet."""
         headers = [block.header for block in branch]
         if self._rule.ranged:
             # Less than a third of dishonest weight cannot justify anything at or above the height of our final block.
@@ -822,9 +871,6 @@ class ChainEngine(Engine):
             for header in headers:
                 tally = tally.extended(header.height, header.proposer, self._rule.confirm_from(header), fork.note)
             return tally.justified >= self._root.ref.height
-        own = [node for node in self._chain(self._head) if node is not self._root]
-        past = [fork, *(each for each in self._past.values() if each.ref.height > fork.ref.height)]
-        past += [Past(node.ref, node.note) for node in reversed(own)]
         own_weight = self._head.ref.weight - max(fork.ref.weight, self._start.weight)
         # Weights below the start of this engine are not known, nor is, after a restart or while the node catches up,
         # what made our final block final: as many blocks as finality is deep, which weigh about the same.
@@ -833,8 +879,11 @@ class ChainEngine(Engine):
         if unknown:
             usual_weight = self._rule.usual_weight(fork.note)
             if usual_weight is None:
-                return False
+                return None
             own_weight += unknown * usual_weight
+        own = [node for node in self._chain(self._head) if node is not self._root]
+        past = [fork, *(each for each in self._past.values() if each.ref.height > fork.ref.height)]
+        past += [Past(node.ref, node.note) for node in reversed(own)]
         standing = self._ask(self._head.ref.id)
         return standing is not None and self._rule.rival_weight(headers, past, standing) > own_weight
 
@@ -906,7 +955,8 @@ class ChainEngine(Engine):
         self._build = None
         if not self._rule.slotted:
             self._begin_search(built.block)
-        elif self._clock.slot(self._now_ms) > header.view + 1:
+        elif self._clock.slot(self._now_ms) > header.view + 1 or header.view <= self._promise.slot:
+            # Too late: or this key has sealed one for this slot meanwhile, somewhere else.
             self.counters["late_build"] += 1
         else:
             self._seal(built.block)
@@ -1021,6 +1071,8 @@ class ChainEngine(Engine):
         times = [] if wake_at_ms is None else [wake_at_ms]
         times += [orphan.block.header.time_ms for name in self._early if (orphan := self._orphans.get(name))]
         times += self._wanted_ms.values()
+        if self._look_for_missing or self._look_for_rivals:
+            times.append(self._looked_ms + _LOOK_MS)
         at_ms = min(times, default=None)
         if at_ms != self._timer_at_ms:
             self._timer_at_ms = at_ms
