@@ -163,7 +163,7 @@ class Scenario:
             distribution=chance.choice((*DISTRIBUTIONS, "mixed") if heavy else DISTRIBUTIONS[:2]),
             bytes_per_ms=_RATES[: chance.choice((1, 3, 4))],
             drift_ppm=tuple(chance.choice(_DRIFTS_PPM) for _ in names),
-            idle_s=7_200 if assumption.rests else 0,
+            idle_s=7_200 if assumption.rests and not beyond else 0,
             bound_s=_bound_s(engine, beyond=beyond, is_planted=planted is not None),
             beyond=beyond,
         )
@@ -189,9 +189,9 @@ class Scenario:
 
 def _bound_s(engine: str, *, beyond: bool, is_planted: bool) -> int:
     """Worlds that are meant to break are not waited for."""
-    if engine == "simplex":
-        return 60
-    return 20 if beyond else 60 if is_planted else 240
+    if beyond:
+        return 15
+    return 60 if engine == "simplex" or is_planted else 240
 
 
 def twin_of(name: str) -> str:

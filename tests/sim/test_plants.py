@@ -43,6 +43,6 @@ def test_a_planted_fault_is_found(plant: str, engine: str) -> None:
 
 @pytest.mark.parametrize("plant", ["quorum-too-small", "accept-equivocation", "double-counted-signer"])
 def test_without_the_fault_the_same_world_is_sound(plant: str) -> None:
-    for seed in range(1, 4):
-        scenario = Scenario.draw(seed, plant=plant)
+    for seed in range(1, 3):
+        scenario = replace(Scenario.draw(seed, plant=plant), idle_s=600)
         assert not run_scenario(replace(scenario, quorum=None, planted=NO_FAULTS, sends_early=False)).violations
