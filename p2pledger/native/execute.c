@@ -748,7 +748,7 @@ int p2l_execute(struct p2l_state *state, const struct p2l_columns *columns, size
     execution.window.steps = steps;
     execution.books.secret = execution.memory.secret = execution.secret;
     p2l_random((uint8_t *)execution.secret, sizeof execution.secret); /* without it the prints are no secret */
-    for (size_t i = start; i < columns->count && expected < EXPECTED_MAX; i++)
+    for (size_t i = start; i < columns->count && columns->rows[i].plain && expected < EXPECTED_MAX; i++)
         expected += 2 * columns->rows[i].operation_count + (fee != 0);
     if (!books_reserve(&execution.books, expected < EXPECTED_MAX ? expected : EXPECTED_MAX))
         status = P2L_NO_MEMORY;
