@@ -6,11 +6,12 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from p2pledger.primitives.codec import encode
 from p2pledger.sim.checkers import judge
-from p2pledger.sim.evidence import Evidence, FinalClaim, QueuePeak, RootClaim, VoteSent
+from p2pledger.sim.evidence import Evidence, FinalClaim, ProgressNotice, QueuePeak, RootClaim, VoteSent
 from p2pledger.sim.run import Run
 from tests.sim.campaign import calm
 
@@ -132,6 +133,38 @@ def idle_unrest(evidence: Evidence) -> None:
     evidence.idle_timers = 10**6
 
 
+def another_final_block_later(evidence: Evidence) -> None:
+    claim = evidence.finals[-1]
+    evidence.finals.append(replace(claim, block=bytes(32)))
+
+
+def certificate_with_a_forged_signature(evidence: Evidence) -> None:
+    data = next(iter(evidence.certificates))
+    evidence.certificates[data[:-1] + bytes([data[-1] ^ 1])] = "node-0"
+
+
+def certificate_that_repeats_a_signer(evidence: Evidence) -> None:
+    _, epoch, view, kind, block, signatures = msgpack.unpackb(next(iter(evidence.certificates)), use_list=False)
+    evidence.certificates[encode((1, epoch, view, kind, block, signatures[:1] * 3))] = "node-0"
+
+
+def told_twice(evidence: Evidence) -> None:
+    evidence.notices += [evidence.notices[-1]] * 3
+
+
+def reverted_after_settled(evidence: Evidence) -> None:
+    last = next(
+        notice
+        for notice in reversed(evidence.notices)
+        if evidence.asked[notice.client, notice.session, notice.transaction] == 1
+    )
+    evidence.progress.append(
+        ProgressNotice(
+            last.time_us + 1, last.node, last.client, last.session, last.transaction, 2, last.height, bytes(4)
+        )
+    )
+
+
 def exception_in_a_node(evidence: Evidence) -> None:
     evidence.breaches.append(("exception", "node-0", "ZeroDivisionError"))
 
@@ -141,6 +174,11 @@ def exception_in_a_node(evidence: Evidence) -> None:
     [
         (other_block, "agreement", "has the final block"),
         (other_root, "agreement", "has the state root"),
+        (another_final_block_later, "finality", "and later"),
+        (certificate_with_a_forged_signature, "certificates", "that 2 of 4 have signed"),
+        (certificate_that_repeats_a_signer, "certificates", "that 1 of 4 have signed"),
+        (told_twice, "delivery", "times that it is settled"),
+        (reverted_after_settled, "delivery", "is reverted after settled"),
         (second_vote, "votes", "notarised both"),
         (finalise_and_nullify, "votes", "both nullified and finalised in view 900"),
         (money_from_nowhere, "conservation", "the holdings of"),
