@@ -727,7 +727,8 @@ class Machine:
 
     def _note_votes(self, payload: bytes) -> None:
         """Own votes that leave: those of vote messages and of proposals, and seals under blocks."""
-        if payload[1] == _BLOCK and self.world.genesis.engine in _SEALING and payload not in self._votes_sent:
+        is_block = len(payload) > 1 and payload[1] == _BLOCK
+        if is_block and self.world.genesis.engine in _SEALING and payload not in self._votes_sent:
             self._votes_sent.add(payload)
             self._note_seal(msgpack.unpackb(payload)[1])
         if len(payload) < 2 or payload[1] not in (_PROPOSAL, _VOTE) or payload in self._votes_sent:
