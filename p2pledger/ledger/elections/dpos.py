@@ -9,6 +9,12 @@ round: slot s is place ``s mod N`` in round ``s div N``. ``epoch_rounds`` rounds
 block (ties by key), those on record in EVIDENCE left out, and those *suspended* put last. If they are fewer than N,
 the order of a round is repeated until the round is full. If nobody stands for election the old delegates stay.
 
+**Who may be replaced at once.** What the delegates of one epoch have built gets final only with a quorum of them, and
+whoever is voted out builds no more. So of n delegates at most (n - 1) div 3, but at least one, go in an epoch, those
+with the fewest votes first, and as many come, those with the most votes first; the others wait for the next epoch.
+Those on record go at once and count among them. Fewer than four delegates cannot spare anybody: with two or three of
+them a change stops finality unless the one who goes comes back, so a network should have four or more.
+
 **Order.** In each round the delegates are shuffled anew (Fisher and Yates; R. Durstenfeld, Algorithm 235, CACM 7,
 1964), driven by the words of ``SHA-256(seed || round || counter)``, of which those are drawn again that would favour
 some places. With its first block in round r a delegate commits to a secret, and must reveal what it committed to in
@@ -42,6 +48,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 from p2pledger import core
@@ -55,7 +62,7 @@ from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.hashing import COMMITMENT_TAG, SEED_TAG, tagged_hash
 from p2pledger.primitives.parameters import Parameters
 
-__all__ = ["Delegate", "Schedule", "found", "last_epoch", "open_block", "shuffled", "suspended"]
+__all__ = ["Delegate", "Schedule", "found", "last_epoch", "open_block", "replaceable", "shuffled", "suspended"]
 
 _NEWEST: Final = engine_key(1)
 _SERVING: Final = engine_key(2)
@@ -80,13 +87,18 @@ class Delegate:
         return self.withheld > 0 or 2 * self.missed > self.made + self.missed
 
 
+def replaceable(count: int) -> int:
+    """How many of so many delegates one epoch may take away, or bring in: whom a quorum can spare, but at least one."""
+    return max(1, (count - 1) // 3)
+
+
 def suspended(records: Sequence[Delegate]) -> tuple[bytes, ...]:
     """The keys that are put last in the election after an epoch with these records, the worst first."""
     faulty = sorted(
         (delegate for delegate in records if delegate.is_faulty),
         key=lambda delegate: (-delegate.withheld, -delegate.missed, delegate.key),
     )
-    return tuple(delegate.key for delegate in faulty[: max(1, (len(records) - 1) // 3)])
+    return tuple(delegate.key for delegate in faulty[: replaceable(len(records))])
 
 
 def shuffled(keys: Sequence[bytes], seed: bytes, round_number: int) -> tuple[bytes, ...]:
@@ -268,16 +280,25 @@ def open_block(branch: core.Branch, header: Header, spec: Chainspec) -> None:
 
 def _elected(state: Readable, records: Sequence[Delegate], count: int) -> tuple[bytes, ...]:
     """The keys, in order, of those who serve next, after an epoch with these records."""
-    last = suspended(records)
-    candidates: list[tuple[bool, int, bytes]] = []
+    last = set(suspended(records))
+    ranking: list[tuple[bool, int, bytes]] = []
     after: bytes | None = None
     while page := state.scan(Table.STAKED, after=after, limit=_PAGE):
-        for key, row in page:
-            if not is_reported(state, key):
-                candidates.append((key in last, -Staked.decode(row).amount, key))
+        ranking += [(key in last, -Staked.decode(row).amount, key) for key, row in page]
         after = page[-1][0]
-    best = sorted(candidates)[:count]
-    return tuple(sorted(key for _, _, key in best)) or tuple(sorted(delegate.key for delegate in records))
+    best = list(islice((key for _, _, key in sorted(ranking) if not is_reported(state, key)), count))
+    if not records or not best:
+        return tuple(sorted(best)) or tuple(sorted(delegate.key for delegate in records))
+
+    # No more may come or go than a quorum of those before can spare; who is on record goes in any case.
+    most = replaceable(len(records))
+    votes = {key: amount for _, amount, key in ranking}
+    serving = [delegate.key for delegate in records if not is_reported(state, delegate.key)]
+    outvoted = sorted(set(serving).difference(best), key=lambda key: (key in last, votes.get(key, 0), key))
+    spared = max(0, len(outvoted) - max(0, most - (len(records) - len(serving))))
+    staying = set(serving).difference(outvoted[spared:])
+    newcomers = [key for key in best if key not in staying][: min(most, count - len(staying))]
+    return tuple(sorted([*staying, *newcomers])) or tuple(sorted(delegate.key for delegate in records))
 
 
 def _put_records(branch: core.Branch, number: bytes, epoch: int, records: Sequence[Delegate]) -> None:

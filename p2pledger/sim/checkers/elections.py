@@ -186,9 +186,26 @@ class Delegation:
             votes[key] = votes.get(key, 0) + amount
         blamed = [(-withheld, -missed, key) for key, (made, missed, withheld) in self.records.items()
                   if withheld or missed > made]  # fmt: skip
-        worst = {key for _, _, key in sorted(blamed)[: (len(self.records) - 1) // 3 or 1]}
-        ranking = sorted(votes.keys() - view.reported, key=lambda key: (key in worst, -votes[key], key))
-        self.records = {key: [0, 0, 0] for key in ranking[: self.width] or self.records}
+        spare = (len(self.records) - 1) // 3 or 1
+        worst = {key for _, _, key in sorted(blamed)[:spare]}
+
+        def rank(key: bytes) -> tuple[bool, int, bytes]:
+            return key in worst, -votes.get(key, 0), key
+
+        best = sorted(votes.keys() - view.reported, key=rank)[: self.width]
+        if self.records and best:
+            # One after the other goes and comes, as long as the delegates before can spare one more.
+            seats = self.records.keys() - view.reported
+            may_go, may_come = spare - len(self.records.keys() & view.reported), spare
+            while may_go > 0 and (losers := sorted(seats - set(best), key=rank)):
+                seats.remove(losers[-1])
+                may_go -= 1
+            for key in best:
+                if key not in seats and may_come and len(seats) < self.width:
+                    seats.add(key)
+                    may_come -= 1
+            best = list(seats)
+        self.records = {key: [0, 0, 0] for key in best or self.records}
 
     def _owner(self, slot: int, seed: bytes) -> bytes:
         turn, place = divmod(slot, self.width)

@@ -173,6 +173,54 @@ def test_when_nobody_stands_for_election_the_old_delegates_stay() -> None:
     assert set(records(chain)) == set(PRODUCERS)
 
 
+NEW = [key(f"newcomer {number}").public_key for number in range(10)]
+
+
+def buy_seats(chain: Chain, *amounts: int) -> list[bytes]:
+    """Stakes of these amounts behind new keys; the keys."""
+    stakes = [tx.Stake(ALICE, amount, bytes([at]) * 16, NEW[at]) for at, amount in enumerate(amounts)]
+    assert chain.titles(chain.signed(stakes, "alice")) == ["ok"]
+    return NEW[: len(amounts)]
+
+
+def test_votes_replace_no_more_seats_in_one_epoch_than_a_quorum_can_spare() -> None:
+    """Of four delegates one: three are a quorum of the old set, so what it has built still becomes final."""
+    chain = chain_of(epoch_rounds=1)
+    newcomers = buy_seats(chain, 5_000, 7_000, 6_000)
+    serving = {KEYS[name] for name in PRODUCERS}
+    for newcomer, outvoted in ((newcomers[1], "node-0"), (newcomers[2], "node-1"), (newcomers[0], "node-2")):
+        serving = serving - {KEYS[outvoted]} | {newcomer}
+        last_slot = (chain.slot // 4 + 1) * 4 - 1
+        assert set(schedule_of(chain).serving(last_slot + 1)) == serving, "the most votes come first, the fewest go"
+        while chain.slot <= last_slot:
+            chain.run(1)
+        assert {delegate.key for delegate in schedule_of(chain).delegates} == serving
+
+
+def test_who_has_lost_all_votes_may_have_to_serve_on_for_an_epoch() -> None:
+    chain = chain_of(epoch_rounds=1)
+    gone = [
+        (owner, name)
+        for owner in (ALICE, BOB)
+        for name, stake in stakes_owned_by(chain.version, owner)
+        if stake.key in (KEYS["node-2"], KEYS["node-3"])
+    ]
+    assert chain.titles(chain.signed([tx.Unstake(*one) for one in gone], "alice", "bob")) == ["ok"]
+    first = max(KEYS["node-2"], KEYS["node-3"])
+    assert set(schedule_of(chain).serving(4)) == {KEYS[name] for name in PRODUCERS} - {first}
+    while chain.slot < 8:
+        chain.run(1)
+    assert set(records(chain)) == {"node-0", "node-1"}
+
+
+def test_empty_seats_are_not_filled_all_at_once() -> None:
+    """Whoever has dust to stake cannot take more seats at once than those who serve can do without."""
+    chain = chain_of(delegates=10, epoch_rounds=1)
+    newcomers = buy_seats(chain, *[1] * 6)
+    first = min(newcomers)
+    assert set(schedule_of(chain).serving(10)) == {KEYS[name] for name in PRODUCERS} | {first}
+
+
 # Silence.
 
 
