@@ -41,7 +41,7 @@ def test_the_transcript_is_for_people() -> None:
     trace.record(1_500_003, "world", "crash", 0, b"torn")
     assert text.getvalue().splitlines() == [
         "    1.500000  node-0     received     4  Vote nullify view 7 block 00000000 signer 3",
-        "    1.500001  node-0     received     4  Status 9 00000000 7",
+        "    1.500001  node-0     received     4  Status 9 00000000 7 0 00000000",
         "    1.500002  node-0     received     4  1 bytes that cannot be read: malformed",
         "    1.500003  world      crash        0  torn",
     ]
