@@ -443,6 +443,8 @@ class Peer:
         return Certificate.decode(data, repeats=self._faults.double_counted_signer)
 
     def _serve_batches(self, session: PeerSession, digests: tuple[bytes, ...]) -> None:
+        if not self._may_ask(session, len(digests)):
+            return
         missing = []
         for digest in digests:
             data = self.node.batch(digest)
@@ -518,7 +520,8 @@ class Peer:
         if certificate is None:
             if data:
                 raise PeerFault("there are no certificates in this network", code="bad_chain")
-            if self._sync.came(session.key, newest.id, newest.height, self._now_ms):
+            is_news = not self.node.is_executed(newest.id)
+            if self._sync.came(session.key, newest.id, newest.height, self._now_ms, is_news=is_news):
                 new = tuple(block for block in blocks if not self.node.has_judged(block.id))
                 if new:
                     self._do(self.node.engine_input(consensus.BranchArrived(new, session.key), self._now_ms))

@@ -37,6 +37,8 @@ class Sync:
     _awaited: bytes | None = None
     """The last block of a piece that has come and is not executed yet. (Chain family.)"""
     _own_height: int = 0
+    _brought_news: bool = False
+    """Whether the last piece held a block that was not executed before. (Chain family.)"""
 
     @property
     def is_waiting(self) -> bool:
@@ -47,15 +49,15 @@ class Sync:
         if self._peer == key:
             self.due_ms = 0
 
-    def came(self, key: bytes, last_block: bytes, last_height: int, now_ms: int) -> bool:
-        """A piece came. False if nobody asked this peer for one."""
+    def came(self, key: bytes, last_block: bytes, last_height: int, now_ms: int, *, is_news: bool = True) -> bool:
+        """A piece came, with news at its end or not. False if nobody asked this peer for one."""
         if self._peer != key:
             return False
         if self.is_proved:
             self._peer = None
             self._tried.clear()
         else:
-            self._awaited, self._from_height = last_block, last_height + 1
+            self._awaited, self._from_height, self._brought_news = last_block, last_height + 1, is_news
             self.due_ms = now_ms + _PATIENCE_MS
         return True
 
@@ -82,7 +84,8 @@ class Sync:
                 self._stop()
                 return None
         key = self._peer
-        if key is None or key not in candidates:
+        # Who has just brought what it was asked for is asked for more, unless all of it was known.
+        if key is None or key not in (ahead if self._brought_news else candidates):
             self._peer = key = candidates[0]
             self._from_height = None
         self._tried.add(key)

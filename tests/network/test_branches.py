@@ -144,6 +144,32 @@ def test_a_silent_validator_is_passed_over_and_asked_again_in_turn() -> None:
     assert peers[b"a" * 32].final_height == 9
 
 
+def test_who_brings_the_chain_forward_is_asked_again_before_those_who_only_claim() -> None:
+    sync, peers, executed = Sync(is_proved=False), sessions(a=10**9, b=2_000, c=10**9), set[bytes]()
+    asked = sync.request(peers, 0, 0, 0, executed.__contains__)
+    assert asked is not None
+    assert asked[0].key == b"a" * 32
+    asked = sync.request(peers, 0, 0, 2_000, executed.__contains__)
+    for height in range(256, 2_001, 256):
+        assert asked is not None
+        assert asked[0].key == b"b" * 32
+        peers[b"a" * 32].final_height = 10**9  # It claims it again and again.
+        name = height.to_bytes(32, "big")
+        assert sync.came(b"b" * 32, name, height, 2_000)
+        executed.add(name)
+        asked = sync.request(peers, height, height - 5, 2_000, executed.__contains__)
+
+
+def test_who_brings_what_is_known_is_not_asked_for_ever() -> None:
+    sync, peers = Sync(is_proved=False), sessions(a=10**9, b=2_000)
+    first = sync.request(peers, 100, 90, 0, lambda name: True)
+    assert first is not None
+    assert sync.came(first[0].key, b"x" * 32, 50, 10, is_news=False)
+    second = sync.request(peers, 100, 90, 20, lambda name: True)
+    assert second is not None
+    assert second[0].key == b"b" * 32
+
+
 # --- conduct, allowance, admission ----------------------------------------------------------------------------------
 
 
@@ -155,6 +181,17 @@ def test_offences_add_up_and_fade() -> None:
     assert not conduct.is_shunned(PEER, 102_000)
     assert conduct.offend(OTHER, "malformed", 0, is_grave=True) > LIMIT_POINTS
     assert conduct.offences == 6
+
+
+def test_what_may_be_a_wrong_clock_never_ends_a_session_by_itself() -> None:
+    """A miner can date its blocks so that half of the honest take them, and pass them on to the other half."""
+    conduct = Conduct()
+    points = [conduct.offend(PEER, "from_the_future", 0) for _ in range(100)]
+    assert points[:3] == [5, 10, 15]
+    assert 2 * points[-1] < LIMIT_POINTS
+    assert not conduct.is_shunned(PEER, 0)
+    assert conduct.offend(PEER, "bad_content", 0) == points[-1] + 25, "it counts beside what cannot be luck"
+    assert conduct.offend(PEER, "from_the_future", 0) == points[-1] + 25
 
 
 def test_the_list_of_offenders_is_bounded_and_keeps_the_worst() -> None:

@@ -12,8 +12,9 @@ from p2pledger.consensus.pow import search_prefix
 from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.elections import pow
 from p2pledger.ledger.transition import Outcome, execute_block
+from p2pledger.network.effects import Received, Send
 from p2pledger.primitives.blocks import Block
-from p2pledger.primitives.messages import BlockMessage, Branch
+from p2pledger.primitives.messages import BlockMessage, Branch, WantBatches
 from tests.network.small_network import NODE_KEYS, SmallNetwork, chain_genesis
 
 
@@ -108,3 +109,15 @@ def test_a_full_house_is_no_reason_to_blame_whoever_shows_a_block() -> None:
         questions.ask(block, b"")
     reasons = {verdict.reason for verdict in questions.verdicts(network.now_ms, 0)}
     assert "too_many_open" not in reasons, "that a node has much to do says nothing about a block"
+
+
+def test_who_asks_for_batches_without_end_is_not_answered_without_end() -> None:
+    network = SmallNetwork(chain_genesis("poa"))
+    network.run(3_000)
+    answers = 0
+    for number in range(200):
+        wanted = WantBatches(tuple((64 * number + at).to_bytes(32, "big") for at in range(64)))
+        effects = network.peers[0].step(Received(2, wanted.encode()), network.now_ms)
+        answers += sum(isinstance(effect, Send) for effect in effects)
+    assert answers <= 64
+    assert network.peers[0].status().questions_refused >= 136
