@@ -178,7 +178,8 @@ class Scenario:
         if beyond and engine in ("pow", "pos"):
             scenario = replace(scenario, depth=_SHALLOW)
         if planted is None:
-            return scenario
+            is_public = not beyond and stream(seed, "profile", engine).randrange(4) == 0
+            return replace(scenario, profile="public") if is_public else scenario
         return replace(
             scenario,
             quorum=2 * validators // 3 if planted.smaller_quorum else None,

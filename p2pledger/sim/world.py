@@ -222,9 +222,10 @@ class World:
             if isinstance(place, Machine):
                 refusal = place.refusal_of(stranger)
                 if refusal is not None:
-                    self.evidence.breaches.append(
-                        ("admission", place.name, f"refused {stranger.name}: {refusal[0]}, {refusal[1]}")
-                    )
+                    if place.is_honest and not self._is_villain(stranger):
+                        self.evidence.breaches.append(
+                            ("admission", place.name, f"refused {stranger.name}: {refusal[0]}, {refusal[1]}")
+                        )
                     return None
         self._sessions += 2
         numbers = self._sessions - 1, self._sessions
@@ -246,6 +247,11 @@ class World:
             return connection
         self.attach(one, connection)
         return connection
+
+    def _is_villain(self, identity: Identity) -> bool:
+        """Villains may be shut out: convicted ones lose their seat, and public networks shun who offends too often."""
+        villains = (machine for machine in self.machines.values() if not machine.is_honest)
+        return any(machine.keypair.public_key == identity.node_key for machine in villains)
 
     def attach(self, client: Place, connection: Connection) -> None:
         """Remember the session of a client."""

@@ -46,6 +46,7 @@ def test_the_seeds_of_a_campaign_meet_every_fault_and_villain_inside_the_assumpt
     scenarios = [Scenario.draw(seed, engine=engine) for seed in range(400)]
     assert {fault.kind for scenario in scenarios for fault in scenario.faults} == set(FAULTS)
     assert {kind for scenario in scenarios for _, kind in scenario.villains} == set(villains_of(engine))
+    assert {scenario.profile for scenario in scenarios} == {"consortium", "public"}
     for scenario in scenarios:
         assumption = scenario.assumption
         numerator, denominator = assumption.share
@@ -56,6 +57,13 @@ def test_the_seeds_of_a_campaign_meet_every_fault_and_villain_inside_the_assumpt
             assert fault.begin_us < fault.end_us <= scenario.healed_us
             if longest_ms is not None and fault.kind in ("partition", "one-way", "flapping"):
                 assert fault.end_us - fault.begin_us <= 1_000 * longest_ms
+
+
+def test_a_public_network_may_shun_a_villain() -> None:
+    """In the world of this seed an impersonator offends until nobody takes it in: no breach of admission."""
+    scenario = Scenario.draw(24, engine="poa")
+    assert (scenario.profile, scenario.villains) == ("public", (("node-3", "impersonator"),))
+    assert not run_scenario(scenario).violations
 
 
 def test_a_calm_network_settles_everything() -> None:
