@@ -17,7 +17,8 @@ nobody wants it any more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from p2pledger import core
@@ -38,6 +39,13 @@ In the chain family the engine bounds what it asks about, and tells which blocks
 ever, and falls back on whoever has shown the block, so it is never given for want of room."""
 
 
+_WANTED_AT_ONCE: Final = 64
+"""Batches of one block that are wanted at once; the others when these are there."""
+_WANTING_OF_ONE: Final = 16
+"""Blocks of one sender whose batches are wanted at once."""
+_MOST_ABSENT: Final = 65_536
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """On one block. ``reason`` is why not, "" for yes, None as long as that is open: perhaps because of ``missing``
@@ -51,8 +59,11 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Question:
+    """``missing`` are the batches that were not held when the block was looked at; the last one is awaited first."""
+
     block: Block
     sender: bytes
+    missing: list[bytes] = field(default_factory=list)
 
 
 class Proposals:
@@ -83,6 +94,7 @@ class Proposals:
     def verdicts(self, now_ms: int, view: int) -> list[Verdict]:
         """What can be said by now. Questions that are answered are gone, as are those that nobody asks any more."""
         answers: list[Verdict] = []
+        wanting: Counter[bytes] = Counter()
         while len(self._questions) > _MOST_OPEN and not self._is_chain_family:
             oldest = self._questions.pop(next(iter(self._questions)))
             answers.append(Verdict(oldest.block, "too_many_open"))
@@ -92,16 +104,30 @@ class Proposals:
             if is_past:
                 del self._questions[block_id]  # nobody follows it, or votes for it, any more
                 continue
-            verdict = self._judge(block, now_ms)
+            verdict = self._judge_again(question, now_ms)
             if verdict.reason is not None:
                 del self._questions[block_id]
                 answers.append(verdict)
             elif verdict.missing:
-                holders = tuple(key for key in (question.sender, block.header.proposer) if key)
-                answers.append(replace(verdict, holders=holders))
-        if not self._questions:
+                wanting[question.sender] += 1
+                if wanting[question.sender] <= _WANTING_OF_ONE:
+                    holders = tuple(key for key in (question.sender, block.header.proposer) if key)
+                    answers.append(replace(verdict, holders=holders))
+        if not self._questions or len(self._absent) > _MOST_ABSENT:
             self._absent.clear()
         return answers
+
+    def _judge_again(self, question: _Question, now_ms: int) -> Verdict:
+        """What costs as little as can be while the batch that is awaited is not there: this is asked in every step."""
+        missing = question.missing
+        while missing and missing[-1] in self._pool.open:
+            missing.pop()
+        if not missing or missing[-1] in self._pool.recent:
+            verdict = self._judge(question.block, now_ms)
+            question.missing = missing = list(reversed(verdict.missing))
+            if verdict.reason is not None or not missing:
+                return verdict
+        return Verdict(question.block, None, tuple(reversed(missing[-_WANTED_AT_ONCE:])))
 
     def _judge(self, block: Block, now_ms: int) -> Verdict:
         header = block.header

@@ -13,6 +13,7 @@ from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.elections import pow
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.network.effects import Received, Send
+from p2pledger.node.batches import HeldBatch
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.messages import BlockMessage, Branch, WantBatches
 from tests.network.small_network import NODE_KEYS, SmallNetwork, chain_genesis
@@ -121,3 +122,47 @@ def test_who_asks_for_batches_without_end_is_not_answered_without_end() -> None:
         answers += sum(isinstance(effect, Send) for effect in effects)
     assert answers <= 64
     assert network.peers[0].status().questions_refused >= 136
+
+
+def test_batches_that_nobody_has_are_not_looked_for_in_each_step() -> None:
+    """A producer names thousands of batches that it never made; others of its kind do the same."""
+    network = mining()
+    node = network.peers[0].node
+    parent = node.head.entry
+    assert parent.outcome is not None
+    state_root, receipts_root = parent.outcome.roots
+    lookups = 0
+
+    class Counted(dict[bytes, HeldBatch]):
+        def get(self, key: bytes, default: HeldBatch | None = None) -> HeldBatch | None:  # type: ignore[override]
+            nonlocal lookups
+            lookups += 1
+            return super().get(key, default)
+
+        def __contains__(self, key: object) -> bool:
+            nonlocal lookups
+            lookups += 1
+            return super().__contains__(key)
+
+    node.pool.open = Counted(node.pool.open)
+    for number in range(50):
+        digests = tuple((1_000 * number + at).to_bytes(32, "big") for at in range(200))
+        header = replace(
+            parent.block.header,
+            parent=parent.block.id,
+            height=parent.block.height + 1,
+            time_ms=parent.block.header.time_ms + 1 + number,
+            parent_state_root=state_root,
+            parent_receipts_root=receipts_root,
+            batches_root=core.merkle_root(digests),
+        )
+        block = Block(header, digests)
+        node.chain.add(block)
+        node._proposals.ask(block, b"s" * 32 if number < 49 else b"t" * 32)
+    first = node._proposals.verdicts(network.now_ms, 0)
+    assert lookups >= 50 * 200, "all of it is looked at once"
+    assert sum(len(verdict.missing) for verdict in first) <= 16 * 64 + 64, "but not all of it is wanted at once"
+    assert {b"s" * 32, b"t" * 32} <= {holder for verdict in first for holder in verdict.holders}, "nor of one peer only"
+    lookups = 0
+    node._proposals.verdicts(network.now_ms, 0)
+    assert lookups <= 200
