@@ -8,7 +8,7 @@ has returned. Nothing that is sent relies on them earlier than that.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from p2pledger.node.archive import Recovery
 from p2pledger.primitives.records import (
@@ -16,6 +16,7 @@ from p2pledger.primitives.records import (
     BlockRecord,
     CertificateRecord,
     FinalRecord,
+    ForgetRecord,
     ReceiptsRecord,
     Record,
 )
@@ -23,6 +24,10 @@ from p2pledger.primitives.votes import VoteKind
 from p2pledger.storage.store import Store
 
 __all__ = ["StoreArchive", "recovery_of"]
+
+
+_FORGOTTEN: Final = b""
+"""No batch is empty: this one is to be forgotten."""
 
 
 class StoreArchive:
@@ -50,7 +55,8 @@ class StoreArchive:
         return None if found is None else found[1]
 
     def batch(self, digest: bytes) -> bytes | None:
-        return self._held("batch", digest) or self._store.batch(digest)
+        held = self._held("batch", digest)
+        return self._store.batch(digest) if held is None else held or None
 
     def block(self, block_id: bytes) -> bytes | None:
         held = self._held("block", block_id)
@@ -94,6 +100,8 @@ def _readable(record: Record) -> list[tuple[tuple[str, Any], bytes]]:
     match record:
         case BatchRecord(digest=digest, data=data):
             return [(("batch", digest), data)]
+        case ForgetRecord(batches=digests):
+            return [(("batch", digest), _FORGOTTEN) for digest in digests]
         case BlockRecord(id=block_id, data=data):
             return [(("block", block_id), data)]
         case FinalRecord(height, block_id):

@@ -8,7 +8,15 @@ import pytest
 from p2pledger import core
 from p2pledger.primitives.blocks import Block, Header
 from p2pledger.primitives.hashing import ZERO_HASH
-from p2pledger.primitives.records import BlockRecord, CertificateRecord, FinalRecord, ReceiptsRecord, Record
+from p2pledger.primitives.records import (
+    BatchRecord,
+    BlockRecord,
+    CertificateRecord,
+    FinalRecord,
+    ForgetRecord,
+    ReceiptsRecord,
+    Record,
+)
 from p2pledger.primitives.votes import VoteKind
 from p2pledger.server.archive import StoreArchive, recovery_of
 from p2pledger.storage.store import Store
@@ -94,6 +102,24 @@ def test_a_record_that_was_handed_over_again_stays_until_its_own_commit(store: S
     assert archive.receipts(1) == b"more"
     archive.release([again])
     assert archive.receipts(1) is None
+
+
+def test_what_is_to_be_forgotten_is_gone_at_once(store: Store) -> None:
+    """A node that has dropped a batch must not take it for one that was ordered long ago when a block names it."""
+    archive, digest = StoreArchive(store), bytes(32)
+    held, forgotten = BatchRecord(digest, KEY, 1, b"a batch"), ForgetRecord((digest,), 0)
+    archive.hold([held])
+    store.commit([held])
+    archive.release([held])
+    assert archive.batch(digest) == b"a batch"
+    archive.hold([forgotten])
+    assert archive.batch(digest) is None
+    archive.hold([held])
+    assert archive.batch(digest) == b"a batch", "it came again"
+    store.commit([forgotten, held])
+    archive.release([forgotten])
+    archive.release([held])
+    assert archive.batch(digest) == b"a batch"
 
 
 def test_the_recovery_is_what_the_store_remembers(store: Store) -> None:
