@@ -67,6 +67,8 @@ _STALL_MS: Final = 1_000
 _STALL_CAP_MS: Final = 30_000
 _STREAMED_AGAIN: Final = 16
 _SENDERS: Final = 4_096
+_MOST_OPEN_BYTES: Final = 512 * 1_048_576
+"""Batches are held for blocks that are not accepted yet while all of them take less. (Chain family.)"""
 _MOST_CLOSING: Final = 64
 _NOBODY: Final = -1
 """The client of what the node itself hands in."""
@@ -440,7 +442,8 @@ class Node:
         """The lane is charged to whoever sent it until the check has said who made it.
 
         What a certified block names is kept whatever the lane. What only a proposal names may exceed it by as much as
-        one block may hold: a leader could name batches that it made for nothing else.
+        one block may hold: a leader could name batches that it made for nothing else. In the chain family, where
+        nothing is certified, what a block names whose producer may build is kept while there is memory.
         """
         in_check = self._checking_bytes.get(sender, 0)
         if not wanted and not self.pool.has_room(sender, in_check + len(data)):
@@ -469,6 +472,9 @@ class Node:
     def _may_hold(self, columns: core.Columns, size_bytes: int, *, wanted: bool) -> bool:
         if self.chain.needs(columns.digest):
             return True
+        if wanted and self._is_chain_family and self.chain.names(columns.digest):
+            # In the chain family several blocks get final together, or none; and for each its producer had a turn.
+            return self.pool.open_bytes + size_bytes <= _MOST_OPEN_BYTES
         if not wanted and not self._makers.is_present(columns.epoch, self.validators.epoch):
             return False
         beyond_bytes = self.parameters.block_bytes if wanted else 0

@@ -13,8 +13,9 @@ from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.elections import pow
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.network.effects import Received, Send
-from p2pledger.node.batches import HeldBatch
-from p2pledger.primitives.blocks import Block
+from p2pledger.node.batches import BatchPool, HeldBatch, likely_digest
+from p2pledger.node.effects import Compute
+from p2pledger.primitives.blocks import Block, sign_batch
 from p2pledger.primitives.messages import BlockMessage, Branch, WantBatches
 from tests.network.small_network import NODE_KEYS, SmallNetwork, chain_genesis
 
@@ -166,3 +167,32 @@ def test_batches_that_nobody_has_are_not_looked_for_in_each_step() -> None:
     lookups = 0
     node._proposals.verdicts(network.now_ms, 0)
     assert lookups <= 200
+
+
+def test_what_an_eligible_block_names_is_held_whatever_its_makers_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A maker that gives each node other batches fills its lane everywhere; blocks that order them must still get on.
+
+    Nothing gets final before the blocks above are taken, and no lane gets free before something is final.
+    """
+    network = SmallNetwork(chain_genesis("poa"))
+    network.found()
+    node = network.peers[0].node
+    monkeypatch.setattr(BatchPool, "has_room", lambda *_, **__: False)
+    batches = []
+    for sequence in (1, 2):
+        batch = core.encode_batch(
+            network.genesis.network_id, NODE_KEYS[1].public_key, 0, 10**15 + sequence, [network.transfer()]
+        )
+        batches.append(sign_batch(batch, NODE_KEYS[1]))
+    named, unnamed = (likely_digest(data) for data in batches)
+    assert named is not None
+    assert unnamed is not None
+    head = node.head.entry.block
+    header = replace(head.header, parent=head.id, height=head.height + 1, batches_root=core.merkle_root([named]))
+    node.chain.add(Block(header, (named,)))
+    for data in batches:
+        for effect in node.receive_batch(data, NODE_KEYS[2].public_key, wanted=True, now_ms=network.now_ms):
+            if isinstance(effect, Compute):
+                node.computed(effect.job, effect.run(), network.now_ms)
+    assert named in node.pool.open
+    assert unnamed not in node.pool.open
