@@ -48,7 +48,8 @@ def check_delivery(evidence: Evidence) -> list[str]:
         (notice.time_us, notice.client, notice.session, notice.transaction, SETTLED) for notice in evidence.notices
     ]
     last: dict[tuple[str, int, bytes], int] = {}
-    for _, client, session, transaction, status in sorted(heard, key=lambda entry: (entry[0], entry[4])):
+    # In the order in which they were heard; what came at the same moment as a settlement came before it.
+    for _, client, session, transaction, status in sorted(heard, key=lambda entry: (entry[0], entry[4] == SETTLED)):
         before = last.get((client, session, transaction), 0)
         last[client, session, transaction] = status
         if status not in FOLLOWS[before] and evidence.asked[client, session, transaction] < 2:
