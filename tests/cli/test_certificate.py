@@ -29,8 +29,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("made") / "cluster"
 
     async def make() -> None:
-        async with Cluster(1, seed=7, directory=directory, parameters=Parameters(epoch_blocks=1)):
-            pass
+        cluster = Cluster(1, seed=7, directory=directory, parameters=Parameters(epoch_blocks=1))
+        async with cluster, cluster.connect() as client:
+            # One block defines, one issues, and an empty one bears the root; with it the network rests.
+            while (await client.status()).final_height < 3:
+                pass
 
     trio.run(make)
     return directory
