@@ -23,6 +23,8 @@ BRANCH_BLOCKS: Final = 128
 _MOST_BLOCKS: Final = 2_048
 _MOST_BYTES: Final = 8 * 1_048_576
 _PATIENCE_MS: Final = 2_000
+_MOST_QUESTIONS: Final = 256
+"""The newest questions to one peer: an answer to one of them may come late, or twice, and is no offence."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class Branches:
         self._downloads: dict[bytes, _Download] = {}
         self._overdue: dict[bytes, _Download] = {}
         """By peer, the last one that did not come in time. A peer that is only slow may still bring it."""
+        self._asked: dict[bytes, list[bytes]] = {}
+        """By peer, what it was asked for, oldest first."""
         self.given_up = 0
         """Branches that were too long, or that did not come."""
 
@@ -57,10 +61,17 @@ class Branches:
                 download.then = block_id
             return None
         self._downloads[key] = _Download(block_id, now_ms + _PATIENCE_MS)
+        return self._ask(key, block_id)
+
+    def _ask(self, key: bytes, block_id: bytes) -> bytes:
+        questions = self._asked.setdefault(key, [])
+        questions.append(block_id)
+        del questions[:-_MOST_QUESTIONS]
         return block_id
 
     def lost(self, key: bytes) -> None:
         """The session with this peer has ended."""
+        self._asked.pop(key, None)
         self._downloads.pop(key, None)
         self._overdue.pop(key, None)
 
@@ -77,17 +88,17 @@ class Branches:
         """A piece came: the whole branch, oldest first, if it is complete; and what to ask this peer for next.
 
         A piece that comes late is as good as one in time. PeerFault ``bad_branch`` where a block is not the parent of
-        the one before it, or the first one is not what was asked for.
+        the one before it, or the first one is not what this peer was ever asked for.
         """
         blocks = [Block.decode(data) for data in datas]
         if any(upper.header.parent != lower.id for upper, lower in pairwise(blocks)):
             raise PeerFault("a block of a branch is not the parent of the one before", code="bad_branch")
+        if blocks and blocks[0].id not in self._asked.get(key, ()):
+            raise PeerFault("a branch does not begin with a block that was asked for", code="bad_branch")
         download, overdue = self._downloads.get(key), self._overdue.get(key)
         if blocks and (download is None or blocks[0].id != download.wanted):
-            if download is not None and overdue is None:
-                raise PeerFault("a branch does not begin with the block that was asked for", code="bad_branch")
             if overdue is None or blocks[0].id != overdue.wanted:
-                return [], None  # The answer to an even earlier question.
+                return [], None  # The answer to a question that nobody asks any more.
             if download is not None:
                 overdue.then = download.wanted
             download = self._downloads[key] = overdue
@@ -105,7 +116,7 @@ class Branches:
         is_too_long = len(download.blocks) > _MOST_BLOCKS or download.size_bytes > _MOST_BYTES
         if datas and not is_complete and not is_too_long:
             download.wanted, download.due_ms = wanted, now_ms + _PATIENCE_MS
-            return [], wanted
+            return [], self._ask(key, wanted)
         del self._downloads[key]
         if not is_complete:
             self.given_up += 1

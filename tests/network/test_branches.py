@@ -88,13 +88,32 @@ def test_a_slow_peer_is_no_offender_and_its_late_piece_counts() -> None:
     known = {CHAIN[3].id}
     branches.want(PEER, CHAIN[5].id, 0)
     branches.late(2_000)
-    assert branches.came(PEER, data_of([CHAIN[2]]), 2_001, known.__contains__) == ([], None), "never asked for"
     # Another block is wanted by now, and the old answer comes first.
     assert branches.want(PEER, CHAIN[7].id, 2_002) == CHAIN[7].id
     late = data_of([CHAIN[5], CHAIN[4]])
     assert branches.came(PEER, late, 2_003, known.__contains__) == ([CHAIN[4], CHAIN[5]], CHAIN[7].id)
     known |= {CHAIN[4].id, CHAIN[5].id}
     assert branches.came(PEER, data_of([CHAIN[7], CHAIN[6]]), 2_004, known.__contains__) == ([CHAIN[6], CHAIN[7]], None)
+
+
+def test_an_answer_that_comes_again_changes_nothing() -> None:
+    branches, known = Branches(), {CHAIN[3].id}
+    branches.want(PEER, CHAIN[5].id, 0)
+    answer = data_of([CHAIN[5], CHAIN[4]])
+    assert branches.came(PEER, answer, 1, known.__contains__) == ([CHAIN[4], CHAIN[5]], None)
+    branches.want(PEER, CHAIN[7].id, 2)
+    assert branches.came(PEER, answer, 3, known.__contains__) == ([], None)
+    assert branches.came(PEER, data_of([CHAIN[7], CHAIN[6]]), 4, {CHAIN[5].id}.__contains__)[0] == CHAIN[6:8]
+
+
+def test_what_was_never_asked_for_is_an_offence_whenever_it_comes() -> None:
+    branches = Branches()
+    with pytest.raises(PeerFault):
+        branches.came(PEER, data_of([CHAIN[2]]), 1, lambda name: False)
+    branches.want(PEER, CHAIN[5].id, 2)
+    branches.lost(PEER)
+    with pytest.raises(PeerFault):
+        branches.came(PEER, data_of([CHAIN[5]]), 3, lambda name: False)
 
 
 # --- sync -----------------------------------------------------------------------------------------------------------
