@@ -301,16 +301,19 @@ def test_who_asks_for_more_than_its_share_gets_no_answer_until_time_has_passed()
     assert len(sent_to(network, 0, 2, WantBranch(head.id, 128))) == 1
 
 
-def test_a_branch_that_is_not_linked_ends_the_session_and_one_that_nobody_asked_for_is_ignored() -> None:
+def test_a_branch_that_nobody_asked_for_ends_the_session() -> None:
     network = founded("poa")
-    head = head_of(network, 1)
-    network.receive(0, 1, Branch((head.encode(),)).encode())
-    assert not network.ended
+    network.receive(0, 1, Branch((head_of(network, 1).encode(),)).encode())
+    assert [ending.code for _, ending in network.ended] == ["bad_branch"]
+
+
+def test_a_branch_of_another_block_than_the_one_that_was_asked_for_ends_the_session() -> None:
+    network = founded("poa")
     stranger = template(network, parent=b"p" * 32, height=500).sealed(NODE_KEYS[1])
     network.receive(0, 1, BlockMessage(stranger.encode()).encode())  # asks for the parent
-    network.receive(0, 1, Branch((head.encode(),)).encode())
-    [(_, ending)] = network.ended
-    assert ending.code == "bad_branch"
+    assert not network.ended
+    network.receive(0, 1, Branch((head_of(network, 1).encode(),)).encode())
+    assert [ending.code for _, ending in network.ended] == ["bad_branch"]
 
 
 def test_a_liar_about_its_height_is_believed_until_it_has_to_show_it() -> None:
