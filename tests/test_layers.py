@@ -5,6 +5,7 @@ under TYPE_CHECKING count as well: a floor that needs a name from above for its 
 
     cli
     bench   demo   sim     (side by side; sim knows no server, cluster or api: it drives the same peers without)
+    load                   (what is thrown at a network, by bench and demo)
     cluster
     server
     api                    (of the network only its sockets, transport.py, and the certificates they need)
@@ -46,6 +47,7 @@ MAP: dict[str, frozenset[str]] = {
     "api": frozenset({"core", "primitives", "network.transport", "network.certificates"}),
     "server": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage", "api"}),
     "cluster": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage", "api", "server"}),
+    "load": frozenset({"core", "primitives", "network.transport", "api", "cluster"}),
     "sim": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage"}),
 }
 # On top of everything; the command line also starts measurements, demonstrations and simulations.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from p2pledger.demo.trades import Trade, World
+from p2pledger.load.trades import Trade, World
 
 __all__ = ["Books"]
 

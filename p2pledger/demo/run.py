@@ -32,13 +32,13 @@ from p2pledger.cluster.processes import NodeFailed, NodeStats
 from p2pledger.demo.books import Books
 from p2pledger.demo.chain import UNREACHABLE, Standing, forks_of, proposers, wait_agreement
 from p2pledger.demo.live import NodeView, Snapshot, View
-from p2pledger.demo.load import Load, Outcome, Session, percentile
 from p2pledger.demo.notices import Notices
-from p2pledger.demo.orders import Order, OrderDesk
 from p2pledger.demo.partition import Partition, cut_and_heal
 from p2pledger.demo.report import Check, FinalityMs, NodeReport, Report
-from p2pledger.demo.tape import tape_source
-from p2pledger.demo.trades import Trade, TradeSource, generated_trades, generated_world
+from p2pledger.load.generator import Load, Outcome, Session, percentile
+from p2pledger.load.orders import Order, OrderDesk
+from p2pledger.load.tape import tape_source
+from p2pledger.load.trades import Trade, TradeSource, generated_trades, generated_world
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.names import AssetKind, account_named, asset_id, asset_text
 from p2pledger.primitives.parameters import Parameters

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from p2pledger.demo.books import Books
-from p2pledger.demo.trades import Instrument, Trade, World
+from p2pledger.load.trades import Instrument, Trade, World
 
 WORLD = World(
     ("ann", "bob"),

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from p2pledger.demo.trades import generated_trades, generated_world, isin_of
+from p2pledger.load.trades import generated_trades, generated_world, isin_of
 from p2pledger.primitives.names import asset_id, isin_is_valid
 
 BROKERS = ("broker-1", "broker-2", "broker-3")

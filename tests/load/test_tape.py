@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pledger.demo.tape import Bar, expand, read_bars, tape_source
+from p2pledger.load.tape import Bar, expand, read_bars, tape_source
 from p2pledger.primitives.errors import InvalidInput
 
 HEADER = (

@@ -1,4 +1,4 @@
-"""Trades as the demonstration knows them, and the seeded generator that makes them.
+"""Trades, and the seeded generator that makes them.
 
 A *plain* trade is delivery versus payment in one register: securities to the buyer, money to the seller. A *cross*
 trade finds its buyer in the other depository's market: in one transaction the units leave the seller's register

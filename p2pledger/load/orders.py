@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from p2pledger.cluster.consortium import Consortium
-from p2pledger.demo.trades import Trade
+from p2pledger.load.trades import Trade
 from p2pledger.primitives.names import asset_id
 from p2pledger.primitives.transactions import (
     Issue,

@@ -2,8 +2,8 @@
 
 from p2pledger.cluster.consortium import Consortium
 from p2pledger.cluster.opening import AssetPlan, define_transactions, issue_transactions, sample_assets, sample_holdings
-from p2pledger.demo.orders import OrderDesk
-from p2pledger.demo.trades import Trade
+from p2pledger.load.orders import OrderDesk
+from p2pledger.load.trades import Trade
 from p2pledger.primitives.names import AssetKind, isin_is_valid
 from p2pledger.primitives.transactions import Define, Issue, Redeem, SignedTransaction, Transfer
 

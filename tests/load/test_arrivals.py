@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pledger.bench.arrivals import Arrivals
+from p2pledger.load.arrivals import Arrivals
 from p2pledger.primitives.errors import InvalidInput
 
 

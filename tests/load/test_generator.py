@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from p2pledger.demo.load import Load, Outcome, Session, percentile
-from p2pledger.demo.orders import Order
-from p2pledger.demo.trades import Trade
+from p2pledger.load.generator import Load, Outcome, Session, percentile
+from p2pledger.load.orders import Order
+from p2pledger.load.trades import Trade
 from p2pledger.primitives.errors import P2PLedgerError
 from p2pledger.primitives.reasons import Reason
 

@@ -28,7 +28,7 @@ from typing import Protocol
 
 import trio
 
-from p2pledger.demo.orders import Order
+from p2pledger.load.orders import Order
 from p2pledger.primitives.errors import P2PLedgerError
 from p2pledger.primitives.reasons import Reason
 

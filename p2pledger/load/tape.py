@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pledger.demo.trades import Instrument, Trade, TradeSource, World
+from p2pledger.load.trades import Instrument, Trade, TradeSource, World
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.names import isin_is_valid
 
