@@ -16,6 +16,7 @@ __all__ = [
     "KERNEL_TAG",
     "KEY_ACCOUNT_TAG",
     "MODIFIER_TAG",
+    "OBJECT_TAG",
     "SEAL_TAG",
     "SEATS_TAG",
     "SEED_TAG",
@@ -46,6 +47,7 @@ KERNEL_TAG: Final = b"p2pl.kn1"
 MODIFIER_TAG: Final = b"p2pl.md1"
 SEED_TAG: Final = b"p2pl.sd1"
 COMMITMENT_TAG: Final = b"p2pl.cm1"
+OBJECT_TAG: Final = b"p2pl.ob1"
 
 ZERO_HASH: Final = bytes(32)
 

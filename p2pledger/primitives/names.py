@@ -8,7 +8,7 @@ from typing import Final
 
 from p2pledger.primitives.codec import encode
 from p2pledger.primitives.errors import InvalidInput
-from p2pledger.primitives.hashing import ACCOUNT_TAG, KEY_ACCOUNT_TAG, STAKE_TAG, tagged_hash
+from p2pledger.primitives.hashing import ACCOUNT_TAG, KEY_ACCOUNT_TAG, OBJECT_TAG, STAKE_TAG, tagged_hash
 
 __all__ = [
     "AssetKind",
@@ -18,6 +18,7 @@ __all__ = [
     "asset_id",
     "asset_text",
     "isin_is_valid",
+    "object_id",
     "register_code",
     "stake_id",
 ]
@@ -91,3 +92,8 @@ def account_of_key(key: bytes) -> bytes:
 def stake_id(account: bytes, salt: bytes) -> bytes:
     """The identifier of a row of stake: its owner's account and 16 bytes that he chose."""
     return tagged_hash(STAKE_TAG, account + salt)
+
+
+def object_id(code: int, creator: bytes, salt: bytes) -> bytes:
+    """The identifier of what an operation of this code makes for an account, told apart by the 16 bytes it carries."""
+    return tagged_hash(OBJECT_TAG, bytes([code]) + creator + salt)

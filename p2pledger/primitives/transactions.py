@@ -7,14 +7,36 @@ two against each other. Formats: docs/protocol.md, section 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from p2pledger.primitives.codec import Fields, Value, decode, encode
 from p2pledger.primitives.errors import PeerFault
+from p2pledger.primitives.forms import (
+    Account,
+    Amount,
+    AssetName,
+    Blob,
+    Choice,
+    Form,
+    ListOf,
+    Number,
+    Operation,
+    PublicKey,
+    Record,
+    Reference,
+    Row,
+    Salt,
+    Signature,
+    SigningPolicy,
+    Text,
+    operation_name,
+    values_of,
+)
 from p2pledger.primitives.hashing import SEATS_TAG, TRANSACTION_SIGN_TAG, TRANSACTION_TAG, tagged_hash
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.names import stake_id
+from p2pledger.primitives.market import MARKET_OPERATIONS
+from p2pledger.primitives.names import AssetKind, stake_id
 from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.validators import Validator
 
@@ -46,35 +68,15 @@ _MAX_STATEMENT: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """Base of the operations. ``code`` is the first field of the encoded array."""
-
-    code: ClassVar[int]
-
-    def values(self) -> tuple[Value, ...]:
-        """The array that is encoded."""
-        return (self.code, *astuple(self))
-
-    @classmethod
-    def read(cls, fields: Fields) -> Operation:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
 class Transfer(Operation):
     """Moves free holdings. Signed by ``source``."""
 
     code: ClassVar[int] = 1
+    form: ClassVar[Form] = (Account("source"), Account("target"), AssetName("asset"), Amount("amount"))
     source: bytes
     target: bytes
     asset: bytes
     amount: int
-
-    @classmethod
-    def read(cls, fields: Fields) -> Transfer:
-        return cls(
-            fields.binary("from", 32), fields.binary("to", 32), fields.binary("asset", 16), fields.integer("amount")
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,16 @@ class Lock(Operation):
     """Puts free holdings under a controller. Signed by ``account``."""
 
     code: ClassVar[int] = 2
+    form: ClassVar[Form] = (
+        Account("account"),
+        AssetName("asset"),
+        Amount("amount"),
+        Account("controller"),
+    )
     account: bytes
     asset: bytes
     amount: int
     controller: bytes
-
-    @classmethod
-    def read(cls, fields: Fields) -> Lock:
-        return cls(*_locked_fields(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +101,16 @@ class Release(Operation):
     """Gives locked holdings back to their owner. Signed by ``controller``."""
 
     code: ClassVar[int] = 3
+    form: ClassVar[Form] = (
+        Account("account"),
+        AssetName("asset"),
+        Amount("amount"),
+        Account("controller"),
+    )
     account: bytes
     asset: bytes
     amount: int
     controller: bytes
-
-    @classmethod
-    def read(cls, fields: Fields) -> Release:
-        return cls(*_locked_fields(fields))
-
-
-def _locked_fields(fields: Fields) -> tuple[bytes, bytes, int, bytes]:
-    return (
-        fields.binary("account", 32),
-        fields.binary("asset", 16),
-        fields.integer("amount"),
-        fields.binary("controller", 32),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +118,10 @@ class Issue(Operation):
     """Creates units. Signed by the asset's issuer."""
 
     code: ClassVar[int] = 4
+    form: ClassVar[Form] = (AssetName("asset"), Account("target"), Amount("amount"))
     asset: bytes
     target: bytes
     amount: int
-
-    @classmethod
-    def read(cls, fields: Fields) -> Issue:
-        return cls(fields.binary("asset", 16), fields.binary("to", 32), fields.integer("amount"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +129,10 @@ class Redeem(Operation):
     """Destroys free units. Signed by ``source`` and by the asset's issuer."""
 
     code: ClassVar[int] = 5
+    form: ClassVar[Form] = (AssetName("asset"), Account("source"), Amount("amount"))
     asset: bytes
     source: bytes
     amount: int
-
-    @classmethod
-    def read(cls, fields: Fields) -> Redeem:
-        return cls(fields.binary("asset", 16), fields.binary("from", 32), fields.integer("amount"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +140,18 @@ class Define(Operation):
     """Makes an asset known. Signed by the depository that keeps the register, and by the issuer."""
 
     code: ClassVar[int] = 6
+    form: ClassVar[Form] = (
+        AssetName("asset"),
+        Choice("kind", AssetKind),
+        Number("decimals", most=18),
+        Account("issuer"),
+        Text("name"),
+    )
     asset: bytes
     kind: int
     decimals: int
     issuer: bytes
     name: str
-
-    @classmethod
-    def read(cls, fields: Fields) -> Define:
-        asset, kind = fields.binary("asset", 16), fields.integer("kind", most=1)
-        decimals, issuer = fields.integer("decimals", most=18), fields.binary("issuer", 32)
-        name = fields.text("name", most=64)
-        if not name:
-            raise PeerFault("field name of define is empty", code="malformed")
-        return cls(asset, kind, decimals, issuer, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +159,10 @@ class Open(Operation):
     """Opens an account under a policy. Signed by ``opener``."""
 
     code: ClassVar[int] = 7
+    form: ClassVar[Form] = (Account("opener"), Salt("salt"), SigningPolicy("policy"))
     opener: bytes
     salt: bytes
     policy: Policy
-
-    def values(self) -> tuple[Value, ...]:
-        return (self.code, self.opener, self.salt, self.policy.values())
-
-    @classmethod
-    def read(cls, fields: Fields) -> Open:
-        opener, salt = fields.binary("opener", 32), fields.binary("salt", 16)
-        return cls(opener, salt, Policy.decode(fields.array("policy", most=3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +170,9 @@ class SetPolicy(Operation):
     """Replaces an account's policy by its next version. Signed by ``account`` under the present one."""
 
     code: ClassVar[int] = 8
+    form: ClassVar[Form] = (Account("account"), SigningPolicy("policy"))
     account: bytes
     policy: Policy
-
-    def values(self) -> tuple[Value, ...]:
-        return (self.code, self.account, self.policy.values())
-
-    @classmethod
-    def read(cls, fields: Fields) -> SetPolicy:
-        return cls(fields.binary("account", 32), Policy.decode(fields.array("policy", most=3)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +180,10 @@ class Pay(Operation):
     """Moves native money. Signed by ``source``."""
 
     code: ClassVar[int] = 9
+    form: ClassVar[Form] = (Account("source"), Account("target"), Number("amount"))
     source: bytes
     target: bytes
     amount: int
-
-    @classmethod
-    def read(cls, fields: Fields) -> Pay:
-        return cls(fields.binary("from", 32), fields.binary("to", 32), fields.integer("amount"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +191,11 @@ class Stake(Operation):
     """Puts native money behind a producer's (pos) or delegate's (dpos) public key. Signed by ``account``."""
 
     code: ClassVar[int] = 10
+    form: ClassVar[Form] = (Account("account"), Number("amount"), Salt("salt"), PublicKey("key"))
     account: bytes
     amount: int
     salt: bytes
     key: bytes
-
-    @classmethod
-    def read(cls, fields: Fields) -> Stake:
-        account, amount = fields.binary("account", 32), fields.integer("amount")
-        return cls(account, amount, fields.binary("salt", 16), fields.binary("key", 32))
 
     @property
     def id(self) -> bytes:
@@ -239,12 +208,9 @@ class Unstake(Operation):
     """Takes a whole stake back. Signed by ``account``, whose stake it must be."""
 
     code: ClassVar[int] = 11
+    form: ClassVar[Form] = (Account("account"), Reference("stake"))
     account: bytes
     stake: bytes
-
-    @classmethod
-    def read(cls, fields: Fields) -> Unstake:
-        return cls(fields.binary("account", 32), fields.binary("stake", 32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +218,9 @@ class SetFinality(Operation):
     """Says after how many blocks holders of the asset rely on one; 0: when the engine says so. Signed by its issuer."""
 
     code: ClassVar[int] = 12
+    form: ClassVar[Form] = (AssetName("asset"), Number("confirmations"))
     asset: bytes
     confirmations: int
-
-    @classmethod
-    def read(cls, fields: Fields) -> SetFinality:
-        return cls(fields.binary("asset", 16), fields.integer("confirmations"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,31 +229,14 @@ class SetValidators(Operation):
     ``approval_message``), ascending by key; whoever pays the fee may hand it in."""
 
     code: ClassVar[int] = 13
+    form: ClassVar[Form] = (
+        Number("epoch"),
+        ListOf("seats", Record("seat", Validator), 1, _MAX_SEATS, ascending=True),
+        ListOf("approvals", Row("approval", (PublicKey("key"), Signature("signature"))), 1, _MAX_SEATS, ascending=True),
+    )
     epoch: int
     seats: tuple[Validator, ...]
     approvals: tuple[tuple[bytes, bytes], ...]
-
-    def values(self) -> tuple[Value, ...]:
-        return (self.code, self.epoch, _seat_rows(self.seats), self.approvals)
-
-    @classmethod
-    def read(cls, fields: Fields) -> SetValidators:
-        epoch = fields.integer("epoch")
-        seats = []
-        for row in fields.array("seats", most=_MAX_SEATS):
-            item = Fields(row, what="seat", count=3)
-            key, weight = item.binary("key", 32), item.integer("weight", most=2**32 - 1)
-            if not weight:
-                raise PeerFault("a seat without weight", code="malformed")
-            seats.append(Validator(key, weight, item.text("name", most=64)))
-        approvals = []
-        for row in fields.array("approvals", most=_MAX_SEATS):
-            item = Fields(row, what="approval", count=2)
-            approvals.append((item.binary("key", 32), item.binary("signature", 64)))
-        for keys in ([seat.key for seat in seats], [key for key, _ in approvals]):
-            if not keys or keys != sorted(set(keys)):
-                raise PeerFault("seats and approvals must be there, ascending and unique by key", code="malformed")
-        return cls(epoch, tuple(seats), tuple(approvals))
 
     @classmethod
     def approved(
@@ -303,13 +249,9 @@ class SetValidators(Operation):
         return cls(epoch, ordered, tuple(sorted(signed.items())))
 
 
-def _seat_rows(seats: Iterable[Validator]) -> tuple[tuple[bytes, int, str], ...]:
-    return tuple((seat.key, seat.weight, seat.name) for seat in seats)
-
-
 def approval_message(network_id: bytes, epoch: int, seats: Iterable[Validator]) -> bytes:
     """What a validator signs who agrees to the seats (ascending by key) of an epoch."""
-    return SEATS_TAG + encode((network_id, epoch, _seat_rows(seats)))
+    return SEATS_TAG + encode((network_id, epoch, tuple(values_of(Validator.form, seat) for seat in seats)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,34 +259,30 @@ class Report(Operation):
     """Two statements (``primitives/evidence.py``) by which one key contradicts itself. Whoever pays hands them in."""
 
     code: ClassVar[int] = 14
+    form: ClassVar[Form] = (Blob("first", 1, _MAX_STATEMENT), Blob("second", 1, _MAX_STATEMENT))
     first: bytes
     second: bytes
 
-    @classmethod
-    def read(cls, fields: Fields) -> Report:
-        first, second = fields.binary("first", most=_MAX_STATEMENT), fields.binary("second", most=_MAX_STATEMENT)
-        if not first or not second:
-            raise PeerFault("a report without its statements", code="malformed")
-        return cls(first, second)
 
-
-OPERATIONS: Final[dict[int, tuple[type[Operation], int]]] = {
-    1: (Transfer, 5),
-    2: (Lock, 5),
-    3: (Release, 5),
-    4: (Issue, 4),
-    5: (Redeem, 4),
-    6: (Define, 6),
-    7: (Open, 4),
-    8: (SetPolicy, 3),
-    9: (Pay, 4),
-    10: (Stake, 5),
-    11: (Unstake, 3),
-    12: (SetFinality, 3),
-    13: (SetValidators, 4),
-    14: (Report, 3),
-}
-"""code -> (class, number of fields with the code)."""
+_KINDS: Final[tuple[type[Operation], ...]] = (
+    Transfer,
+    Lock,
+    Release,
+    Issue,
+    Redeem,
+    Define,
+    Open,
+    SetPolicy,
+    Pay,
+    Stake,
+    Unstake,
+    SetFinality,
+    SetValidators,
+    Report,
+    *MARKET_OPERATIONS,
+)
+OPERATIONS: Final[dict[int, type[Operation]]] = {kind.code: kind for kind in _KINDS}
+"""By code. Codes between them that no operation has are as unknown as those above."""
 
 
 def _read_operation(values: Value) -> Operation:
@@ -352,8 +290,8 @@ def _read_operation(values: Value) -> Operation:
         raise PeerFault("an operation is not an array that starts with its code", code="malformed")
     if values[0] not in OPERATIONS:
         raise PeerFault(f"operation code {values[0]} is unknown", code="unknown_operation")
-    kind, count = OPERATIONS[values[0]]
-    return kind.read(Fields(values, what=kind.__name__.lower(), count=count, version=kind.code))
+    kind = OPERATIONS[values[0]]
+    return kind.read(Fields(values, what=operation_name(kind), count=1 + len(kind.form), version=kind.code))
 
 
 @dataclass(frozen=True, slots=True)

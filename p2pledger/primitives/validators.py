@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from p2pledger.primitives.codec import encode
 from p2pledger.primitives.errors import BadConfiguration
+from p2pledger.primitives.forms import Form, Number, PublicKey, Text
 from p2pledger.primitives.hashing import VALIDATORS_TAG, tagged_hash
 
 __all__ = ["Validator", "Validators", "faulty_of", "quorum_of"]
@@ -31,6 +33,7 @@ def quorum_of(total_weight: int) -> int:
 class Validator:
     """One seat: the node's public key (32 bytes), its weight, and the name of its operator."""
 
+    form: ClassVar[Form] = (PublicKey("key"), Number("weight", 1, 2**32 - 1), Text("name", 0))
     key: bytes
     weight: int = 1
     name: str = ""
