@@ -27,20 +27,19 @@ from p2pledger.cluster.consortium import BANK, Consortium
 from p2pledger.cluster.development import block_ms, chosen, development_parameters, measured_difficulty
 from p2pledger.cluster.directory import usage_of
 from p2pledger.cluster.local import Cluster
-from p2pledger.cluster.opening import AssetPlan
 from p2pledger.cluster.processes import NodeFailed, NodeStats
-from p2pledger.demo.books import Books
-from p2pledger.demo.chain import UNREACHABLE, Standing, forks_of, proposers, wait_agreement
 from p2pledger.demo.live import NodeView, Snapshot, View
 from p2pledger.demo.notices import Notices
 from p2pledger.demo.partition import Partition, cut_and_heal
 from p2pledger.demo.report import Check, FinalityMs, NodeReport, Report
+from p2pledger.load.books import Books
+from p2pledger.load.chain import UNREACHABLE, Standing, forks_of, proposers, wait_agreement
 from p2pledger.load.generator import Load, Outcome, Session, percentile
 from p2pledger.load.orders import Order, OrderDesk
+from p2pledger.load.readings import LOOKUPS_AT_ONCE, holdings_of, look_up, open_world, supply_of
 from p2pledger.load.tape import tape_source
 from p2pledger.load.trades import Trade, TradeSource, generated_trades, generated_world
 from p2pledger.primitives.errors import InvalidInput
-from p2pledger.primitives.names import AssetKind, account_named, asset_id, asset_text
 from p2pledger.primitives.parameters import Parameters
 
 __all__ = ["Settings", "run_demo"]
@@ -51,7 +50,6 @@ _AGREE_WITHIN_S: Final = 60.0
 _LEAST_AWAY_S: Final = 2.0
 _LEAST_CUT_S: Final = 4.0
 _REFRESH_S: Final = 0.25
-_LOOKUPS_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +256,8 @@ class _Run:
 
     async def _open_ledger(self) -> None:
         world = self.source.world
-        plans = [AssetPlan(asset, AssetKind.MONEY, decimals, name) for asset, decimals, name in world.moneys]
-        plans += [
-            AssetPlan(item.asset(register), AssetKind.SECURITY, 0, item.name[:64] or item.isin)
-            for item in world.instruments
-            for register in item.registers
-        ]
-        holdings = {(asset, broker): units for asset, units in world.opening.items() for broker in world.brokers}
-        self.view.say(f"opening the ledger: {len(plans):,} assets, {len(holdings):,} holdings")
-        await self.cluster.open_ledger(plans, holdings, timeout_s=60.0 + self._finality_s())
+        self.view.say(f"opening the ledger: {world.assets_count:,} assets, {world.holdings_count:,} holdings")
+        await open_world(self.cluster, world, timeout_s=60.0 + self._finality_s())
         async with self._client(0) as client:
             self.height = (await client.status()).final_height
 
@@ -395,10 +386,10 @@ class _Run:
         height, wrote = max((node.height for node in nodes), default=0), {}
         if witness:
             async with self.cluster.connect(node=witness) as client:
-                await load.settle_late(lambda orders: _look_up(client, orders))
+                await load.settle_late(lambda orders: look_up(client, orders))
                 lost = await self._lost(client)
-                supply, found_by_node = await _supply(client)
-                holdings = await self._holdings(client, list(supply))
+                supply, found_by_node = await supply_of(client)
+                holdings = await holdings_of(client, self.consortium.member_keys, list(supply))
                 names = {key: name for name, key in self.consortium.node_keys_by_genesis.items()}
                 wrote = await proposers(client, names, first_height + 1, height)
             differences = [*found_by_node, *self.books.compare(supply, holdings)]
@@ -498,9 +489,9 @@ class _Run:
     async def _lost(self, client: Client) -> list[str]:
         """Trades that a client was told are final, and that this node does not know, or knows otherwise."""
         lost = []
-        for at in range(0, len(self.told), _LOOKUPS_AT_ONCE):
-            part = self.told[at : at + _LOOKUPS_AT_ONCE]
-            for (order, code), outcome in zip(part, await _look_up(client, [order for order, _ in part]), strict=True):
+        for at in range(0, len(self.told), LOOKUPS_AT_ONCE):
+            part = self.told[at : at + LOOKUPS_AT_ONCE]
+            for (order, code), outcome in zip(part, await look_up(client, [order for order, _ in part]), strict=True):
                 height = self.load.heights[self.load.number_of[order.id]]
                 # Only a transaction that executed with authority is remembered; other receipts leave no trace.
                 if outcome is None and code == 0:
@@ -511,37 +502,6 @@ class _Run:
                         f"its client was told {code} at {height}"
                     )
         return lost
-
-    async def _holdings(self, client: Client, assets: Sequence[str]) -> dict[tuple[str, str], int]:
-        """All holdings at a node, by asset and member."""
-        holdings: dict[tuple[str, str], int] = {}
-        names = {account_named(name): name for name in self.consortium.member_keys}
-        for asset in assets:
-            after = b""
-            while True:
-                lines = (await client.holders(asset_id(asset), after=after, limit=_LOOKUPS_AT_ONCE)).lines
-                for line in lines:
-                    holdings[asset, names.get(line.account, line.account.hex())] = line.free + line.locked
-                if len(lines) < _LOOKUPS_AT_ONCE:
-                    break
-                after = lines[-1].account
-        return holdings
-
-
-async def _look_up(client: Client, orders: Sequence[Order]) -> Sequence[Outcome | None]:
-    """What the ledger remembers of these orders, whoever sent them."""
-    answer = await client.lookup([(order.valid_until, order.id) for order in orders])
-    return [
-        None if line is None else Outcome(order.id, line.height, line.code)
-        for order, line in zip(orders, answer.lines, strict=True)
-    ]
-
-
-async def _supply(client: Client) -> tuple[dict[str, tuple[int, int, int]], list[str]]:
-    """asset -> (issued, redeemed, held), and what the node itself finds wrong."""
-    answer = await client.supply()
-    supply = {asset_text(line.asset): (line.issued, line.redeemed, line.free + line.locked) for line in answer.lines}
-    return supply, list(answer.findings)
 
 
 class _GatewaySession:

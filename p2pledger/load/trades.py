@@ -58,6 +58,14 @@ class World:
     opening: dict[str, int]
     """asset -> units that each broker is given."""
 
+    @property
+    def assets_count(self) -> int:
+        return len(self.moneys) + sum(len(item.registers) for item in self.instruments)
+
+    @property
+    def holdings_count(self) -> int:
+        return len(self.opening) * len(self.brokers)
+
 
 @dataclass(frozen=True, slots=True)
 class TradeSource:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from p2pledger.demo.books import Books
+from p2pledger.load.books import Books
 from p2pledger.load.trades import Instrument, Trade, World
 
 WORLD = World(

@@ -1,4 +1,4 @@
-"""The demonstration's own bookkeeping, which shares no code with the ledger.
+"""Bookkeeping of its own, which shares no code with the ledger.
 
 It knows what was issued before the first trade, hears which trades became final, and applies those. At the end the
 holdings that it arrives at are compared with those of a node, account by account, and with the node's supply. Units
