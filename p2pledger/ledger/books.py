@@ -6,7 +6,8 @@ Nothing reaches the state before ``post``: a transaction that fails is forgotten
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from collections.abc import Iterator
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
 
 from p2pledger import core
 from p2pledger.ledger.tables import (
@@ -30,9 +31,10 @@ from p2pledger.ledger.tables import (
 )
 from p2pledger.primitives.validators import Validators
 
-__all__ = ["Books", "Readable", "is_reported", "read_row", "validators_in_force"]
+__all__ = ["Books", "Readable", "Row", "is_reported", "read_row", "validators_in_force"]
 
 _PAGE: Final = 256
+_FIRST_PAGE: Final = 16
 
 
 class Readable(Protocol):
@@ -43,6 +45,31 @@ class Readable(Protocol):
     def scan(
         self, table: int, prefix: bytes = ..., after: bytes | None = ..., limit: int = ...
     ) -> list[tuple[bytes, bytes]]: ...
+
+
+class Row(Protocol):
+    """The form of a table's rows, which the class says itself: those of the market do."""
+
+    table: ClassVar[Table]
+
+    def encode(self) -> bytes: ...
+
+    @classmethod
+    def decode(cls, row: bytes, /) -> Self: ...
+
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+def _stored(state: Readable, table: Table, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    """The rows of the state page by page: a small one first, for most who read want few."""
+    limit = _FIRST_PAGE
+    while True:
+        page = state.scan(table, prefix, after, limit)
+        yield from page
+        if len(page) < limit:
+            return
+        after, limit = page[-1][0], _PAGE
 
 
 def validators_in_force(state: Readable, epoch: int) -> Validators:
@@ -78,26 +105,56 @@ class Books:
 
     def __init__(self, state: Readable) -> None:
         self._state = state
-        self._journal: dict[tuple[int, bytes], bytes | None] = {}
+        self._journal: dict[Table, dict[bytes, bytes | None]] = {}
 
     def read(self, table: Table, key: bytes) -> bytes | None:
         """The row as this transaction left it, else as it found it."""
-        try:
-            return self._journal[table, key]
-        except KeyError:
-            return self._state.get(table, key)
+        journal = self._journal.get(table)
+        if journal is not None and key in journal:
+            return journal[key]
+        return self._state.get(table, key)
 
     def write(self, table: Table, key: bytes, row: bytes | None) -> None:
         """Notes a row, or with None its deletion, in the journal."""
-        self._journal[table, key] = row
+        self._journal.setdefault(table, {})[key] = row
+
+    def row(self, kind: type[RowT], key: bytes) -> RowT | None:
+        """The row of this key in the kind's table."""
+        row = self.read(kind.table, key)
+        return None if row is None else kind.decode(row)
+
+    def put(self, kind: type[RowT], key: bytes, row: RowT | None) -> None:
+        """Writes a row, or with None takes it away."""
+        self.write(kind.table, key, None if row is None else row.encode())
+
+    def rows(self, kind: type[RowT], prefix: bytes = b"", after: bytes | None = None) -> Iterator[tuple[bytes, RowT]]:
+        """(key, row) of a kind below a prefix and behind ``after``, in key order, as this transaction sees them.
+
+        The state is read page by page, so that who stops early has read little. While the rows come, one that is
+        deleted or changed further on is seen so; one that is new is not seen.
+        """
+        journal = self._journal.setdefault(kind.table, {})
+        ahead = (key for key in journal if key.startswith(prefix) and (after is None or key > after))
+        written = sorted(ahead, reverse=True)
+        for key, stored in _stored(self._state, kind.table, prefix, after):
+            while written and written[-1] <= key:
+                earlier = written.pop()
+                if earlier != key and (row := journal[earlier]) is not None:
+                    yield earlier, kind.decode(row)
+            if (row := journal.get(key, stored)) is not None:
+                yield key, kind.decode(row)
+        for key in reversed(written):
+            if (row := journal[key]) is not None:
+                yield key, kind.decode(row)
 
     def post(self, branch: core.Branch) -> None:
         """Carries the journal into the state. The books are done then."""
-        for (table, key), row in self._journal.items():
-            if row is None:
-                branch.delete(table, key)
-            else:
-                branch.put(table, key, row)
+        for table, journal in self._journal.items():
+            for key, row in journal.items():
+                if row is None:
+                    branch.delete(table, key)
+                else:
+                    branch.put(table, key, row)
         self._journal.clear()
 
     def account(self, account: bytes) -> Account | None:
@@ -178,5 +235,5 @@ class Books:
 
     def is_reported(self, key: bytes) -> bool:
         """Whether there is evidence against a public key, of whatever epoch."""
-        noted = any(table is Table.EVIDENCE and place[:32] == key for table, place in self._journal)
+        noted = any(place[:32] == key for place in self._journal.get(Table.EVIDENCE, ()))
         return noted or is_reported(self._state, key)

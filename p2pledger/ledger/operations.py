@@ -8,8 +8,8 @@ Each operation has one rule, and all rules have the same shape (``rule.py``):
     execute(books, operation, place)   checks in the stated order, the first failure decides, then writes into the
                                        books.
 
-and the same headings: *signed by*, *needs*, *changes*, *refuses* (in the order of the checks). Wherever a rule needs an
-account or an asset, that it exists is checked first and that its flags are 0 (else ``restricted``) right after.
+and the same headings: *signed by*, *needs*, *changes*, *refuses* (in the order of the checks). Units change hands and
+bucket through ``market/movement.py`` alone, which asks the guards of accounts and assets with flags.
 
 Here stand the rules of securities, money in accounts, and accounts; those of native money and stakes are in
 ``native_rules.py``, those of validators and evidence in ``seat_rules.py``. The core executes transfer, lock and release
@@ -26,19 +26,19 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from p2pledger.ledger.books import Books
+from p2pledger.ledger.market.buckets import FREE_SPOT, Bucket, Spot, require_in
+from p2pledger.ledger.market.movement import Cause, Movement, move
 from p2pledger.ledger.native_rules import PayRule, StakeRule, UnstakeRule
 from p2pledger.ledger.rule import (
     Place,
     Refused,
     Rule,
-    asset_by_name,
     require_account,
     require_amount,
     require_asset,
-    require_room,
 )
 from p2pledger.ledger.seat_rules import ReportRule, SetValidatorsRule
-from p2pledger.ledger.tables import Account, Asset, FinalityRow, Holding, Lock, register_of
+from p2pledger.ledger.tables import Account, Asset, FinalityRow, register_of
 from p2pledger.primitives import transactions as tx
 from p2pledger.primitives.names import AssetKind, account_opened, isin_is_valid
 from p2pledger.primitives.reasons import Reason
@@ -48,35 +48,24 @@ __all__ = ["RULES"]
 _CURRENCY: Final = re.compile(rb"[A-Z]{3}\0{9}")
 
 
-def _require_free(holding: Holding, amount: int) -> None:
-    if holding.free < amount:
-        raise Refused(Reason.INSUFFICIENT_FREE)
-
-
 class TransferRule:
     """Moves free holdings from one account to another.
 
     signed by   source
     needs       the target; the asset; the amount free in the source
     changes     free of the source shrinks, free of the target grows
-    refuses     zero_amount, same_account, unknown_account, unknown_asset, insufficient_free, overflow
+    refuses     zero_amount, same_account, unknown_account, unknown_asset, insufficient_free, overflow, the guards
     """
 
     def must_sign(self, books: Books, operation: tx.Transfer) -> Iterator[bytes]:
         yield operation.source
 
     def execute(self, books: Books, operation: tx.Transfer, place: Place) -> None:
-        source, target, asset, amount = operation.source, operation.target, operation.asset, operation.amount
-        require_amount(amount)
-        if source == target:
+        require_amount(operation.amount)
+        if operation.source == operation.target:
             raise Refused(Reason.SAME_ACCOUNT)
-        require_account(books, target)
-        require_asset(books, asset)
-        giving, taking = books.holding(asset, source), books.holding(asset, target)
-        _require_free(giving, amount)
-        require_room(taking.total, amount)
-        books.put_holding(asset, source, Holding(giving.free - amount, giving.locked))
-        books.put_holding(asset, target, Holding(taking.free + amount, taking.locked))
+        asset, source, target, amount = operation.asset, operation.source, operation.target, operation.amount
+        move(books, place, Movement(asset, source, FREE_SPOT, target, FREE_SPOT, amount, Cause.OWNER, operation.code))
 
 
 class LockRule:
@@ -85,28 +74,20 @@ class LockRule:
     signed by   account
     needs       the controller; the asset; the amount free in the account
     changes     free of the account shrinks, locked grows, and with it the controller's lock
-    refuses     zero_amount, same_account, unknown_account, unknown_asset, insufficient_free
+    refuses     zero_amount, same_account, unknown_account, unknown_asset, insufficient_free, the guards
     """
 
     def must_sign(self, books: Books, operation: tx.Lock) -> Iterator[bytes]:
         yield operation.account
 
     def execute(self, books: Books, operation: tx.Lock, place: Place) -> None:
-        account, asset, amount, controller = (
-            operation.account,
-            operation.asset,
-            operation.amount,
-            operation.controller,
-        )
-        require_amount(amount)
-        if controller == account:
+        require_amount(operation.amount)
+        if operation.controller == operation.account:
             raise Refused(Reason.SAME_ACCOUNT)
-        require_account(books, controller)
-        require_asset(books, asset)
-        holding, lock = books.holding(asset, account), books.lock(asset, account, controller)
-        _require_free(holding, amount)
-        books.put_holding(asset, account, Holding(holding.free - amount, holding.locked + amount))
-        books.put_lock(asset, account, controller, Lock(lock.amount + amount))
+        require_account(books, operation.controller)
+        asset, account, amount = operation.asset, operation.account, operation.amount
+        spot = Spot(Bucket.LOCKED, operation.controller)
+        move(books, place, Movement(asset, account, FREE_SPOT, account, spot, amount, Cause.OWNER, operation.code))
 
 
 class ReleaseRule:
@@ -115,27 +96,21 @@ class ReleaseRule:
     signed by   controller
     needs       the asset; the amount locked under this controller
     changes     the controller's lock shrinks, and with it locked of the account; free grows
-    refuses     zero_amount, unknown_asset, insufficient_locked
+    refuses     zero_amount, unknown_asset, insufficient_locked, the guards of orders
     """
 
     def must_sign(self, books: Books, operation: tx.Release) -> Iterator[bytes]:
         yield operation.controller
 
     def execute(self, books: Books, operation: tx.Release, place: Place) -> None:
-        account, asset, amount, controller = (
-            operation.account,
-            operation.asset,
-            operation.amount,
-            operation.controller,
-        )
+        asset, account, amount = operation.asset, operation.account, operation.amount
+        spot = Spot(Bucket.LOCKED, operation.controller)
         require_amount(amount)
         require_asset(books, asset)
-        lock = books.lock(asset, account, controller)
-        if lock.amount < amount:
-            raise Refused(Reason.INSUFFICIENT_LOCKED)
-        holding = books.holding(asset, account)
-        books.put_lock(asset, account, controller, Lock(lock.amount - amount))
-        books.put_holding(asset, account, Holding(holding.free + amount, holding.locked - amount))
+        require_in(
+            books, asset, account, spot, amount
+        )  # before the account, which need not exist where nothing is locked
+        move(books, place, Movement(asset, account, spot, account, FREE_SPOT, amount, Cause.RETURN, operation.code))
 
 
 class IssueRule:
@@ -144,22 +119,15 @@ class IssueRule:
     signed by   the asset's issuer
     needs       the asset, also before the transaction; the target; room below 2^64 in supply and holding
     changes     issued of the asset grows, free of the target grows
-    refuses     (unknown_asset), zero_amount, restricted, unknown_account, overflow
+    refuses     (unknown_asset), zero_amount, unknown_account, overflow, the guards
     """
 
     def must_sign(self, books: Books, operation: tx.Issue) -> Iterator[bytes]:
-        yield asset_by_name(books, operation.asset).issuer
+        yield require_asset(books, operation.asset).issuer
 
     def execute(self, books: Books, operation: tx.Issue, place: Place) -> None:
         asset, target, amount = operation.asset, operation.target, operation.amount
-        require_amount(amount)
-        row = require_asset(books, asset)
-        require_account(books, target)
-        holding = books.holding(asset, target)
-        require_room(row.issued, amount)
-        require_room(holding.total, amount)
-        books.put_asset(asset, replace(row, issued=row.issued + amount))
-        books.put_holding(asset, target, Holding(holding.free + amount, holding.locked))
+        move(books, place, Movement(asset, None, FREE_SPOT, target, FREE_SPOT, amount, Cause.CREATION, operation.code))
 
 
 class RedeemRule:
@@ -168,21 +136,18 @@ class RedeemRule:
     signed by   source, then the asset's issuer
     needs       the asset, also before the transaction; the amount free in the source
     changes     redeemed of the asset grows, free of the source shrinks
-    refuses     (unknown_asset), zero_amount, restricted, insufficient_free
+    refuses     (unknown_asset), zero_amount, insufficient_free, the guards
     """
 
     def must_sign(self, books: Books, operation: tx.Redeem) -> Iterator[bytes]:
         yield operation.source
-        yield asset_by_name(books, operation.asset).issuer
+        yield require_asset(books, operation.asset).issuer
 
     def execute(self, books: Books, operation: tx.Redeem, place: Place) -> None:
         asset, source, amount = operation.asset, operation.source, operation.amount
-        require_amount(amount)
-        row = require_asset(books, asset)
-        holding = books.holding(asset, source)
-        _require_free(holding, amount)
-        books.put_asset(asset, replace(row, redeemed=row.redeemed + amount))
-        books.put_holding(asset, source, Holding(holding.free - amount, holding.locked))
+        move(
+            books, place, Movement(asset, source, FREE_SPOT, None, FREE_SPOT, amount, Cause.DESTRUCTION, operation.code)
+        )
 
 
 class DefineRule:
@@ -249,7 +214,7 @@ class SetPolicyRule:
         row = require_account(books, operation.account)
         if operation.policy.version != row.policy.version + 1:
             raise Refused(Reason.BAD_POLICY_VERSION)
-        books.put_account(operation.account, Account(operation.policy))
+        books.put_account(operation.account, replace(row, policy=operation.policy))
 
 
 class SetFinalityRule:
@@ -258,11 +223,11 @@ class SetFinalityRule:
     signed by   the asset's issuer
     needs       the asset, also before the transaction
     changes     the asset's finality policy; 0 takes it away: then a block counts when the engine says that it is final
-    refuses     (unknown_asset), restricted
+    refuses     (unknown_asset)
     """
 
     def must_sign(self, books: Books, operation: tx.SetFinality) -> Iterator[bytes]:
-        yield asset_by_name(books, operation.asset).issuer
+        yield require_asset(books, operation.asset).issuer
 
     def execute(self, books: Books, operation: tx.SetFinality, place: Place) -> None:
         require_asset(books, operation.asset)
@@ -286,5 +251,6 @@ RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
         tx.SetValidators: SetValidatorsRule(),
         tx.Report: ReportRule(),
     }
+    # The market: the rules of each file, in the order of their operations' codes.
 )
 """The rule of each operation."""

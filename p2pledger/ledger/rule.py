@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.chainspec import Chainspec
@@ -15,16 +15,20 @@ from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.reasons import Reason, sentence_of
 
 __all__ = [
+    "MOST_RULE_BYTES",
     "Place",
     "Refused",
     "Rule",
-    "asset_by_name",
     "require_account",
     "require_amount",
     "require_asset",
     "require_native",
     "require_room",
+    "shortened",
 ]
+
+MOST_RULE_BYTES: Final = 64
+"""The longest name of a rule that is remembered."""
 
 OperationT = TypeVar("OperationT", bound=tx.Operation, contravariant=True)
 
@@ -39,11 +43,22 @@ class Place:
 
 
 class Refused(InvalidInput):
-    """An operation breaks a rule. Caught where the transaction is executed, and told by its receipt."""
+    """An operation breaks a rule. Caught where the transaction is executed, and told by its receipt.
 
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(sentence_of(reason), code=reason.title)
+    ``rule`` names what stands in the way, where that is more than the operation itself: a permission, an order of
+    authority, the rules about the holders of an asset, a calendar. It goes with the receipt, cut to 64 bytes.
+    """
+
+    def __init__(self, reason: Reason, rule: str = "") -> None:
+        super().__init__(sentence_of(reason), code=reason.title, why=rule)
         self.reason = reason
+        self.rule = shortened(rule)
+
+
+def shortened(rule: str) -> str:
+    """The name of a rule in at most 64 bytes of UTF-8."""
+    data = rule.encode()
+    return rule if len(data) <= MOST_RULE_BYTES else data[:MOST_RULE_BYTES].decode("utf-8", "ignore")
 
 
 class Rule(Protocol[OperationT]):
@@ -55,25 +70,15 @@ class Rule(Protocol[OperationT]):
 
 
 def require_account(books: Books, account: bytes) -> Account:
-    """The account; ``unknown_account`` or ``restricted`` otherwise."""
+    """The account, ``unknown_account`` otherwise. What its flags forbid is the guards' to judge."""
     row = books.account(account)
     if row is None:
         raise Refused(Reason.UNKNOWN_ACCOUNT)
-    if row.flags:
-        raise Refused(Reason.RESTRICTED)
     return row
 
 
 def require_asset(books: Books, asset: bytes) -> Asset:
-    """The asset; ``unknown_asset`` or ``restricted`` otherwise."""
-    row = asset_by_name(books, asset)
-    if row.flags:
-        raise Refused(Reason.RESTRICTED)
-    return row
-
-
-def asset_by_name(books: Books, asset: bytes) -> Asset:
-    """The asset whatever its flags: its issuer is looked up before restrictions are judged."""
+    """The asset, ``unknown_asset`` otherwise. What its flags forbid is the guards' to judge."""
     row = books.asset(asset)
     if row is None:
         raise Refused(Reason.UNKNOWN_ASSET)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from types import MappingProxyType
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from p2pledger.primitives.codec import U64_MAX, Value, decode, encode
 from p2pledger.primitives.errors import PeerFault
@@ -21,10 +21,14 @@ from p2pledger.primitives.validators import Validator, Validators
 
 __all__ = [
     "KEY_WIDTHS",
+    "NOBODY",
     "Account",
+    "AccountFlag",
     "Asset",
+    "AssetFlag",
     "EvidenceRow",
     "FinalityRow",
+    "Flow",
     "Holding",
     "Issued",
     "Lock",
@@ -68,6 +72,37 @@ class Table(IntEnum):
     ENGINE = 12
     EVIDENCE = 13
     FINALITY = 14
+    ENCUMBRANCES = 15
+    DUE = 16
+    OWNERS = 17
+    PARTY_ACCOUNTS = 18
+    BENEFICIARIES = 19
+    PERMISSIONS = 20
+    INSTRUMENTS = 21
+    LOOKALIKES = 22
+    ACCREDITATIONS = 23
+    VENUES = 24
+    HOLDER_RULES = 25
+    HOLDER_SUMS = 26
+    CLAIMS = 27
+    TRUSTED = 28
+    CALENDARS = 29
+    INSTRUCTIONS = 30
+    LEGS = 31
+    AFFIRMATIONS = 32
+    MATCHING = 33
+    OFFERS = 34
+    LINKS = 35
+    FLOWS = 36
+    CROSSINGS = 37
+    MONIES = 38
+    ATTESTATIONS = 39
+    PAYMENTS = 40
+    PAYMENT_QUEUE = 41
+    STATEMENTS = 42
+    ORDERS = 43
+    ORDERS_OVER = 44
+    ESCROWS = 45
 
 
 KEY_WIDTHS: Final[Mapping[int, int]] = MappingProxyType(
@@ -87,9 +122,73 @@ KEY_WIDTHS: Final[Mapping[int, int]] = MappingProxyType(
         Table.ENGINE: 8,
         Table.EVIDENCE: 40,
         Table.FINALITY: 16,
+        Table.ENCUMBRANCES: 80,
+        Table.DUE: 41,
+        Table.OWNERS: 32,
+        Table.PARTY_ACCOUNTS: 64,
+        Table.BENEFICIARIES: 80,
+        Table.PERMISSIONS: 32,
+        Table.INSTRUMENTS: 16,
+        Table.LOOKALIKES: 32,
+        Table.ACCREDITATIONS: 32,
+        Table.VENUES: 48,
+        Table.HOLDER_RULES: 16,
+        Table.HOLDER_SUMS: 48,
+        Table.CLAIMS: 80,
+        Table.TRUSTED: 48,
+        Table.CALENDARS: 16,
+        Table.INSTRUCTIONS: 32,
+        Table.LEGS: 36,
+        Table.AFFIRMATIONS: 64,
+        Table.MATCHING: 64,
+        Table.OFFERS: 32,
+        Table.LINKS: 20,
+        Table.FLOWS: 16,
+        Table.CROSSINGS: 32,
+        Table.MONIES: 16,
+        Table.ATTESTATIONS: 16,
+        Table.PAYMENTS: 32,
+        Table.PAYMENT_QUEUE: 56,
+        Table.STATEMENTS: 20,
+        Table.ORDERS: 32,
+        Table.ORDERS_OVER: 80,
+        Table.ESCROWS: 32,
     }
 )
 """Table -> width of its keys in bytes."""
+
+NOBODY: Final = bytes(32)
+"""No account: where a field may name one and does not."""
+
+
+class AccountFlag(IntFlag):
+    """What takes an account off the bulk path: a guard of the market judges its movements (``market/guards.py``)."""
+
+    ORDERED = 1
+    """an order of authority reaches it"""
+    OMNIBUS = 2
+    """it holds for beneficiaries, of whom the ledger keeps the shares"""
+
+
+class AssetFlag(IntFlag):
+    """What takes an asset off the bulk path."""
+
+    ORDERED = 1
+    """an order of authority reaches it"""
+    INACTIVE = 2
+    """described, and not (any more) active"""
+    HOLDERS = 4
+    """it has rules about who may hold it, and counters of its holders"""
+    PERMISSIONED = 8
+    """permissions of the ledger name it, its register or its class"""
+    UNAPPROVED = 16
+    """money that the policy of its currency does not allow"""
+    QUARANTINED = 32
+    """money of a bank that has failed"""
+
+
+_NAMED_HEAD: Final = b"\x95\x02"
+"""How a row of REPLAY with the name of a rule begins."""
 
 
 def parameter_key(number: int) -> bytes:
@@ -136,7 +235,7 @@ def asset_of(key: bytes) -> bytes:
     return key[:16]
 
 
-def fields_of(row: bytes, what: str, count: int) -> tuple[Value, ...]:
+def fields_of(row: bytes, what: str, count: int, version: int = 1) -> tuple[Value, ...]:
     """The ``count`` fields of a row behind its version. AssertionError where the state is broken."""
     try:
         values = decode(row, limit_bytes=len(row), what=what)
@@ -144,7 +243,7 @@ def fields_of(row: bytes, what: str, count: int) -> tuple[Value, ...]:
         raise AssertionError(f"the state is broken: a row of {what} cannot be read") from fault
     assert type(values) is tuple, f"the state is broken: a row of {what} is no array"
     assert len(values) == count + 1, f"the state is broken: a row of {what} has {len(values)} fields"
-    assert values[0] == 1, f"the state is broken: a row of {what} has version {values[0]}"
+    assert values[0] == version, f"the state is broken: a row of {what} has version {values[0]}"
     return values[1:]
 
 
@@ -164,7 +263,7 @@ class ParameterRow:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """ACCOUNTS: ``flags`` other than 0 restrict the account; ``policy`` says which keys act for it."""
+    """ACCOUNTS: ``flags`` are those of ``AccountFlag``; ``policy`` says which keys act for it."""
 
     policy: Policy
     flags: int = 0
@@ -182,7 +281,8 @@ class Account:
 class Asset:
     """ASSETS: ``issued`` and ``redeemed`` only grow; what is in circulation is their difference.
 
-    Amounts are in the smallest unit, ``decimals`` places behind the unit that people name.
+    Amounts are in the smallest unit, ``decimals`` places behind the unit that people name. ``flags`` are those of
+    ``AssetFlag``.
     """
 
     kind: AssetKind
@@ -214,7 +314,8 @@ class Asset:
 class Holding:
     """HOLDINGS: what one account holds of one asset. Free and locked together stay below 2^64.
 
-    ``locked`` is the sum of the account's rows in LOCKS for the asset. A row of zeros is not kept.
+    ``locked`` is all that is encumbered: the sum of the account's rows for the asset in LOCKS and in ENCUMBRANCES. A
+    row of zeros is not kept.
     """
 
     free: int = 0
@@ -239,6 +340,8 @@ class Holding:
 @dataclass(frozen=True, slots=True)
 class Lock:
     """LOCKS: what one controller may release of a holding. A row of zero is not kept."""
+
+    table: ClassVar[Table] = Table.LOCKS
 
     amount: int = 0
 
@@ -270,17 +373,47 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """PARTIES: what a named account is called and which roles it plays."""
+    """PARTIES: what a named account is called and which roles it plays.
+
+    ``lei`` (ISO 17442) and ``country`` (ISO 3166, two letters) are empty, and ``sponsor`` is ``NOBODY``, for the
+    members of the genesis, whom nobody registered.
+    """
+
+    table: ClassVar[Table] = Table.PARTIES
 
     name: str
     roles: tuple[str, ...] = ()
+    lei: str = ""
+    country: str = ""
+    sponsor: bytes = NOBODY
+    flags: int = 0
 
     def encode(self) -> bytes:
-        return encode((1, self.name, self.roles))
+        return encode((1, self.name, self.roles, self.lei, self.country, self.sponsor, self.flags))
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*fields_of(row, "PARTIES", 2))
+        return cls(*fields_of(row, "PARTIES", 6))
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """FLOWS: what has come into an asset's register from others, and gone out to them. Both only grow."""
+
+    table: ClassVar[Table] = Table.FLOWS
+
+    arrived: int = 0
+    departed: int = 0
+
+    def __post_init__(self) -> None:
+        assert 0 <= min(self.arrived, self.departed) <= max(self.arrived, self.departed) <= U64_MAX, "a flow"
+
+    def encode(self) -> bytes:
+        return encode((1, self.arrived, self.departed))
+
+    @classmethod
+    def decode(cls, row: bytes) -> Self:
+        return cls(*fields_of(row, "FLOWS", 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,17 +436,25 @@ class ValidatorsRow:
 
 @dataclass(frozen=True, slots=True)
 class ReplayRow:
-    """REPLAY: what became of a transaction that executed with authority: at which height, and its receipt."""
+    """REPLAY: what became of a transaction that executed with authority: at which height, and its receipt.
+
+    ``rule`` names what refused it, where a rule of the market did; such a row has version 2, others version 1.
+    """
 
     height: int
     code: int
     operation: int
+    rule: str = ""
 
     def encode(self) -> bytes:
+        if self.rule:
+            return encode((2, self.height, self.code, self.operation, self.rule))
         return encode((1, self.height, self.code, self.operation))
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
+        if row[:2] == _NAMED_HEAD:
+            return cls(*fields_of(row, "REPLAY", 4, version=2))
         return cls(*fields_of(row, "REPLAY", 3))
 
 

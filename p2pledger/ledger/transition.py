@@ -10,11 +10,11 @@ happen to a transaction is said in ``_execute_one``, rule by rule as in docs/pro
     5. the payer has the fee;                                             up to here a refusal leaves no trace,
     6. all of its operations succeed, or none does;                       from here on it is remembered, and paid for.
 
-Before the transactions the engine's own rows are kept (``elections/``); after them the proposer of the block gets the
-fees and the reward.
+Before the transactions the engine's own rows are kept (``elections/``), and then what is due is done
+(``market/agenda.py``); after them the proposer of the block gets the fees and the reward.
 
 Rule by rule in Python is slow. So a block is executed in runs: the core executes plain transactions (transfers, locks
-and releases between unrestricted accounts, of unrestricted assets) by the very same rules until it meets one that it
+and releases between accounts without flags, of assets without flags) by the very same rules until it meets one that it
 cannot decide; that one is executed here, over the same tree, and the core resumes behind it. The result is that of
 strict order, transaction after transaction, which ``execute_block_in_python`` shows to the tests.
 
@@ -25,13 +25,17 @@ as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from p2pledger import core
 from p2pledger.ledger import elections
 from p2pledger.ledger.books import Books, Readable
 from p2pledger.ledger.chainspec import Chainspec
+from p2pledger.ledger.market.agenda import run_due
+from p2pledger.ledger.market.due import next_due_ms
 from p2pledger.ledger.operations import RULES
 from p2pledger.ledger.receipts import Receipt
 from p2pledger.ledger.rule import Place, Refused, require_account
@@ -47,12 +51,16 @@ from p2pledger.primitives.transactions import SignedTransaction
 __all__ = ["Outcome", "Simulation", "execute_block", "execute_block_in_python", "reward_at", "simulate"]
 
 
+_NO_RULES: Final[Mapping[int, str]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a block did. Its roots stand in the header of the next block.
 
     ``ids`` holds 32 bytes a transaction and ``codes`` 4 (code, then operation, two bytes each, big-endian), in the
-    order of execution over all batches.
+    order of execution over all batches. ``rules`` names what refused a transaction, by its index, where a rule of the
+    market did.
     """
 
     version: core.Version
@@ -60,6 +68,7 @@ class Outcome:
     codes: bytes
     state_root: bytes
     receipts_root: bytes
+    rules: Mapping[int, str] = field(default_factory=lambda: _NO_RULES)
 
     def __len__(self) -> int:
         """The number of transactions."""
@@ -86,7 +95,8 @@ class Outcome:
 class Simulation:
     """The receipt that a transaction would get, and exactly where: on which version, at which height and block time.
 
-    ``generation`` names the version in this process, ``state_root`` names its contents everywhere.
+    ``generation`` names the version in this process, ``state_root`` names its contents everywhere. ``rule`` names what
+    would refuse it, where a rule of the market does.
     """
 
     receipt: Receipt
@@ -94,6 +104,7 @@ class Simulation:
     time_ms: int
     generation: int
     state_root: bytes
+    rule: str = ""
 
 
 def execute_block(parent: core.Version, batches: Sequence[core.Columns], *, header: Header, spec: Chainspec) -> Outcome:
@@ -122,7 +133,10 @@ def _execute(
         elections.open_block(branch, header, spec)
         # What was remembered for heights that have passed can expire only: nobody needs to remember it.
         branch.delete_below(Table.REPLAY, place.height.to_bytes(8, "big"))
-        all_codes = []
+        run_due(branch, place)
+        all_codes: list[bytes] = []
+        rules: dict[int, str] = {}
+        done = 0
         fees = 0
         for columns in batches:
             codes = bytearray(4 * columns.count)
@@ -133,19 +147,23 @@ def _execute(
                 if at < columns.count:
                     # The core's scan has judged its form already; PeerFault here would mean that two scanners differ.
                     signed = SignedTransaction.decode(columns.transaction(at), limit_bytes=limit_bytes)
-                    receipt, books, paid = _execute_one(branch, signed, place)
+                    receipt, books, paid, rule = _execute_one(branch, signed, place)
                     if books is not None:
                         books.post(branch)
+                    if rule:
+                        rules[done + at] = rule
                     fees += paid
                     codes[4 * at : 4 * at + 2] = receipt.code.to_bytes(2, "big")
                     codes[4 * at + 2 : 4 * at + 4] = receipt.operation.to_bytes(2, "big")
                     at += 1
             all_codes.append(bytes(codes))
+            done += columns.count
         _pay_proposer(branch, header, parameters, fees + branch.fees_taken)
         version = branch.commit()
     ids = b"".join([columns.ids for columns in batches])
     joined = b"".join(all_codes)
-    return Outcome(version, ids, joined, version.root(), core.receipts_root(ids, joined))
+    named = MappingProxyType(rules) if rules else _NO_RULES
+    return Outcome(version, ids, joined, version.root(), core.receipts_root(ids, joined), named)
 
 
 def reward_at(height: int, parameters: Parameters) -> int:
@@ -182,21 +200,31 @@ def simulate(
 ) -> Simulation:
     """The receipt that ``execute_block`` gives this transaction alone in a block of the same version, height and time.
 
-    Nothing is written. Signatures are not checked here, as in execution: authority is judged by whose signatures are
-    there, so one may ask what would happen if somebody signed. PeerFault where bytes are no transaction.
+    What is due by then is done first, as there; nothing is written. Signatures are not checked here, as in execution:
+    authority is judged by whose signatures are there, so one may ask what would happen if somebody signed. PeerFault
+    where bytes are no transaction.
     """
     if not isinstance(signed, SignedTransaction):
         signed = SignedTransaction.decode(signed, limit_bytes=spec.parameters.max_transaction_bytes)
-    receipt, _, _ = _execute_one(version, signed, Place(height, time_ms, spec))
-    return Simulation(receipt, height, time_ms, version.generation, version.root())
+    place = Place(height, time_ms, spec)
+    due_ms = next_due_ms(version)
+    if due_ms is None or due_ms > time_ms:
+        receipt, _, _, rule = _execute_one(version, signed, place)
+    else:
+        with version.branch() as branch:
+            run_due(branch, place)
+            receipt, _, _, rule = _execute_one(branch, signed, place)
+    return Simulation(receipt, height, time_ms, version.generation, version.root(), rule)
 
 
-def _execute_one(state: Readable, signed: SignedTransaction, place: Place) -> tuple[Receipt, Books | None, int]:
-    """The rules for one transaction. The books hold what it changes, or None where it leaves no trace; and its fee."""
+def _execute_one(state: Readable, signed: SignedTransaction, place: Place) -> tuple[Receipt, Books | None, int, str]:
+    """The rules for one transaction: its receipt; books of what it changes, or None where it leaves no trace; its fee;
+    and the name of the rule that refuses it, where one is named.
+    """
     transaction, parameters = signed.transaction, place.spec.parameters
 
-    def refused(reason: Reason, operation: int = WHOLE_TRANSACTION) -> tuple[Receipt, None, int]:
-        return Receipt(signed.id, int(reason), operation), None, 0
+    def refused(reason: Reason, operation: int = WHOLE_TRANSACTION, rule: str = "") -> tuple[Receipt, None, int, str]:
+        return Receipt(signed.id, int(reason), operation), None, 0, rule
 
     # Rule 1: validity.
     if transaction.valid_until < place.height:
@@ -216,9 +244,9 @@ def _execute_one(state: Readable, signed: SignedTransaction, place: Place) -> tu
 
     # Rule 4: authority, on the state before the transaction: nothing has been written into these books yet.
     books = Books(state)
-    reason, at = _judge_authority(books, signed)
+    reason, at, rule = _judge_authority(books, signed)
     if reason is not Reason.OK:
-        return refused(reason, at)
+        return refused(reason, at, rule)
 
     # Rule 5: the fee that the payer has.
     money = books.native(transaction.fee_payer) if fee else 0
@@ -228,28 +256,28 @@ def _execute_one(state: Readable, signed: SignedTransaction, place: Place) -> tu
     # Rule 6: all or nothing, but for the fee. Whatever comes of it, it is remembered until it expires.
     if fee:
         books.put_native(transaction.fee_payer, money - fee)
-    reason, at = _execute_operations(books, signed, place)
+    reason, at, rule = _execute_operations(books, signed, place)
     if reason is not Reason.OK:
         books = Books(state)
         if fee:
             books.put_native(transaction.fee_payer, money - fee)
-    books.write(Table.REPLAY, remembered, ReplayRow(place.height, int(reason), at).encode())
-    return Receipt(signed.id, int(reason), at), books, fee
+    books.write(Table.REPLAY, remembered, ReplayRow(place.height, int(reason), at, rule).encode())
+    return Receipt(signed.id, int(reason), at), books, fee, rule
 
 
-def _judge_authority(books: Books, signed: SignedTransaction) -> tuple[Reason, int]:
+def _judge_authority(books: Books, signed: SignedTransaction) -> tuple[Reason, int, str]:
     """Whether everybody has signed who must: the fee payer, then for each operation those whom its rule names."""
     try:
         _require_authority(books, signed.transaction.fee_payer, signed.signers)
     except Refused as refusal:
-        return refusal.reason, WHOLE_TRANSACTION
+        return refusal.reason, WHOLE_TRANSACTION, refusal.rule
     for index, operation in enumerate(signed.transaction.operations):
         try:
             for account in RULES[type(operation)].must_sign(books, operation):
                 _require_authority(books, account, signed.signers)
         except Refused as refusal:
-            return refusal.reason, index
-    return Reason.OK, 0
+            return refusal.reason, index, refusal.rule
+    return Reason.OK, 0, ""
 
 
 def _require_authority(books: Books, account: bytes, signers: Sequence[bytes]) -> None:
@@ -257,11 +285,11 @@ def _require_authority(books: Books, account: bytes, signers: Sequence[bytes]) -
         raise Refused(Reason.UNAUTHORISED)
 
 
-def _execute_operations(books: Books, signed: SignedTransaction, place: Place) -> tuple[Reason, int]:
+def _execute_operations(books: Books, signed: SignedTransaction, place: Place) -> tuple[Reason, int, str]:
     """The operations in order, into the books, up to the first that fails."""
     for index, operation in enumerate(signed.transaction.operations):
         try:
             RULES[type(operation)].execute(books, operation, place)
         except Refused as refusal:
-            return refusal.reason, index
-    return Reason.OK, 0
+            return refusal.reason, index, refusal.rule
+    return Reason.OK, 0, ""

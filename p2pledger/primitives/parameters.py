@@ -86,6 +86,8 @@ class Parameters:
     """Hashes that the first blocks of pow take on average."""
     difficulty_window: int = 45
     """Blocks by which pow and pos adjust their difficulty."""
+    due_per_block: int = 1_024
+    """What due work may cost in one block: a settlement costs its legs, other work 1; the rest carries over."""
 
     def check(self) -> None:
         """BadConfiguration where limits contradict each other."""

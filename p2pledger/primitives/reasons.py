@@ -49,6 +49,22 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (27, "too_few_approvals", "The valid approvals of the present validators do not reach the quorum."),
     (28, "bad_seats", "A key among the new validators was found to contradict itself."),
     (29, "wrong_engine", "The engine of this network has no use for this operation."),
+    (30, "insufficient_encumbered", "What this object holds of the holding is smaller than the amount."),
+    (50, "unknown_instruction", "An instruction that is named does not exist."),
+    (51, "identifier_used", "An object of this maker and salt exists."),
+    (52, "unknown_calendar", "A calendar that is named does not exist."),
+    (53, "bad_calendar", "The settlement minute is not between opening and cut-off, or the name is not plain."),
+    (54, "bad_value_date", "The settlement day is before the trade or the present day, or no business day of the calendar."),
+    (55, "late", "The cut-off of the settlement day has passed."),
+    (56, "too_early", "The settlement day has not come, or the market has not opened."),
+    (57, "self_trade", "Both sides of a trade are the same account or belong to the same party."),
+    (58, "bad_legs", "The legs are not the next ones, are not all there, or are others than those affirmed."),
+    (59, "not_a_participant", "The account has no part in this instruction."),
+    (60, "not_matched", "The instruction is not matched, or somebody who gives has not affirmed it."),
+    (61, "on_hold", "A participant holds the instruction back."),
+    (62, "irrevocable", "The instruction is locked: only an order of authority can stop it."),
+    (63, "instruction_closed", "The instruction is settled, cancelled or rejected."),
+    (64, "unknown_offer", "The offer does not exist, or was taken, withdrawn, or has expired."),
     (100, "malformed", "The bytes are not a canonical, well-formed transaction."),
     (101, "wrong_network", "The transaction was made for another network."),
     (102, "too_large", "The transaction exceeds a limit of the network."),
@@ -92,6 +108,22 @@ class Reason(IntEnum):
     TOO_FEW_APPROVALS = 27
     BAD_SEATS = 28
     WRONG_ENGINE = 29
+    INSUFFICIENT_ENCUMBERED = 30
+    UNKNOWN_INSTRUCTION = 50
+    IDENTIFIER_USED = 51
+    UNKNOWN_CALENDAR = 52
+    BAD_CALENDAR = 53
+    BAD_VALUE_DATE = 54
+    LATE = 55
+    TOO_EARLY = 56
+    SELF_TRADE = 57
+    BAD_LEGS = 58
+    NOT_A_PARTICIPANT = 59
+    NOT_MATCHED = 60
+    ON_HOLD = 61
+    IRREVOCABLE = 62
+    INSTRUCTION_CLOSED = 63
+    UNKNOWN_OFFER = 64
     MALFORMED = 100
     WRONG_NETWORK = 101
     TOO_LARGE = 102

@@ -27,7 +27,7 @@ from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.transactions import Operation, Transaction
 from p2pledger.primitives.validators import Validator
-from tests.ledger.market import LIMITS, account, genesis, header, key
+from tests.ledger.small_market import LIMITS, account, genesis, header, key
 
 PRODUCERS = ("node-0", "node-1", "node-2", "node-3")
 PUBLIC = Parameters(replay_window=100, least_fee=2, block_reward=1_000, halving_blocks=10)

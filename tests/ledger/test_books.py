@@ -2,7 +2,7 @@
 
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.tables import Holding, Lock, Table, holding_key
-from tests.ledger.market import BOND, account, founded
+from tests.ledger.small_market import BOND, account, founded
 
 ALICE, DAVE = account("alice"), account("dave")
 

@@ -18,7 +18,7 @@ from p2pledger.ledger.tables import Holding, Lock, Table
 from p2pledger.primitives import transactions as tx
 from p2pledger.primitives.codec import U64_MAX
 from p2pledger.primitives.transactions import Operation
-from tests.ledger.market import BOND, CASH, Market, account, founded, signed
+from tests.ledger.small_market import BOND, CASH, Market, account, founded, signed
 
 PEOPLE = ("alice", "bob", "carol", "dave")
 ASSETS = (BOND, CASH)

@@ -21,7 +21,7 @@ from p2pledger.primitives.validators import Validator
 from p2pledger.primitives.votes import Vote, VoteKind
 from p2pledger.sim.checkers.books import Books
 from tests.ledger.engines import PRODUCERS, Chain, keys_of, network
-from tests.ledger.market import BOND, account, key
+from tests.ledger.small_market import BOND, account, key
 
 PEOPLE = ("alice", "bob", "carol")
 

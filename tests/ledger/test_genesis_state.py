@@ -21,7 +21,7 @@ from p2pledger.primitives.genesis import Genesis, Money, Stake
 from p2pledger.primitives.genesis import Register as GenesisRegister
 from p2pledger.primitives.names import account_of_key, stake_id
 from p2pledger.primitives.policies import Policy
-from tests.ledger.market import PARAMETERS, account, genesis
+from tests.ledger.small_market import PARAMETERS, account, genesis
 
 
 def test_the_members_have_their_accounts_and_parties() -> None:

@@ -10,7 +10,7 @@ from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason
 from p2pledger.primitives.transactions import Operation
 from tests.ledger.engines import PRODUCERS, Chain, network
-from tests.ledger.market import BOND, STRANGER, account, altered, key
+from tests.ledger.small_market import BOND, STRANGER, account, altered, key
 
 ALICE, BOB, CAROL = account("alice"), account("bob"), account("carol")
 NODE, OTHER = key(PRODUCERS[0]).public_key, key(PRODUCERS[1]).public_key

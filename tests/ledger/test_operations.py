@@ -35,7 +35,7 @@ from p2pledger.primitives.transactions import (
 from p2pledger.primitives.transactions import (
     Lock as LockOperation,
 )
-from tests.ledger.market import (
+from tests.ledger.small_market import (
     BOND,
     BOND_ACROSS,
     CASH,

@@ -12,7 +12,7 @@ from p2pledger.ledger.queries import rows
 from p2pledger.ledger.tables import KEY_WIDTHS, Table, holding_key
 from p2pledger.primitives.codec import decode, encode
 from p2pledger.primitives.errors import PeerFault
-from tests.ledger.market import BOND, BOND_ACROSS, STRANGER, account, founded
+from tests.ledger.small_market import BOND, BOND_ACROSS, STRANGER, account, founded
 
 VERSION = founded().version
 ROOT = VERSION.root()

@@ -9,7 +9,18 @@ from p2pledger.primitives.names import account_opened
 from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.transactions import Issue, Open, SignedTransaction, Transfer
 from p2pledger.primitives.transactions import Lock as LockOperation
-from tests.ledger.market import BOND, BOND_ACROSS, CASH, STRANGER, UNKNOWN_ASSET, Market, account, founded, key, signed
+from tests.ledger.small_market import (
+    BOND,
+    BOND_ACROSS,
+    CASH,
+    STRANGER,
+    UNKNOWN_ASSET,
+    Market,
+    account,
+    founded,
+    key,
+    signed,
+)
 
 ALICE, BOB, CAROL = account("alice"), account("bob"), account("carol")
 

@@ -13,7 +13,7 @@ from p2pledger.primitives.names import account_of_key
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
 from tests.ledger.engines import Chain, network
-from tests.ledger.market import account, altered, key
+from tests.ledger.small_market import account, altered, key
 
 ALICE, BOB = account("alice"), account("bob")
 

@@ -15,7 +15,7 @@ from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import SetValidators
 from p2pledger.primitives.validators import Validator
 from tests.ledger.engines import PRODUCERS, Chain, network
-from tests.ledger.market import account, key
+from tests.ledger.small_market import account, key
 from tests.ledger.test_engines import seals_against, votes_against
 
 ALICE, BOB = account("alice"), account("bob")

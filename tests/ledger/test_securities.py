@@ -9,7 +9,7 @@ from p2pledger.ledger.securities import SECURITIES_TABLES, securities_root
 from p2pledger.ledger.tables import KEY_WIDTHS, Table
 from p2pledger.primitives.transactions import Transfer
 from tests.core.builders import naive_table_root
-from tests.ledger.market import BOND, account, founded, signed
+from tests.ledger.small_market import BOND, account, founded, signed
 
 
 def test_it_is_what_the_protocol_says() -> None:

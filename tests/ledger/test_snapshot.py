@@ -10,7 +10,7 @@ from p2pledger.ledger.tables import KEY_WIDTHS, Holding, Table, holding_key
 from p2pledger.primitives.codec import decode, encode
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.transactions import Transfer
-from tests.ledger.market import BOND_ACROSS, Market, account, copy_into, founded, implementations, signed
+from tests.ledger.small_market import BOND_ACROSS, Market, account, copy_into, founded, implementations, signed
 
 
 def crowded(holders: int = 3_000) -> Market:

@@ -31,7 +31,7 @@ from p2pledger.primitives.transactions import (
     SignedTransaction,
     Transfer,
 )
-from tests.ledger.market import (
+from tests.ledger.small_market import (
     BOND,
     BOND_ACROSS,
     CASH,

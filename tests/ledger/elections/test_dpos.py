@@ -17,7 +17,7 @@ from p2pledger.primitives import transactions as tx
 from p2pledger.primitives.codec import decode, encode
 from p2pledger.primitives.errors import PeerFault
 from tests.ledger.engines import PRODUCERS, Chain, network, secret
-from tests.ledger.market import account, key
+from tests.ledger.small_market import account, key
 
 ALICE, BOB = account("alice"), account("bob")
 KEYS = {name: key(name).public_key for name in (*PRODUCERS, "candidate", "rich candidate")}

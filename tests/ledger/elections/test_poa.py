@@ -3,7 +3,7 @@
 from p2pledger.ledger.elections import poa
 from p2pledger.ledger.tables import EvidenceRow, Table, evidence_key
 from tests.ledger.engines import PRODUCERS, Chain, network
-from tests.ledger.market import altered, key
+from tests.ledger.small_market import altered, key
 
 
 def test_they_are_the_validators_of_the_genesis() -> None:

@@ -12,7 +12,7 @@ from p2pledger.primitives.codec import U64_MAX, encode
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.names import stake_id
 from tests.ledger.engines import PRODUCERS, Chain, network
-from tests.ledger.market import account, key
+from tests.ledger.small_market import account, key
 
 ALICE, BOB = account("alice"), account("bob")
 KEYS = tuple(key(name).public_key for name in PRODUCERS)

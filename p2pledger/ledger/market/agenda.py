@@ -1,0 +1,60 @@
+"""The agenda: does what is due, first in a block, within a budget.
+
+    while the first item's time is not after the block's, and the budget is not spent:
+        take it out of the queue; let its handler do it in books of its own; add its cost
+
+The first item always runs, the last may exceed the budget, and the rest carries over to the next block. What a handler
+puts into the queue for a time that has come is done in the same block, if the budget lasts.
+
+A handler settles, expires or returns, and writes what came of it, success or failure, into its own object: nobody else
+would hear of it. It therefore never refuses. One that does is a fault of this program: the item's books are dropped,
+and with them everything that it did; the queue goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from p2pledger import core
+from p2pledger.ledger.books import Books
+from p2pledger.ledger.market.due import DueItem, DueKind
+from p2pledger.ledger.rule import Place, Refused
+from p2pledger.ledger.tables import Table
+
+__all__ = ["HANDLERS", "Handler", "run_due"]
+
+
+class Handler(Protocol):
+    """Does one item, and says what it cost: settled legs, at least 1."""
+
+    def __call__(self, books: Books, place: Place, reference: bytes, /) -> int: ...
+
+
+HANDLERS: Final[Mapping[DueKind, Handler]] = MappingProxyType({})
+"""Who does what. Each domain adds its own."""
+
+
+def run_due(branch: core.Branch, place: Place) -> int:
+    """Does what is due at the block's time; returns what it cost in all."""
+    budget = place.spec.parameters.due_per_block
+    spent = 0
+    while spent < budget:
+        page = branch.scan(Table.DUE, limit=1)
+        if not page:
+            break
+        key = page[0][0]
+        item = DueItem.of(key)
+        if item.time_ms > place.time_ms:
+            break
+        branch.delete(Table.DUE, key)
+        books = Books(branch)
+        try:
+            cost = HANDLERS[item.kind](books, place, item.reference)
+        except Refused:
+            cost = 1
+        else:
+            books.post(branch)
+        spent += max(1, cost)
+    return spent
