@@ -55,6 +55,21 @@ from p2pledger.primitives.messages import (
     Submitted,
     decode_message,
 )
+from p2pledger.primitives.statements import (
+    Beneficiaries,
+    Decision,
+    Directory,
+    InstructionList,
+    InstructionStatement,
+    Investor,
+    MoneySupply,
+    OrderList,
+    Positions,
+    Signers,
+    Tasks,
+    VenueReport,
+    unpack,
+)
 
 __all__ = [
     "AssetLine",
@@ -78,6 +93,7 @@ __all__ = [
     "PartyAnswer",
     "ProgressStatus",
     "Progressions",
+    "ProofsAnswer",
     "RequestFailed",
     "RowAnswer",
     "RowsAnswer",
@@ -87,6 +103,7 @@ __all__ = [
     "SupplyAnswer",
     "SupplyLine",
     "TimedOut",
+    "Viewed",
 ]
 
 _T = TypeVar("_T")
@@ -315,6 +332,25 @@ class RowAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class ProofsAnswer:
+    """Proofs of several rows under one root, with the header that certifies it and that header's finalisation."""
+
+    height: int
+    proofs: tuple[bytes, ...]
+    block: bytes
+    finalisation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed(Generic[_T]):
+    """A statement about the state after the block of ``height``, whose root it was read under."""
+
+    height: int
+    state_root: bytes
+    statement: _T
+
+
+@dataclass(frozen=True, slots=True)
 class RowsAnswer:
     """(key, row) of a table as stored, after the block of ``height``."""
 
@@ -421,6 +457,7 @@ class Client:
         self._listeners: list[Settlements] = []
         self._followers: list[Progressions] = []
         self._is_lost = False
+        self._viewing = trio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -685,6 +722,78 @@ class Client:
         for row in _rows(fields, "row", 2):
             lines.append((row.binary("key", most=128), row.binary("value")))
         return RowsAnswer(height, tuple(lines))
+
+    async def proofs(self, rows: Sequence[tuple[int, bytes]]) -> ProofsAnswer:
+        """Proofs of up to 16 rows (table, key), each present or absent, all in the newest certified state."""
+        fields = await self._fields(4, "proofs", tuple((int(table), key) for table, key in rows))
+        return ProofsAnswer(
+            fields.integer("height"),
+            fields.binaries("proofs", most=len(rows)),
+            fields.binary("block"),
+            fields.binary("finalisation"),
+        )
+
+    # --- views of the market, each one consistent read ----------------------------------------------------------------
+
+    async def view(self, kind: type[_T], name: str, *arguments: Value) -> Viewed[_T]:
+        """The statement of this kind that the view ``name`` gives. RequestFailed with the node's code and sentence.
+
+        A node works out one view at a time for each client: tasks that ask at once wait for each other.
+        """
+        async with self._viewing:
+            fields = await self._fields(3, "view", name, arguments)
+        height, root = fields.integer("height"), fields.binary("state_root", 32)
+        return Viewed(height, root, unpack(kind, fields.binary("statement")))
+
+    async def positions(self, subject: bytes) -> Viewed[Positions]:
+        """The holdings of an account, or of all accounts of a party, by bucket, with the orders that reach them."""
+        return await self.view(Positions, "positions", subject)
+
+    async def investor(self, reader: bytes, party: bytes) -> Viewed[Investor]:
+        """An investor over all registers. ``reader`` is the account as which this client, by its key, may look."""
+        return await self.view(Investor, "investor", reader, party)
+
+    async def beneficiaries(self, reader: bytes, account: bytes, asset: bytes) -> Viewed[Beneficiaries]:
+        """Who stands behind an omnibus holding, for those who may know it."""
+        return await self.view(Beneficiaries, "look_through", reader, account, asset)
+
+    async def instruction(self, identifier: bytes) -> Viewed[InstructionStatement]:
+        """One instruction with its statuses, codes, moments and legs."""
+        return await self.view(InstructionStatement, "instruction", identifier)
+
+    async def instructions(
+        self, party: bytes = b"", *, after: bytes = b"", limit: int = 100
+    ) -> Viewed[InstructionList]:
+        """Instructions by identifier: of a party (32 bytes), or all of them."""
+        return await self.view(InstructionList, "instructions", party, after, limit)
+
+    async def tasks(self, party: bytes) -> Viewed[Tasks]:
+        """What waits for a party: affirmations, holds, payments, with their deadlines."""
+        return await self.view(Tasks, "tasks", party)
+
+    async def money_supply(self) -> Viewed[MoneySupply]:
+        """All money: issued, attested, circulating; mirrors are shown and do not count."""
+        return await self.view(MoneySupply, "money_supply")
+
+    async def venue_report(self, venue: bytes) -> Viewed[VenueReport]:
+        """What became of a venue's instructions."""
+        return await self.view(VenueReport, "venue_report", venue)
+
+    async def orders(self) -> Viewed[OrderList]:
+        """The orders of authority."""
+        return await self.view(OrderList, "orders")
+
+    async def explain(self, who: bytes, operation: int, asset: bytes = b"", amount: int = 0) -> Viewed[Decision]:
+        """Whether an account's party may do an operation (its code), and which rule says so."""
+        return await self.view(Decision, "explain", who, operation, asset, amount)
+
+    async def directory(self, *, after: bytes = b"") -> Viewed[Directory]:
+        """Parties and their accounts, a page of them."""
+        return await self.view(Directory, "directory", after)
+
+    async def signers(self, operations: Sequence[bytes]) -> Viewed[Signers]:
+        """Which accounts have to sign these operations (canonical arrays), as the state is now."""
+        return await self.view(Signers, "signers", tuple(operations))
 
     async def head(self) -> HeadAnswer:
         """The chain that the node follows now, final or not."""

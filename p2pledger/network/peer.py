@@ -309,7 +309,7 @@ class Peer:
             self._answer(session, Answer(query.request, "busy", ("your last question of this kind is being answered",)))
             return
         self._asking.add(session.number)
-        run, cost_us = heavy_answer(query, self.node)
+        run, cost_us = heavy_answer(query, self.node, session.key)
 
         def done(result: Answer) -> None:
             self._asking.discard(session.number)

@@ -12,7 +12,9 @@ from typing import Final
 from p2pledger import core
 from p2pledger.ledger import queries as ledger
 from p2pledger.ledger.chainspec import Chainspec
+from p2pledger.ledger.market import views
 from p2pledger.ledger.proofs import prove
+from p2pledger.ledger.rule import Place
 from p2pledger.ledger.tables import KEY_WIDTHS, Holding, Lock, Table, asset_of
 from p2pledger.ledger.transition import simulate
 from p2pledger.node.node import Node
@@ -25,9 +27,12 @@ __all__ = ["HEAVY", "NodeStatus", "answer", "heavy_answer"]
 
 _PAGE: Final = 1_000
 _MAX_LOOKUPS: Final = 4_096
+_MAX_PROOFS: Final = 16
+_MAX_VIEW_ARGUMENTS: Final = 16
 _ROW_US: Final = 15
-HEAVY: Final = ("supply",)
-"""Questions whose answers read the whole state."""
+_VIEW_US: Final = 500
+HEAVY: Final = ("supply", "view")
+"""Questions whose answers may read the whole state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,21 +194,38 @@ def _simulate(node: Node, fields: Fields) -> tuple[Value, ...]:
 
 
 def _row(node: Node, fields: Fields) -> tuple[Value, ...]:
-    """A row of the newest *certified* state: with the header that carries its root, and the header's finalisation.
-
-    In the chain family there is no finalisation: the blocks above the header are the proof.
-    """
+    """A row of the newest *certified* state: with the header that carries its root, and the header's finalisation."""
     table, key = fields.integer("table", most=63), fields.binary("key", most=128)
     if KEY_WIDTHS.get(table) != len(key):
         raise _NoAnswer("bad_arguments", f"table {table} has no keys of {len(key)} bytes")
+    version, height, finalisation = _certified(node)
+    return height, version.get(table, key), prove(version, table, key), node.final_block.encode(), finalisation
+
+
+def _proofs(node: Node, fields: Fields) -> tuple[Value, ...]:
+    """Proofs of several rows under one certified root: what a single ``row`` at a time cannot promise."""
+    wanted = []
+    for item in fields.array("rows", most=_MAX_PROOFS):
+        place = Fields(item, what="row to prove", count=2)
+        table, key = place.integer("table", most=63), place.binary("key", most=128)
+        if KEY_WIDTHS.get(table) != len(key):
+            raise _NoAnswer("bad_arguments", f"table {table} has no keys of {len(key)} bytes")
+        wanted.append((table, key))
+    version, height, finalisation = _certified(node)
+    return height, tuple(prove(version, *place) for place in wanted), node.final_block.encode(), finalisation
+
+
+def _certified(node: Node) -> tuple[core.Version, int, bytes]:
+    """The newest state whose root stands in a final header, its height, and that header's finalisation.
+
+    In the chain family there is no finalisation: the blocks above the header are the proof.
+    """
     certified, finalisation = node.certified, node.newest_finalisation
     is_proved = finalisation is not None and finalisation.block == node.final_block.id
     if certified is None or not (is_proved or node.genesis.engine != "simplex"):
         raise _NoAnswer("not_ready", "no certified state yet: there is one after the first block")
     outcome, height = certified
-    value = outcome.version.get(table, key)
-    proof = finalisation.encode() if is_proved and finalisation is not None else b""
-    return height, value, prove(outcome.version, table, key), node.final_block.encode(), proof
+    return outcome.version, height, finalisation.encode() if is_proved and finalisation is not None else b""
 
 
 def _rows(node: Node, fields: Fields) -> tuple[Value, ...]:
@@ -230,9 +252,26 @@ def _forks(node: Node, fields: Fields) -> tuple[Value, ...]:
     )
 
 
-def heavy_answer(query: Query, node: Node) -> tuple[Callable[[], Answer], int]:
-    """The work that answers a query of ``HEAVY``, pure over the pinned final state, and its cost in microseconds."""
+def heavy_answer(query: Query, node: Node, reader: bytes) -> tuple[Callable[[], Answer], int]:
+    """The work that answers a query of ``HEAVY``, pure over the pinned final state, and its cost in microseconds.
+
+    ``reader`` is the public key of the session that asks: some views answer only those who are entitled to them.
+    """
     height, version, root = node.final_height, node.final_version, node.final_outcome.state_root
+    if query.kind == "view":
+        place = Place(height, node.final_block.header.time_ms, Chainspec.of(node.genesis))
+
+        def run() -> Answer:
+            try:
+                fields = Fields(query.arguments, what="query view", count=2)
+                name, arguments = fields.text("name", most=64), fields.array("arguments", most=_MAX_VIEW_ARGUMENTS)
+                return Answer(query.request, "", (height, root, views.view(version, place, reader, name, arguments)))
+            except views.NoView as refusal:
+                return Answer(query.request, refusal.code, (refusal.sentence,))
+            except PeerFault as fault:
+                return Answer(query.request, "bad_arguments", (str(fault),))
+
+        return run, _VIEW_US + version.count(Table.INSTRUCTIONS)
     if query.arguments:
         wrong = Answer(query.request, "bad_arguments", (f"query {query.kind} has no arguments",))
         return (lambda: wrong), 1
@@ -275,6 +314,7 @@ _KINDS: Final[dict[str, tuple[int, Callable[[Node, Fields], tuple[Value, ...]]]]
     "lookup": (1, _lookup),
     "simulate": (1, _simulate),
     "row": (2, _row),
+    "proofs": (1, _proofs),
     "rows": (3, _rows),
     "head": (0, _head),
     "forks": (0, _forks),
