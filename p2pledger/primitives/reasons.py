@@ -54,7 +54,11 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (51, "identifier_used", "An object of this maker and salt exists."),
     (52, "unknown_calendar", "A calendar that is named does not exist."),
     (53, "bad_calendar", "The settlement minute is not between opening and cut-off, or the name is not plain."),
-    (54, "bad_value_date", "The settlement day is before the trade or the present day, or no business day of the calendar."),
+    (
+        54,
+        "bad_value_date",
+        "The settlement day is before the trade or the present day, or no business day of the calendar.",
+    ),
     (55, "late", "The cut-off of the settlement day has passed."),
     (56, "too_early", "The settlement day has not come, or the market has not opened."),
     (57, "self_trade", "Both sides of a trade are the same account or belong to the same party."),
@@ -65,6 +69,28 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (62, "irrevocable", "The instruction is locked: only an order of authority can stop it."),
     (63, "instruction_closed", "The instruction is settled, cancelled or rejected."),
     (64, "unknown_offer", "The offer does not exist, or was taken, withdrawn, or has expired."),
+    (65, "unknown_money", "The asset is not authorised as money."),
+    (
+        66,
+        "wrong_money",
+        "The asset is not the kind of money, or of the currency, precision or bank, that is needed here.",
+    ),
+    (67, "stale_attestation", "There is no attestation of the bank's deposits that is young enough."),
+    (68, "above_attestation", "The bank's money in circulation would exceed its attested deposits."),
+    (69, "wrong_time", "The moment or day that is named has passed, lies ahead, or was spoken of before."),
+    (70, "quarantined", "The money of this bank is under quarantine: nobody may begin a new use of it."),
+    (71, "unapproved_money", "In this currency only authorised money may be paid with."),
+    (72, "unknown_payment", "The account has no such payment."),
+    (73, "payment_over", "The payment waits no more: it was made, cancelled or returned."),
+    (
+        74,
+        "short_reserves",
+        "The reserves of the payer's bank do not cover the payment and those that waited before it.",
+    ),
+    (75, "no_link", "No standing link lets units of this instrument move between these registers."),
+    (76, "above_link_limit", "More units would stand in the other register than the link allows."),
+    (77, "is_mirror", "A mirror carries no title: its units stay in their register."),
+    (78, "not_a_mirror", "The asset is no mirror: its register is the one that counts."),
     (100, "malformed", "The bytes are not a canonical, well-formed transaction."),
     (101, "wrong_network", "The transaction was made for another network."),
     (102, "too_large", "The transaction exceeds a limit of the network."),
@@ -124,6 +150,20 @@ class Reason(IntEnum):
     IRREVOCABLE = 62
     INSTRUCTION_CLOSED = 63
     UNKNOWN_OFFER = 64
+    UNKNOWN_MONEY = 65
+    WRONG_MONEY = 66
+    STALE_ATTESTATION = 67
+    ABOVE_ATTESTATION = 68
+    WRONG_TIME = 69
+    QUARANTINED = 70
+    UNAPPROVED_MONEY = 71
+    UNKNOWN_PAYMENT = 72
+    PAYMENT_OVER = 73
+    SHORT_RESERVES = 74
+    NO_LINK = 75
+    ABOVE_LINK_LIMIT = 76
+    IS_MIRROR = 77
+    NOT_A_MIRROR = 78
     MALFORMED = 100
     WRONG_NETWORK = 101
     TOO_LARGE = 102

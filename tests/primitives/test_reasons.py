@@ -19,7 +19,7 @@ def test_every_reason_is_one_whole_sentence() -> None:
         assert sentence_of(code) == sentence
         assert sentence[0].isupper()
         assert sentence.endswith(".")
-    assert sentence_of(77) == "Unknown reason code 77."
+    assert sentence_of(99) == "Unknown reason code 99."
 
 
 def test_the_protocol_lists_exactly_the_reasons_of_receipts() -> None:
