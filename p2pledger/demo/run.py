@@ -179,8 +179,7 @@ class _Run:
         self.patience_s = _PATIENCE_S + self._finality_s()
         self.load = Load(
             self._signed(source.trades),
-            count=source.count,
-            rate_per_s=settings.rate_per_s,
+            moments=[number / settings.rate_per_s for number in range(source.count)],
             nodes=len(cluster.nodes),
             gateways=max(2, len(cluster.nodes)),
             connect=self._connect,

@@ -24,7 +24,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -34,12 +34,12 @@ from p2pledger.primitives.reasons import Reason
 
 __all__ = ["Load", "LoadResult", "Outcome", "Session", "State", "percentile"]
 
-_SLOT_S = 0.005
+_SLOT_S: Final = 0.001
 """Trades that fell due within this time travel in one message; nothing is sent before it is due."""
-_MOST_AT_ONCE = 500
-_SIGNED_AHEAD = 100_000
+_MOST_AT_ONCE: Final = 500
+_SIGNED_AHEAD: Final = 100_000
 """Orders that are signed before the window opens; further ones are signed while it is open."""
-_RECONNECT_S = 0.2
+_RECONNECT_S: Final = 0.2
 
 
 class State(IntEnum):
@@ -86,8 +86,13 @@ class LoadResult:
     window_s: float
     last_final_s: float
     """From the opening of the window to the last outcome."""
-    send_lag_s: float
-    """The longest time by which this generator itself was late to send."""
+    lags_s: list[float]
+    """By how much this generator itself was late, for each message, by the first trade in it."""
+
+    @property
+    def send_lag_s(self) -> float:
+        """The longest of them."""
+        return max(self.lags_s, default=0.0)
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -115,25 +120,32 @@ class _Gateway:
 
 
 class Load:
-    """Sends ``orders`` at ``rate_per_s`` through ``gateways`` clients, and follows each to its end."""
+    """Sends ``orders`` through ``gateways`` clients, each when it is due, and follows them to their ends.
+
+    ``moments``: seconds after the opening of the window, ascending, one for each order. ``slot_s``: what fell due within
+    it travels in one message.
+    """
 
     def __init__(
         self,
         orders: Iterator[Order],
         *,
-        count: int,
-        rate_per_s: float,
+        moments: Sequence[float],
         nodes: int,
         gateways: int,
         connect: Connect,
         patience_s: float = 30.0,
+        slot_s: float = _SLOT_S,
+        signed_ahead: int = _SIGNED_AHEAD,
     ) -> None:
         self._source = orders
         self._connect = connect
         self._nodes = nodes
         self._patience_s = patience_s
-        self.count = count
-        self.rate_per_s = rate_per_s
+        self._slot_s = slot_s
+        self._signed_ahead = signed_ahead
+        self.moments = moments
+        self.count = count = len(moments)
         self.orders: list[Order] = []
         self.states = bytearray(count)
         self.codes: dict[int, int] = {}
@@ -145,7 +157,7 @@ class Load:
         """Called once for each trade that is final on the ledger, with its code."""
         self.started_s = 0.0
         self.last_final_s = 0.0
-        self.send_lag_s = 0.0
+        self.lags_s: list[float] = []
         self.sent = 0
         self.pending = count
         self.opened = trio.Event()
@@ -157,7 +169,7 @@ class Load:
 
     async def sign_ahead(self) -> None:
         """Signs the first orders, so that signing does not compete with the ledger while it is measured."""
-        while len(self.orders) < min(self.count, _SIGNED_AHEAD):
+        while len(self.orders) < min(self.count, self._signed_ahead):
             self._sign_some(100)
             await trio.lowlevel.checkpoint()
 
@@ -169,9 +181,14 @@ class Load:
 
     # --- the window -------------------------------------------------------------------------------------------------
 
+    @property
+    def window_s(self) -> float:
+        """From the first moment to the one at which another order would fall due, at the rate of those that did."""
+        return self.moments[-1] * self.count / max(1, self.count - 1) if self.count else 0.0
+
     def due_s(self, number: int) -> float:
         """When a trade is due, on Trio's clock."""
-        return self.started_s + number / self.rate_per_s
+        return self.started_s + self.moments[number]
 
     async def run(self) -> None:
         """Connects all gateways, opens the window, and returns when every trade has ended or was given up."""
@@ -200,7 +217,7 @@ class Load:
             while self.sent >= len(self.orders):
                 await trio.lowlevel.checkpoint()
             now = trio.current_time()
-            self.send_lag_s = max(self.send_lag_s, now - self.due_s(self.sent))
+            self.lags_s.append(now - self.due_s(self.sent))
             gateway = self.gateways[slot % len(self.gateways)]
             # A slot's trades go through one gateway, the next slot's through the next.
             while self.sent < len(self.orders) and self.due_s(self.sent) <= now:
@@ -209,7 +226,7 @@ class Load:
                 gateway.put(self.sent)
                 self.sent += 1
             slot += 1
-            await trio.sleep(_SLOT_S)
+            await trio.sleep(self._slot_s)
 
     async def _give_up(self) -> None:
         """Clients stop waiting; the connection stays, so a late outcome is still heard."""
@@ -339,7 +356,7 @@ class Load:
             timed_out=tally[State.GIVEN_UP],
             unfinished=tally[State.SENT] + tally[State.WAITING],
             latencies_s=list(self.latencies_s.values()),
-            window_s=self.count / self.rate_per_s,
+            window_s=self.window_s,
             last_final_s=max(0.0, self.last_final_s - self.started_s),
-            send_lag_s=self.send_lag_s,
+            lags_s=self.lags_s,
         )
