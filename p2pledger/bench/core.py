@@ -18,7 +18,6 @@ import platform
 import random
 import resource
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from typing import Any, Final
 import msgpack
 
 from p2pledger import core
+from p2pledger.bench.machine import commit_of, cpu_model
 
 __all__ = ["SECTIONS", "Environment", "Figure", "Timing", "describe", "measure"]
 
@@ -105,12 +105,12 @@ Contender = tuple[str, int, Callable[[], Any]]
 def describe() -> Environment:
     """This machine, this build, and which peers are installed."""
     return Environment(
-        cpu=_cpu_model(),
+        cpu=cpu_model(),
         level=core.level(),
         levels=tuple(core.levels()),
         core=core.description(),
         compiler=core.compiler(),
-        commit=_commit(),
+        commit=commit_of(),
         python=platform.python_version(),
         peers=tuple(f"{name} {version}" for name in ("PyNaCl", "cryptography", "pymerkle") if (version := _peer(name))),
     )
@@ -456,29 +456,6 @@ def _peer(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """The commit of the sources, with a plus sign where they were changed since; empty if they are not in git."""
-    here = Path(__file__).resolve().parent
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, check=False, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return told.stdout.strip() if told.returncode == 0 else ""
 
 
 def _resident_bytes() -> int:
