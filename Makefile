@@ -4,6 +4,7 @@
 #   make test    every test                                         PYTEST_ARGS='tests/ledger -x'
 #   make lint    ruff, ruff format, mypy --strict, stub check of the compiled core
 #   make bench   measurements of the core beside its peers          BENCH_ARGS='--only hashing'
+#   make forms   writes the forms of the operations anew for both cores, and builds; after an operation was changed
 #   make sanitize  the core's tests and its fuzzers under the address and undefined behaviour sanitizers
 #   make model   every state of a small model of Simplex: some three minutes of one core
 #   make tsan    the core's tests of threads under the thread sanitizer, where it runs
@@ -42,7 +43,7 @@ ifeq ($(P2PLEDGER_REQUIRE_CORE)$(wildcard p2pledger/_core.*.so),1)
 $(INSTALL_STAMP): $(if $(wildcard p2pledger/_core.pyx),again)
 endif
 
-.PHONY: help demo test lint bench sanitize model tsan clean environment again
+.PHONY: help demo test lint bench forms sanitize model tsan clean environment again
 again:
 
 help:
@@ -65,6 +66,10 @@ lint: $(INSTALL_STAMP)
 
 bench: $(INSTALL_STAMP)
 	@$(BIN)/python -m p2pledger bench core $(BENCH_ARGS)
+
+forms: $(INSTALL_STAMP)
+	@$(BIN)/python -m tests.core.test_forms
+	@$(MAKE) --no-print-directory environment
 
 # A copy of what is tested, so that the core in use stays what it is. Python itself is not built with sanitizers: their
 # library has to be there before it. What Python does not free at its end is no leak of ours.

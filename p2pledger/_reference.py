@@ -27,7 +27,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
+
+from p2pledger._forms import FORMS, Shape
 
 __all__ = [
     "Branch",
@@ -537,50 +539,57 @@ class _Reader:
             raise MalformedBytes("bad_form", version_at)
         return threshold, keys, version
 
-    def seats(self, approvals: bool) -> None:
-        """New validators `[[key, weight, name], ...]`, or approvals of them `[[key, signature], ...]`."""
-        at = self.position
+    def switch(self) -> bool:
+        head = self._head()
+        if head not in (0xC2, 0xC3):
+            raise self._refuse(head)
+        self.position += 1
+        return head == 0xC3
+
+    def field(self, shape: Shape) -> Any:
+        """Reads one field of an operation, of the shape that _forms.py gives it; the value by which lists order it."""
+        at, kind = self.position, shape[0]
+        if kind == "bytes":
+            return self.binary(shape[1], shape[2])
+        if kind == "bytes or nothing":
+            data = self.binary(0, shape[1])
+            if len(data) not in (0, shape[1]):
+                raise MalformedBytes("bad_form", at)
+            return data
+        if kind == "number":
+            number = self.uint()
+            if not shape[1] <= number <= shape[2]:
+                raise MalformedBytes("bad_form", at)
+            return number
+        if kind == "switch":
+            return self.switch()
+        if kind == "text":
+            text = self.text()
+            if not shape[1] <= len(text) <= shape[2]:
+                raise MalformedBytes("bad_form", at)
+            return text
+        if kind == "policy":
+            return self.policy()
+        if kind == "record":
+            self.fields(len(shape) - 1)
+            first, *_ = [self.field(inside) for inside in shape[1:]]
+            return first
+        assert kind == "list", kind
+        _, least, most, ascending, item = shape
         count = self.array()
-        if not 1 <= count <= 1024:
+        if not least <= count <= most:
             raise MalformedBytes("bad_form", at)
-        previous = b""
-        for _ in range(count):
-            self.fields(2 if approvals else 3)
+        previous: Any = None
+        for i in range(count):
             at = self.position
-            key = self.binary(32)
-            if key <= previous:
+            value = self.field(item)
+            if ascending and i and not previous < value:
                 raise MalformedBytes("bad_form", at)
-            previous = key
-            at = self.position
-            if approvals:
-                self.binary(64)
-                continue
-            if not 1 <= self.uint() < 2**32:
-                raise MalformedBytes("bad_form", at)
-            at = self.position
-            if len(self.text()) > 64:
-                raise MalformedBytes("bad_form", at)
+            previous = value
+        return None
 
 
 # Columns (sections 4 and 5) ---------------------------------------------------------------------------------------
-
-# Operation number -> its fields after the number, for the form check of section 4.
-_OPERATION_FIELDS: dict[int, tuple[str, ...]] = {
-    1: ("account", "account", "asset", "uint"),
-    2: ("account", "asset", "uint", "account"),
-    3: ("account", "asset", "uint", "account"),
-    4: ("asset", "account", "uint"),
-    5: ("asset", "account", "uint"),
-    6: ("asset", "kind", "decimals", "account", "name"),
-    7: ("account", "salt", "policy"),
-    8: ("account", "policy"),
-    9: ("account", "account", "uint"),
-    10: ("account", "uint", "salt", "key"),
-    11: ("account", "stake"),
-    12: ("asset", "uint"),
-    13: ("uint", "seats", "approvals"),
-    14: ("statement", "statement"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -731,34 +740,13 @@ def _read_operation(reader: _Reader) -> bool:
         raise MalformedBytes("bad_form", start)
     number_at = reader.position
     number = reader.uint()
-    fields = _OPERATION_FIELDS.get(number)
-    if fields is None:
+    form = FORMS.get(number)
+    if form is None:
         raise MalformedBytes("unknown_operation", number_at)
-    if count != 1 + len(fields):
+    if count != 1 + len(form):
         raise MalformedBytes("bad_form", start)
-    for field in fields:
-        at = reader.position
-        if field in ("account", "key", "stake"):
-            reader.binary(32)
-        elif field in ("asset", "salt"):
-            reader.binary(16)
-        elif field == "uint":
-            reader.uint()
-        elif field == "kind":
-            if reader.uint() > 1:
-                raise MalformedBytes("bad_form", at)
-        elif field == "decimals":
-            if reader.uint() > 18:
-                raise MalformedBytes("bad_form", at)
-        elif field == "name":
-            if not 1 <= len(reader.text()) <= 64:
-                raise MalformedBytes("bad_form", at)
-        elif field in ("seats", "approvals"):
-            reader.seats(field == "approvals")
-        elif field == "statement":
-            reader.binary(1, 1024)
-        else:
-            reader.policy()
+    for shape in form:
+        reader.field(shape)
     return number <= 3
 
 

@@ -17,6 +17,7 @@ under TYPE_CHECKING count as well: a floor that needs a name from above for its 
     core
     _core                  (C; takes the errors and value types that both share from the reference)
     _reference
+    _forms                 (data, written by `make forms`)
 
 From primitives to network nothing reads a clock, rolls a die, opens a file or waits: that is what lets the
 simulator and the server drive the very same objects. Only transport.py, which moves bytes, and
@@ -36,7 +37,8 @@ PACKAGE = REPOSITORY / "p2pledger"
 # Floor -> what it may import of this package, besides itself. A dotted name opens one module of a floor.
 MAP: dict[str, frozenset[str]] = {
     "_core": frozenset({"_reference"}),
-    "_reference": frozenset(),
+    "_reference": frozenset({"_forms"}),
+    "_forms": frozenset(),
     "core": frozenset({"_core", "_reference"}),
     "primitives": frozenset({"core"}),
     "ledger": frozenset({"core", "primitives"}),
@@ -51,8 +53,8 @@ MAP: dict[str, frozenset[str]] = {
     "sim": frozenset({"core", "primitives", "ledger", "consensus", "node", "network", "storage"}),
 }
 # On top of everything; the command line also starts measurements, demonstrations and simulations.
-MAP["bench"] = MAP["demo"] = frozenset(MAP) - {"sim", "_core", "_reference"}
-MAP["cli"] = frozenset(MAP) - {"_core", "_reference"}
+MAP["bench"] = MAP["demo"] = frozenset(MAP) - {"sim", "_core", "_reference", "_forms"}
+MAP["cli"] = frozenset(MAP) - {"_core", "_reference", "_forms"}
 MAP["__main__"] = frozenset({"cli"})
 
 PURE_FLOORS = frozenset({"primitives", "ledger", "consensus", "node", "network"})

@@ -157,7 +157,7 @@ static int utf8_valid(const uint8_t *text, size_t size)
     return 1;
 }
 
-static int read_text(struct p2l_reader *reader, size_t *size)
+static int read_text(struct p2l_reader *reader, size_t least, size_t most, const uint8_t **bytes)
 {
     size_t start = reader->position;
     uint64_t length;
@@ -183,8 +183,10 @@ static int read_text(struct p2l_reader *reader, size_t *size)
         return refuse(reader, P2L_TRUNCATED, start);
     if (!utf8_valid(reader->data + reader->position, length))
         return refuse(reader, P2L_NOT_CANONICAL, start);
+    if (length < least || length > most)
+        return refuse(reader, P2L_BAD_FORM, start);
+    *bytes = reader->data + reader->position;
     reader->position += length;
-    *size = length;
     return 1;
 }
 
@@ -303,56 +305,137 @@ size_t p2l_write_uint(uint8_t *out, uint64_t value)
     return 9;
 }
 
-/* New validators, `[[key (32), weight, name], ...]`, or approvals of them, `[[key (32), signature (64)], ...]`: 1 to 1024
- * of them, ascending by key. */
-static int read_seats(struct p2l_reader *reader, int approvals)
+/* The forms of the operations (protocol.md, section 4), as forms.h has them. */
+enum {
+    FIELD_BYTES,            /* least .. most of them */
+    FIELD_BYTES_OR_NOTHING, /* most, or none */
+    FIELD_NUMBER,           /* least .. most */
+    FIELD_SWITCH,
+    FIELD_TEXT, /* least .. most bytes */
+    FIELD_POLICY,
+    FIELD_RECORD,        /* an array of the next `most` fields */
+    FIELD_LIST,          /* least .. most of what the next field says, which with all inside it is `span` fields */
+    FIELD_ASCENDING_LIST /* the same; items are not records of lists, and strictly ascend by (the first of) their bytes */
+};
+struct field {
+    uint8_t kind;
+    uint8_t span;
+    uint64_t least, most;
+};
+struct form {
+    const struct field *fields;
+    size_t count; /* of the operation's own fields, without those inside others */
+};
+#include "forms.h"
+
+/* Of an item of a list: the bytes by which it is ordered. Numbers in canonical form ascend as their bytes do. */
+struct order {
+    const uint8_t *bytes;
+    size_t size;
+};
+
+static int order_before(const struct order *one, const struct order *other)
 {
-    const uint8_t *key, *previous = NULL, *signature;
-    size_t at = reader->position, size;
-    uint64_t count, weight;
-    if (!read_array(reader, &count))
-        return 0;
-    if (count < 1 || count > 1024)
-        return refuse(reader, P2L_BAD_FORM, at);
-    for (uint64_t i = 0; i < count; i++, previous = key) {
-        if (!p2l_read_fields(reader, approvals ? 2 : 3))
-            return 0;
-        at = reader->position;
-        if (!p2l_read_bytes(reader, 32, &key))
-            return 0;
-        if (previous != NULL && memcmp(key, previous, 32) <= 0)
-            return refuse(reader, P2L_BAD_FORM, at);
-        at = reader->position;
-        if (approvals) {
-            if (!p2l_read_bytes(reader, 64, &signature))
-                return 0;
-            continue;
-        }
-        if (!p2l_read_uint(reader, &weight))
-            return 0;
-        if (weight < 1 || weight > UINT32_MAX)
-            return refuse(reader, P2L_BAD_FORM, at);
-        at = reader->position;
-        if (!read_text(reader, &size))
-            return 0;
-        if (size > 64)
-            return refuse(reader, P2L_BAD_FORM, at);
-    }
-    return 1;
+    int found = memcmp(one->bytes, other->bytes, one->size < other->size ? one->size : other->size);
+    return found < 0 || (found == 0 && one->size < other->size);
 }
 
-/* The fields of each operation after its number: a account, key or stake (32), s asset or salt (16), u number, k kind,
- * d decimals, n name, p policy, v seats, w approvals, b a statement of 1 to 1024 bytes. */
-static const char *const OPERATIONS[] = {NULL, "aasu", "asua", "asua", "sau", "sau", "skdan", "asp",
-                                         "ap", "aau",  "ausa", "aa",   "su",  "uvw", "bb"};
-enum { OPERATION_COUNT = sizeof OPERATIONS / sizeof *OPERATIONS };
+static const struct field *read_field(struct p2l_reader *reader, const struct field *field, struct order *order);
+
+/* The field behind the list's, or NULL. */
+static const struct field *read_list(struct p2l_reader *reader, const struct field *field)
+{
+    struct order order, previous = {NULL, 0};
+    size_t at = reader->position;
+    uint64_t count;
+    if (!read_array(reader, &count))
+        return NULL;
+    if (count < field->least || count > field->most) {
+        refuse(reader, P2L_BAD_FORM, at);
+        return NULL;
+    }
+    for (uint64_t i = 0; i < count; i++, previous = order) {
+        at = reader->position;
+        if (read_field(reader, field + 1, &order) == NULL)
+            return NULL;
+        if (field->kind == FIELD_ASCENDING_LIST && i > 0 && !order_before(&previous, &order)) {
+            refuse(reader, P2L_BAD_FORM, at);
+            return NULL;
+        }
+    }
+    return field + 1 + field->span;
+}
+
+/* Reads one field, however much is in it. The field behind it, or NULL with the refusal in the reader. As deep as forms
+ * are, three at most. */
+static const struct field *read_field(struct p2l_reader *reader, const struct field *field, struct order *order)
+{
+    size_t at = reader->position;
+    const struct field *next = field + 1;
+    struct p2l_policy policy;
+    struct order inside;
+    uint64_t value;
+    uint8_t head;
+    *order = (struct order){NULL, 0};
+    switch (field->kind) {
+    case FIELD_BYTES:
+        if (!read_binary(reader, field->least, field->most, &order->bytes))
+            return NULL;
+        order->size = (size_t)(reader->data + reader->position - order->bytes);
+        return next;
+    case FIELD_BYTES_OR_NOTHING:
+        if (!read_binary(reader, 0, field->most, &order->bytes))
+            return NULL;
+        order->size = (size_t)(reader->data + reader->position - order->bytes);
+        if (order->size != 0 && order->size != field->most)
+            break;
+        return next;
+    case FIELD_NUMBER:
+        if (!p2l_read_uint(reader, &value))
+            return NULL;
+        if (value < field->least || value > field->most)
+            break;
+        *order = (struct order){reader->data + at, reader->position - at};
+        return next;
+    case FIELD_SWITCH:
+        if (!read_head(reader, &head))
+            return NULL;
+        if (head != 0xc2 && head != 0xc3) {
+            refuse_type(reader, head);
+            return NULL;
+        }
+        reader->position++;
+        *order = (struct order){reader->data + at, 1};
+        return next;
+    case FIELD_TEXT:
+        if (!read_text(reader, field->least, field->most, &order->bytes))
+            return NULL;
+        order->size = (size_t)(reader->data + reader->position - order->bytes);
+        return next;
+    case FIELD_POLICY:
+        return p2l_read_policy(reader, &policy) ? next : NULL;
+    case FIELD_RECORD:
+        if (!p2l_read_fields(reader, field->most))
+            return NULL;
+        for (uint64_t i = 0; i < field->most; i++) {
+            next = read_field(reader, next, i == 0 ? order : &inside);
+            if (next == NULL)
+                return NULL;
+        }
+        return next;
+    default:
+        return read_list(reader, field);
+    }
+    refuse(reader, P2L_BAD_FORM, at);
+    return NULL;
+}
 
 static int read_operation(struct p2l_reader *reader, uint32_t *plain)
 {
     size_t start = reader->position, at;
-    uint64_t count, number, value;
-    const uint8_t *bytes;
-    struct p2l_policy policy;
+    uint64_t count, number;
+    const struct field *field;
+    struct order order;
     if (!read_array(reader, &count))
         return 0;
     if (count == 0)
@@ -360,53 +443,15 @@ static int read_operation(struct p2l_reader *reader, uint32_t *plain)
     at = reader->position;
     if (!p2l_read_uint(reader, &number))
         return 0;
-    if (number < 1 || number >= OPERATION_COUNT)
+    if (number >= sizeof FORMS / sizeof *FORMS || FORMS[number].fields == NULL)
         return refuse(reader, P2L_UNKNOWN_OPERATION, at);
-    const char *fields = OPERATIONS[number];
-    if (count != 1 + strlen(fields))
+    if (count != 1 + FORMS[number].count)
         return refuse(reader, P2L_BAD_FORM, start);
-    for (; *fields; fields++) {
-        size_t size = 1;
-        at = reader->position;
-        switch (*fields) {
-        case 'a':
-            if (!p2l_read_bytes(reader, 32, &bytes))
-                return 0;
-            break;
-        case 's':
-            if (!p2l_read_bytes(reader, 16, &bytes))
-                return 0;
-            break;
-        case 'u':
-            if (!p2l_read_uint(reader, &value))
-                return 0;
-            break;
-        case 'k':
-        case 'd':
-            if (!p2l_read_uint(reader, &value))
-                return 0;
-            if (value > (*fields == 'k' ? 1 : 18))
-                return refuse(reader, P2L_BAD_FORM, at);
-            break;
-        case 'n':
-            if (!read_text(reader, &size))
-                return 0;
-            if (size < 1 || size > 64)
-                return refuse(reader, P2L_BAD_FORM, at);
-            break;
-        case 'v':
-        case 'w':
-            if (!read_seats(reader, *fields == 'w'))
-                return 0;
-            break;
-        case 'b':
-            if (!read_binary(reader, 1, 1024, &bytes))
-                return 0;
-            break;
-        default:
-            if (!p2l_read_policy(reader, &policy))
-                return 0;
-        }
+    field = FORMS[number].fields;
+    for (size_t i = 0; i < FORMS[number].count; i++) {
+        field = read_field(reader, field, &order);
+        if (field == NULL)
+            return 0;
     }
     *plain &= number <= 3;
     return 1;

@@ -8,9 +8,9 @@
         on: bool
 
 An operation is encoded as the array `[code, field, ...]`. From its form come that array and the way back (here), the
-form check of both cores (``native/forms.h`` and ``_forms.py``, written by ``python -m tests.core.test_forms``), texts
-for people (``primitives/forms_text.py``) and the reference of operations (docs/operations.md). Attributes of the class
-stand in the order of the form and bear its names.
+form check of both cores (``native/forms.h`` and ``_forms.py``, written anew by ``make forms``), texts for people
+(``primitives/forms_text.py``) and the reference of operations (docs/operations.md). Attributes of the class stand in
+the order of the form and bear its names.
 
 A field is one of few encodings: bytes of a width, a number, a truth value, text, a list of equal items, a record (an
 array of fields). What differs beyond that is what it means to people. A field that may be absent is then zero bytes
@@ -52,6 +52,7 @@ __all__ = [
     "RegisterCode",
     "Row",
     "Salt",
+    "Shape",
     "Signature",
     "SigningPolicy",
     "Switch",
@@ -66,6 +67,13 @@ __all__ = [
 MOST_DEPTH: Final = 3
 U32_MAX: Final = 2**32 - 1
 
+Shape: TypeAlias = tuple[Any, ...]
+"""A form as the cores check it: what is left of a field without its name and meaning.
+
+`("bytes", least, most)`, `("bytes or nothing", width)`, `("number", least, most)`, `("switch",)`,
+`("text", least, most)` in bytes, `("policy",)`, `("record", shape, ...)`, `("list", least, most, ascending, shape)`.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -77,6 +85,11 @@ class Field:
     def notation(self) -> str:
         """How docs/protocol.md writes it, such as `asset (16)`."""
         return self.name
+
+    @property
+    def shape(self) -> Shape:
+        """What the cores check."""
+        raise NotImplementedError
 
     def encode(self, value: Any) -> Value:
         """What stands in the encoded array for a value of the attribute."""
@@ -97,6 +110,10 @@ class _Bytes(Field):
     @property
     def notation(self) -> str:
         return f"{self.name} ({'0 or ' if self.optional else ''}{self.width})"
+
+    @property
+    def shape(self) -> Shape:
+        return ("bytes or nothing", self.width) if self.optional else ("bytes", self.width, self.width)
 
     def read(self, fields: Fields) -> bytes:
         if not self.optional:
@@ -181,6 +198,10 @@ class Blob(Field):
     def notation(self) -> str:
         return f"{self.name} (bytes, {self.least} to {self.most})"
 
+    @property
+    def shape(self) -> Shape:
+        return ("bytes", self.least, self.most)
+
     def read(self, fields: Fields) -> bytes:
         value = fields.binary(self.name, most=self.most)
         if len(value) < self.least:
@@ -200,6 +221,10 @@ class Number(Field):
         if not self.least:
             return self.name if self.most == U64_MAX else f"{self.name} (to {_count(self.most)})"
         return f"{self.name} (from {_count(self.least)}{'' if self.most == U64_MAX else f' to {_count(self.most)}'})"
+
+    @property
+    def shape(self) -> Shape:
+        return ("number", self.least, self.most)
 
     def read(self, fields: Fields) -> int:
         value = fields.integer(self.name, most=self.most)
@@ -222,6 +247,10 @@ class Amount(Field):
 
     of: str = ""
 
+    @property
+    def shape(self) -> Shape:
+        return ("number", 0, U64_MAX)
+
     def read(self, fields: Fields) -> int:
         return fields.integer(self.name)
 
@@ -229,6 +258,10 @@ class Amount(Field):
 @dataclass(frozen=True, slots=True)
 class TimeMs(Field):
     """Milliseconds since 1970-01-01, UTC."""
+
+    @property
+    def shape(self) -> Shape:
+        return ("number", 0, U64_MAX)
 
     def read(self, fields: Fields) -> int:
         return fields.integer(self.name)
@@ -241,6 +274,10 @@ class Day(Field):
     @property
     def notation(self) -> str:
         return f"{self.name} (day)"
+
+    @property
+    def shape(self) -> Shape:
+        return ("number", 0, U32_MAX)
 
     def read(self, fields: Fields) -> int:
         return fields.integer(self.name, most=U32_MAX)
@@ -255,6 +292,10 @@ class Choice(Field):
     @property
     def notation(self) -> str:
         return f"{self.name} ({', '.join(f'{member.value} {member.name.lower()}' for member in self.kind)})"
+
+    @property
+    def shape(self) -> Shape:
+        return ("number", 0, len(self.kind) - 1)
 
     def encode(self, value: Any) -> Value:
         return int(value)
@@ -271,6 +312,10 @@ class Switch(Field):
     def notation(self) -> str:
         return f"{self.name} (true or false)"
 
+    @property
+    def shape(self) -> Shape:
+        return ("switch",)
+
     def read(self, fields: Fields) -> bool:
         return fields.boolean(self.name)
 
@@ -286,6 +331,10 @@ class Text(Field):
     def notation(self) -> str:
         return f"{self.name} (text, {self.least} to {self.most})"
 
+    @property
+    def shape(self) -> Shape:
+        return ("text", self.least, self.most)
+
     def read(self, fields: Fields) -> str:
         value = fields.text(self.name, most=self.most)
         if len(value.encode()) < self.least:
@@ -300,6 +349,10 @@ class SigningPolicy(Field):
     @property
     def notation(self) -> str:
         return f"{self.name} (policy)"
+
+    @property
+    def shape(self) -> Shape:
+        return ("policy",)
 
     def encode(self, value: Any) -> Value:
         return value.values()
@@ -317,6 +370,10 @@ class Record(Field):
     @property
     def notation(self) -> str:
         return f"{self.name} [{', '.join(field.notation for field in self.kind.form)}]"
+
+    @property
+    def shape(self) -> Shape:
+        return ("record", *[field.shape for field in self.kind.form])
 
     def encode(self, value: Any) -> Value:
         return values_of(self.kind.form, value)
@@ -336,6 +393,10 @@ class Row(Field):
     @property
     def notation(self) -> str:
         return f"{self.name} [{', '.join(field.notation for field in self.form)}]"
+
+    @property
+    def shape(self) -> Shape:
+        return ("record", *[field.shape for field in self.form])
 
     def encode(self, value: Any) -> Value:
         return tuple([field.encode(item) for field, item in zip(self.form, value, strict=True)])
@@ -358,6 +419,10 @@ class ListOf(Field):
     def notation(self) -> str:
         limits = f"{self.least} to {self.most:,}{', ascending' if self.ascending else ''}"
         return f"{self.name} [{self.item.notation}, ...] ({limits})"
+
+    @property
+    def shape(self) -> Shape:
+        return ("list", self.least, self.most, self.ascending, self.item.shape)
 
     def encode(self, value: Any) -> Value:
         return tuple([self.item.encode(item) for item in value])
