@@ -1681,6 +1681,9 @@ def _apply(overlay: _Overlay, operation: tuple[int, bytes, bytes, bytes, int], i
         lock = overlay.lock(asset, account, other)
         if lock[0] < amount:
             raise _Refused(REASON_INSUFFICIENT_LOCKED, index)
+        owner = tables.get(TABLE_ACCOUNTS, account)
+        if owner is not None:  # guards are asked about it, though nobody needs its signature
+            _account_flags(owner)
         source = overlay.holding(asset, account)
         if source[1] < amount:
             raise _Undecided

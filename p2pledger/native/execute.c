@@ -599,6 +599,8 @@ static int apply(struct execution *execution, const struct operation *operation)
             return UNDECIDED;
         if (lock->amounts[0] < amount)
             return P2L_REASON_INSUFFICIENT_LOCKED;
+        if (check_account(&execution->window.accounts[operation->account_at]) == UNDECIDED)
+            return UNDECIDED; /* guards are asked about it, though nobody needs its signature */
         source = row_read(execution, operation->source);
         if (source == NULL || source->amounts[1] < amount)
             return UNDECIDED;

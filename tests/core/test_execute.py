@@ -24,7 +24,7 @@ CANNOT_PAY = 20
 
 
 def world(core: ModuleType) -> Any:
-    """a, b and c hold gold and cash; `joint` needs two of three keys; `frozen` and the asset LEAD are restricted."""
+    """a, b and c hold gold and cash; `joint` needs two of three keys; `frozen` and the asset LEAD have flags."""
     branch = core.empty_state(b.WIDTHS).branch()
     for name in ("a", "b", "c"):
         b.put_account(branch, name)
@@ -40,6 +40,8 @@ def world(core: ModuleType) -> Any:
     b.put_asset(branch, "LEAD", flags=4)
     b.put_holding(branch, "LEAD", "a", 10)
     branch.put(b.LOCKS, GOLD + A + C, b.pack([1, 7]))
+    branch.put(b.LOCKS, GOLD + b.account("frozen") + C, b.pack([1, 7]))
+    b.put_holding(branch, "XAU", "frozen", 0, 7)
     b.put_holding(branch, "XAU", "a", 100, 7)
     return branch
 
@@ -245,12 +247,13 @@ def test_a_transaction_with_other_signatures_is_the_same_transaction(core: Modul
 UNDECIDED: dict[str, Any] = {
     "an issue": [[1, A, B, GOLD, 1], [4, GOLD, A, 1]],
     "a new policy": [[8, A, b.policy(("a", 1), version=2)]],
-    "payment to a restricted account": [[1, A, B, GOLD, 1], [1, A, b.account("frozen"), GOLD, 1]],
-    "lock under a restricted account": [[1, A, B, GOLD, 1], [2, A, GOLD, 1, b.account("frozen")]],
-    "a debit of a restricted account": [[1, A, B, GOLD, 1], [1, b.account("frozen"), A, GOLD, 1]],
-    "a restricted asset": [[1, A, B, GOLD, 1], [1, A, B, b.asset("LEAD"), 1]],
-    "a restricted asset locked": [[1, A, B, GOLD, 1], [2, A, b.asset("LEAD"), 1, B]],
-    "a restricted asset released": [[1, A, B, GOLD, 1], [3, A, b.asset("LEAD"), 1, C]],
+    "payment to a flagged account": [[1, A, B, GOLD, 1], [1, A, b.account("frozen"), GOLD, 1]],
+    "lock under a flagged account": [[1, A, B, GOLD, 1], [2, A, GOLD, 1, b.account("frozen")]],
+    "a debit of a flagged account": [[1, A, B, GOLD, 1], [1, b.account("frozen"), A, GOLD, 1]],
+    "a flagged asset": [[1, A, B, GOLD, 1], [1, A, B, b.asset("LEAD"), 1]],
+    "a flagged asset locked": [[1, A, B, GOLD, 1], [2, A, b.asset("LEAD"), 1, B]],
+    "a flagged asset released": [[1, A, B, GOLD, 1], [3, A, b.asset("LEAD"), 1, C]],
+    "what a flagged account has locked released": [[1, A, B, GOLD, 1], [3, b.account("frozen"), GOLD, 1, C]],
 }
 
 
@@ -263,7 +266,7 @@ def test_what_the_bulk_path_cannot_decide_leaves_no_trace(core: ModuleType, name
     before = branch.root()
     assert run(core, branch, [undecided]) == (0, [])
     assert branch.root() == before
-    # Rules that decide before the restriction is met still decide, if every operation is plain.
+    # Rules that decide before the flags are met still decide, if every operation is plain.
     if all(operation[0] <= 3 for operation in UNDECIDED[name]):
         assert run(core, branch, [undecided], height=101) == (1, [(EXPIRED, WHOLE)])
 
@@ -405,7 +408,7 @@ def test_random_workloads_end_alike_and_conserve_supply(compiled: ModuleType) ->
             for name in ("a", "b", "c"):  # no locks but those of the world, and each with its row
                 b.put_holding(branch, "CNY@ICBC", name, 1000)
             for key, _ in branch.scan(b.LOCKS):
-                assert key == GOLD + A + C
+                assert key in (GOLD + A + C, GOLD + b.account("frozen") + C)
             b.put_holding(branch, "XAU", "rich", MAX - 10)
             for name, free in (("a", 500), ("b", 12), ("c", 60), ("joint", 30), ("rich", MAX - 700)):
                 b.put_native(branch, name, free)
