@@ -81,7 +81,7 @@ class Histogram:
         return histogram
 
     def merge(self, other: Histogram) -> None:
-        """Adds the samples of another run of the same limit; of another one InvalidInput, for what is missing means else."""
+        """Adds another run. InvalidInput if it had another limit: what is missing there means something else."""
         if other.limit_us != self.limit_us:
             raise InvalidInput(
                 "histograms of different limits cannot be merged",

@@ -122,8 +122,8 @@ class _Gateway:
 class Load:
     """Sends ``orders`` through ``gateways`` clients, each when it is due, and follows them to their ends.
 
-    ``moments``: seconds after the opening of the window, ascending, one for each order. ``slot_s``: what fell due within
-    it travels in one message.
+    ``moments``: seconds after the opening of the window, ascending, one for each order. ``slot_s``: what fell due
+    within it travels in one message.
     """
 
     def __init__(
@@ -345,10 +345,14 @@ class Load:
                 if outcome is not None:
                     self.seen_final(outcome)
 
+    def title_of(self, number: int) -> str:
+        """Why an order was rejected."""
+        return Reason(self.codes[number]).title
+
     def result(self) -> LoadResult:
         """The tally. submitted = committed + rejected + timed_out + unfinished."""
         tally = Counter(self.states[: self.sent])
-        rejected = Counter(Reason(self.codes[i]).title for i in range(self.sent) if self.states[i] == State.REJECTED)
+        rejected = Counter(self.title_of(i) for i in range(self.sent) if self.states[i] == State.REJECTED)
         return LoadResult(
             submitted=self.sent,
             committed=tally[State.COMMITTED],

@@ -61,6 +61,9 @@ class OrderDesk:
                 Transfer(buyer, seller, self._asset(trade.money), trade.price),
             )
             signers |= {self._keepers[asset.partition("@")[2]] for asset in (trade.source, trade.target)}
+        elif not trade.price:
+            operations = (Transfer(seller, buyer, self._asset(trade.source), trade.quantity),)
+            signers = {trade.seller}
         else:
             operations = tuple(
                 delivery_versus_payment(
@@ -73,8 +76,9 @@ class OrderDesk:
                 )
             )
         salt = sha256(f"{self._seed}/{trade.number}".encode()).digest()[:16]
+        payer = buyer if trade.price else seller
         fee = self._least_fee * len(operations)
-        transaction = Transaction(self._network_id, valid_until, salt, buyer, operations, fee)
+        transaction = Transaction(self._network_id, valid_until, salt, payer, operations, fee)
         data = transaction.sign(self._keys[name] for name in signers)
         return Order(trade, transaction.id, valid_until, data)
 

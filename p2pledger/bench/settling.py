@@ -1,0 +1,315 @@
+"""One measured run of trades through a cluster of real processes, from its genesis to its judgement.
+
+    1  the cluster starts, its ledger is opened; all orders are signed beforehand (nothing of this is measured)
+    2  the window: orders fall due at their moments, whatever the ledger does; those of the warm-up do not count
+    3  every order is followed to its end, or until its client has waited as long as the limit says
+    4  the gate: all nodes agree on one chain and one state root, every order is accounted for, supply is conserved by
+       the ledger's own count and by books that share no code with it. A run that fails here has no figures.
+
+Percentiles are over all orders that fell due behind the warm-up: those that timed out or did not end count as over the
+limit, and so do those that were refused for want of room (*busy*) until their client gave up.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Final, Self
+
+import trio
+
+from p2pledger.api.client import Client, Settlements
+from p2pledger.bench.histogram import Histogram
+from p2pledger.bench.workloads import BROKERS, workload
+from p2pledger.cluster.consortium import BANK
+from p2pledger.cluster.development import development_parameters
+from p2pledger.cluster.directory import usage_of
+from p2pledger.cluster.local import Cluster
+from p2pledger.cluster.processes import NodeFailed, NodeStats
+from p2pledger.load.arrivals import Arrivals
+from p2pledger.load.books import Books
+from p2pledger.load.chain import UNREACHABLE, wait_agreement
+from p2pledger.load.generator import Load, Outcome, Session, State, percentile
+from p2pledger.load.orders import OrderDesk
+from p2pledger.load.readings import holdings_of, look_up, open_world, supply_of
+from p2pledger.primitives.errors import InvalidInput
+from p2pledger.primitives.parameters import Parameters
+
+__all__ = ["Plan", "Progress", "Run", "Usage", "run_plan"]
+
+_SAMPLE_S: Final = 0.25
+_AGREE_WITHIN_S: Final = 60.0
+_LAG_LIMIT_MS: Final = 1.0
+_LAG_SHARE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. ``parameters`` replace those of a development network; ``network`` is the text of a network.toml."""
+
+    workload: str = "dvp"
+    arrivals: str = "fixed:500"
+    seconds: float = 20.0
+    warmup_s: float = 3.0
+    limit_s: float = 10.0
+    validators: int = 4
+    engine: str = "simplex"
+    seed: int = 1
+    gateways: int = 4
+    network: str = ""
+    parameters: dict[str, int] = field(default_factory=dict)
+
+    def check(self) -> Self:
+        """InvalidInput where it cannot be run."""
+        Arrivals.parse(self.arrivals)
+        workload(self.workload, 1, self.seed, money_register=BANK)
+        if not 0 <= self.warmup_s < self.seconds or self.limit_s <= 0 or self.validators < 1 or self.gateways < 1:
+            raise InvalidInput(
+                "the window must be longer than the warm-up, and limit, validators and gateways positive", code="usage"
+            )
+        known = development_parameters("consortium", self.engine, self.validators).__dataclass_fields__
+        if unknown := [name for name in self.parameters if name not in known]:
+            raise InvalidInput(f"no parameter is called {unknown[0]!r}", code="usage")
+        return self
+
+    def cluster_parameters(self) -> Parameters:
+        return replace(development_parameters("consortium", self.engine, self.validators), **self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one node used and moved in the window."""
+
+    name: str
+    cpu_s: float
+    rss_mib: float
+    bytes_in: int
+    bytes_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a plan. Counts and latencies are of the orders behind the warm-up.
+
+    submitted = committed + rejected + timed_out + unfinished. ``series``: every quarter of a second behind the opening
+    of the window, how many orders had fallen due and how many were final, from the first.
+    """
+
+    plan: Plan
+    submitted: int
+    committed: int
+    rejected: dict[str, int]
+    timed_out: int
+    unfinished: int
+    latencies: Histogram
+    lag_p99_ms: float
+    offered_per_s: float
+    committed_per_s: float
+    blocks: int
+    series: tuple[tuple[float, int, int], ...]
+    nodes: tuple[Usage, ...]
+    faults: tuple[str, ...]
+    """Why the run is not correct; empty if it is."""
+
+    @property
+    def is_correct(self) -> bool:
+        return not self.faults
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the generator itself was too late for its figures to be those of the ledger."""
+        median = self.latencies.percentile_us(0.5) if len(self.latencies) else None
+        allowed_ms = max(_LAG_LIMIT_MS, _LAG_SHARE * median / 1000) if median is not None else _LAG_LIMIT_MS
+        return self.lag_p99_ms > allowed_ms
+
+    def values(self) -> dict[str, Any]:
+        """For JSON: the histogram as base64."""
+        latencies = b64encode(self.latencies.encode()).decode()
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        nodes = [asdict(node) for node in self.nodes]
+        return {**plain, "plan": asdict(self.plan), "latencies": latencies, "nodes": nodes}
+
+
+class Progress:
+    """Whoever watches a run; this one does not."""
+
+    def say(self, sentence: str) -> None:
+        """What is being done."""
+
+    def show(self, elapsed_s: float, expected_s: float, committed: int) -> None:
+        """How far the window is, several times a second."""
+
+
+async def run_plan(plan: Plan, directory: Path | None = None, progress: Progress | None = None) -> Run:
+    """Runs a plan on a new cluster. P2PLedgerError where it could not be run at all."""
+    plan.check()
+    progress = progress or Progress()
+    moments = list(Arrivals.parse(plan.arrivals).due_s(plan.seconds, plan.seed))
+    if not moments or moments[-1] < plan.warmup_s:
+        raise InvalidInput("nothing falls due behind the warm-up", code="usage")
+    source = workload(plan.workload, len(moments), plan.seed, money_register=BANK)
+    progress.say(f"starting {plan.validators} validators")
+    async with Cluster(
+        plan.validators,
+        seed=plan.seed,
+        directory=directory,
+        brokers=len(BROKERS),
+        parameters=plan.cluster_parameters(),
+        engine=plan.engine,
+        opening=False,
+    ) as cluster:
+        progress.say(f"opening the ledger: {source.world.assets_count:,} assets")
+        await open_world(cluster, source.world, timeout_s=120.0)
+        async with cluster.connect() as client:
+            height = (await client.status()).final_height
+        valid_until = height + cluster.genesis.parameters.replay_window * 9 // 10
+        desk = OrderDesk(cluster.consortium, plan.seed)
+        books = Books(source.world)
+        load = Load(
+            (desk.sign(trade, valid_until) for trade in source.trades),
+            moments=moments[: source.count],
+            nodes=len(cluster.nodes),
+            gateways=plan.gateways,
+            connect=lambda index: _gateway(cluster, index),
+            patience_s=plan.limit_s,
+            signed_ahead=len(moments),
+        )
+        load.on_final = lambda order, code: None if code else books.settle(order.trade)
+        progress.say(f"signing {load.count:,} orders")
+        await load.sign_ahead()
+        before = {name: await cluster.node(name).stats() for name in cluster.nodes}
+        progress.say(f"{load.count:,} orders, {plan.arrivals}, for {plan.seconds:g} s")
+        series: list[tuple[float, int, int]] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_sample, load, plan.seconds, series, progress)
+            await load.run()
+            nursery.cancel_scope.cancel()
+        usage = [await _usage(cluster, name, before[name]) for name in cluster.nodes]
+        progress.say("waiting until all nodes agree, and counting again")
+        faults, blocks = await _judge(cluster, load, books, height)
+        return _result(plan, load, series, usage, faults, blocks)
+
+
+@asynccontextmanager
+async def _gateway(cluster: Cluster, index: int) -> AsyncIterator[Session]:
+    async with cluster.connect(BROKERS[index % len(BROKERS)], cluster.nodes[index]) as client:
+        yield _Gateway(client)
+
+
+class _Gateway:
+    """What the generator needs, on top of a client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._stream: Settlements = client.settlements()
+
+    async def submit(self, transactions: Sequence[bytes]) -> tuple[Sequence[int], int]:
+        submission = await self._client.submit(transactions)
+        return submission.codes, submission.retry_after_ms
+
+    async def next_outcomes(self) -> Sequence[Outcome]:
+        return [Outcome(outcome.id, outcome.height, outcome.code) for outcome in await anext(self._stream)]
+
+
+async def _sample(load: Load, seconds: float, series: list[tuple[float, int, int]], progress: Progress) -> None:
+    await load.opened.wait()
+    due = 0
+    while True:
+        await trio.sleep(_SAMPLE_S)
+        elapsed_s = trio.current_time() - load.started_s
+        while due < load.count and load.moments[due] <= elapsed_s:
+            due += 1
+        series.append((round(elapsed_s, 3), due, len(load.latencies_s)))
+        progress.show(elapsed_s, seconds, len(load.latencies_s))
+
+
+async def _usage(cluster: Cluster, name: str, before: NodeStats) -> Usage:
+    node = next(state for state in cluster.ps() if state.name == name)
+    try:
+        after = await cluster.node(name).stats()
+    except NodeFailed:  # that it is gone is found by the gate
+        after = before
+    rss_mib = usage_of(node.process.pid).rss_mib if node.process is not None else 0.0
+    return Usage(
+        name,
+        round(after.cpu_s - before.cpu_s, 3),
+        round(rss_mib, 1),
+        after.bytes_in - before.bytes_in,
+        after.bytes_out - before.bytes_out,
+    )
+
+
+async def _judge(cluster: Cluster, load: Load, books: Books, first_height: int) -> tuple[tuple[str, ...], int]:
+    """The gate: what is wrong, and the blocks that were made."""
+    faults: list[str] = []
+    standings = await wait_agreement(cluster, _AGREE_WITHIN_S, max(load.heights.values(), default=0))
+    if gone := [name for name in cluster.nodes if name not in standings]:
+        faults.append(f"{', '.join(gone)} did not answer at the end")
+    if len(set(standings.values())) != 1:
+        faults.append("the nodes do not agree on one height, block and state root")
+    height = max((standing.height for standing in standings.values()), default=first_height)
+    try:
+        async with cluster.connect() as client:
+            await load.settle_late(lambda orders: look_up(client, orders))
+            supply, findings = await supply_of(client)
+            holdings = await holdings_of(client, cluster.consortium.member_keys, list(supply))
+            faults += [*findings, *books.compare(supply, holdings)]
+    except UNREACHABLE as error:
+        faults.append(f"no node could be asked at the end: {error}")
+    result = load.result()
+    if result.submitted != result.committed + sum(result.rejected.values()) + result.timed_out + result.unfinished:
+        faults.append("not every order is accounted for")
+    return tuple(faults), height - first_height
+
+
+def _result(
+    plan: Plan,
+    load: Load,
+    series: list[tuple[float, int, int]],
+    usage: Sequence[Usage],
+    faults: tuple[str, ...],
+    blocks: int,
+) -> Run:
+    first = sum(1 for _ in takewhile(lambda moment: moment < plan.warmup_s, load.moments))
+    counted = range(first, load.count)
+    latencies = Histogram(round(1_000_000 * plan.limit_s))
+    rejected: dict[str, int] = {}
+    committed = timed_out = unfinished = 0
+    for number in counted:
+        state = load.states[number]
+        if state == State.COMMITTED:
+            committed += 1
+            latencies.add(round(1_000_000 * load.latencies_s[number]))
+        elif state == State.REJECTED:
+            title = load.title_of(number)
+            rejected[title] = rejected.get(title, 0) + 1
+        elif state == State.GIVEN_UP:
+            timed_out += 1
+            latencies.add_missing()
+        else:
+            unfinished += 1
+            latencies.add_missing()
+    window_s = plan.seconds - plan.warmup_s
+    # What was committed while the window was open, whenever it fell due: a backlog of the warm-up counts for nobody.
+    ends = [load.moments[number] + load.latencies_s[number] for number in load.latencies_s]
+    in_window = sum(plan.warmup_s <= end < plan.seconds for end in ends)
+    return Run(
+        plan=plan,
+        submitted=len(counted),
+        committed=committed,
+        rejected=rejected,
+        timed_out=timed_out,
+        unfinished=unfinished,
+        latencies=latencies,
+        lag_p99_ms=round(1000 * percentile(sorted(load.lags_s), 0.99), 3),
+        offered_per_s=round(len(counted) / window_s, 2),
+        committed_per_s=round(in_window / window_s, 2),
+        blocks=blocks,
+        series=tuple(series),
+        nodes=tuple(usage),
+        faults=faults,
+    )
