@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from types import MappingProxyType
 from typing import ClassVar, Final, Self
 
@@ -25,6 +24,7 @@ from p2pledger.ledger.books import Books
 from p2pledger.ledger.rule import Refused
 from p2pledger.ledger.tables import Holding, Lock, Table, fields_of
 from p2pledger.primitives.codec import U64_MAX, encode
+from p2pledger.primitives.market.buckets import Bucket
 from p2pledger.primitives.reasons import Reason
 
 __all__ = [
@@ -43,16 +43,6 @@ __all__ = [
     "shift",
     "take_from",
 ]
-
-
-class Bucket(IntEnum):
-    """The numbers stand in rows of ENCUMBRANCES and never change their meaning."""
-
-    FREE = 0
-    LOCKED = 1
-    SETTLING = 2
-    ESCROWED = 3
-    PENDING = 4
 
 
 @dataclass(frozen=True, slots=True)
