@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +22,7 @@ from p2pledger.cluster.keyfiles import KeyFile, development_keypair
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput, PeerFault
 from p2pledger.primitives.genesis import Genesis, Member, Register
 from p2pledger.primitives.keys import Keypair
-from p2pledger.primitives.names import account_named
+from p2pledger.primitives.names import account_named, suggestion
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
 from p2pledger.primitives.validators import Validator
@@ -66,15 +65,6 @@ def validator_names(count: int) -> tuple[str, ...]:
         )
     venues = [f"VENUE-{chr(65 + i)}" if i < 26 else f"VENUE-{i + 1}" for i in range(max(0, count - 2))]
     return (*DEPOSITORIES, *venues)[:count]
-
-
-def suggestion(name: str, known: Sequence[str]) -> str:
-    """ "Did you mean ...?" where one of the known names is near, else the list of them."""
-    folded = {item.casefold(): item for item in known}
-    if near := get_close_matches(name.casefold(), folded, n=1, cutoff=0.5):
-        return f"Did you mean {folded[near[0]]}?"
-    shown = ", ".join(sorted(known)[:20])
-    return f"Known: {shown}{', ...' if len(known) > 20 else ''}" if known else ""
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,12 @@ class SessionClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Received(Event):
-    """The payload of one frame."""
+    """The payload of one frame. A shell that traces says when its first byte came, and its last one."""
 
     session: int
     payload: bytes
+    begun_us: int = 0
+    came_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ if there is no session after a second, for perhaps it does not know where to cal
 session with a key is open, another one is refused (``duplicate_session``). A call that fails is tried again after
 0.1 s, doubling up to 3 s, and at once when a new address is told.
 
+A session may be *shaped* (``shaping.py``): then its writer puts the frames on a modelled link, in turns of 64 KiB, and
+gives each piece to the socket when it would have arrived. That is the same task with other waits: a session that is not
+shaped has nothing of it but one look whether it is. Handshakes are not shaped.
+
 Nothing here sends anything for its own sake. Dead machines are noticed by the kernel's TCP keep-alive.
 """
 
@@ -29,6 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Final
 
 import trio
@@ -46,6 +51,7 @@ from p2pledger.network.effects import (
 )
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, HEADER_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
 from p2pledger.network.handshake import Admission, Handshake, LocalEnd, Refused
+from p2pledger.network.shaping import TURN_BYTES, Link
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError, PeerFault
 
 __all__ = [
@@ -57,6 +63,7 @@ __all__ = [
     "Counters",
     "Ending",
     "Identity",
+    "LinkOf",
     "LocalEnd",
     "Refused",
     "Session",
@@ -69,6 +76,8 @@ Address = tuple[str, int]
 """Host and port."""
 LogLine = Callable[[str, str, tuple[tuple[str, str | int], ...]], None]
 """level, event, fields: as in the effect ``Log``."""
+LinkOf = Callable[[Identity], Link | None]
+"""The link to whoever is at the other end, or None where nothing is shaped."""
 
 HANDSHAKE_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -82,6 +91,8 @@ _LAST_RETRY_S: Final = 3.0
 _SHUNNED: Final = ("shunned", "this node was told to have no session with that one")
 _READ_BYTES: Final = 65_536
 _WRITE_BYTES: Final = 262_144
+_EARLY_US: Final = 500
+"""Sleeping ends up to a millisecond late: what is due within half of one is due. (On average it is on time so.)"""
 _MAX_HANDSHAKES: Final = 64
 """Unknown callers at the same time; the others wait in the kernel's queue."""
 _MAX_SESSIONS: Final = 1_024
@@ -158,7 +169,7 @@ class Session:
         """Use ``open_session``."""
         self._stream = stream
         self._reader = reader
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes | memoryview] = deque()
         self._queued_bytes = 0
         self._queue_limit_bytes = queue_limit_bytes
         self._bulk_limit_bytes = queue_limit_bytes * 3 // 4
@@ -166,6 +177,15 @@ class Session:
         self._sent = trio.Event()
         self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
+        self._link: Link | None = None
+        self._under_way: deque[tuple[int, bytes | memoryview, int]] = deque()
+        """On the modelled link: (when it arrives, bytes, frames that end in them), in order."""
+        self._departed_us = 0
+        """When what was last put on the link has left: then it is the next one's turn."""
+        self.clock_us: Callable[[], int] | None = None
+        """Where the times of arrivals come from, for whoever traces."""
+        self.begun_us: list[int] = []
+        """When the first bytes of each payload came that is now being delivered; empty without a clock."""
         self.identity = identity
         self.address = address
         self.counters = Counters()
@@ -189,10 +209,17 @@ class Session:
                 )
                 self._writing.cancel()
             return False
+        if not self._queue:
+            self._wake.set()
         self._queue.append(frame(payload))
         self._queued_bytes += size_bytes
-        self._wake.set()
         return True
+
+    def shape(self, link: Link | None) -> None:
+        """From now on what is sent goes over a modelled link, or over none; what is under way goes on as it is."""
+        self._link = link
+        self._departed_us = int(trio.current_time() * 1_000_000)
+        self._wake.set()
 
     def end(self, code: str, sentence: str) -> None:
         """End the session: nothing is read any more, what is queued is still sent if that takes no longer than 1 s.
@@ -226,7 +253,8 @@ class Session:
         return self.ending
 
     async def _read(self, deliver: Callable[[list[bytes]], Awaitable[None]]) -> None:
-        stream, reader, counters = self._stream, self._reader, self.counters
+        stream, reader, counters, clock_us = self._stream, self._reader, self.counters, self.clock_us
+        first_us = came_us = clock_us() if clock_us is not None else 0
         try:
             while True:
                 payloads = []
@@ -235,11 +263,19 @@ class Session:
                     counters.frames_in += 1
                     counters.bytes_in += HEADER_BYTES + len(payload)
                 if payloads:
+                    if clock_us is not None:
+                        # The first may have begun with an earlier read; what is left in the reader began with this one.
+                        self.begun_us = [first_us, *(came_us for _ in payloads[1:])]
+                        first_us = came_us
                     await deliver(payloads)
                 data = await stream.receive_some(_READ_BYTES)
                 if not data:
                     self._hung_up("the other end closed the session")
                     return
+                if clock_us is not None:
+                    came_us = clock_us()
+                    if not reader.buffered_bytes:
+                        first_us = came_us
                 reader.feed(data)
         except PeerFault as fault:
             self.end(fault.code, str(fault))
@@ -251,29 +287,94 @@ class Session:
         self._writing.cancel()
 
     async def _write(self) -> None:
-        stream, queue, counters = self._stream, self._queue, self.counters
         try:
             with self._writing:
-                while True:
-                    while not queue:
-                        if self.ending is not None:
-                            return
-                        self._wake = trio.Event()
-                        await self._wake.wait()
-                    frames, size_bytes = [], 0
-                    while queue and size_bytes < _WRITE_BYTES:
-                        part = queue.popleft()
-                        frames.append(part)
-                        size_bytes += len(part)
-                    await stream.send_all(b"".join(frames))
-                    # Counted as queued until the kernel has it: a peer that reads nothing keeps its share full.
-                    self._queued_bytes -= size_bytes
-                    self._sent.set()
-                    self._sent = trio.Event()
-                    counters.frames_out += len(frames)
-                    counters.bytes_out += size_bytes
+                while not self._is_all_sent:
+                    if self._link is None and not self._under_way:
+                        await self._write_at_once()
+                    else:
+                        await self._write_as_it_arrives()
         except _GONE as error:
             self._hung_up(_reason(error))
+
+    @property
+    def _is_all_sent(self) -> bool:
+        return self.ending is not None and not self._queue and not self._under_way
+
+    async def _write_at_once(self) -> None:
+        """Until the session has ended or is shaped."""
+        queue = self._queue
+        while self._link is None:
+            if not queue:
+                if self.ending is not None:
+                    return
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            frames: list[bytes | memoryview] = []
+            size_bytes = 0
+            while queue and size_bytes < _WRITE_BYTES:
+                part = queue.popleft()
+                frames.append(part)
+                size_bytes += len(part)
+            await self._give(frames, len(frames), size_bytes)
+
+    async def _write_as_it_arrives(self) -> None:
+        """Until the session has ended, or is shaped no more and what was under way has arrived.
+
+        Two things fall due: the front of what is under way arrives, or the link is free and it is the queue's turn.
+        """
+        queue, under_way = self._queue, self._under_way
+        was_waiting = False
+        while under_way or (self._link is not None and not self._is_all_sent):
+            now_us = int(trio.current_time() * 1_000_000) + _EARLY_US
+            if under_way and under_way[0][0] <= now_us:
+                frames: list[bytes | memoryview] = []
+                count = size_bytes = 0
+                while under_way and under_way[0][0] <= now_us and size_bytes < _WRITE_BYTES:
+                    _, part, ends = under_way.popleft()
+                    frames.append(part)
+                    count += ends
+                    size_bytes += len(part)
+                await self._give(frames, count, size_bytes)
+            elif queue and self._link is not None and self._departed_us <= now_us:
+                # Whoever had to wait for its turn takes it when it came, however late this task woke up.
+                start_us = self._departed_us if was_waiting else now_us - _EARLY_US
+                part, ends = self._take_turn()
+                self._departed_us, arrival_us = self._link.send(start_us, len(part))
+                under_way.append((arrival_us, part, ends))
+                was_waiting = bool(queue)
+            else:
+                was_waiting = bool(queue)
+                due_us = [under_way[0][0]] if under_way else []
+                if queue and self._link is not None:
+                    due_us.append(self._departed_us)
+                self._wake = trio.Event()
+                with trio.move_on_at((min(due_us) - _EARLY_US) / 1_000_000 if due_us else inf):
+                    await self._wake.wait()
+
+    def _take_turn(self) -> tuple[bytes | memoryview, int]:
+        """Frames from the front of the queue up to the size of a turn, or so much of a large one; how many end."""
+        queue = self._queue
+        part = queue.popleft()
+        if len(part) > TURN_BYTES:
+            whole = memoryview(part)
+            queue.appendleft(whole[TURN_BYTES:])
+            return whole[:TURN_BYTES], 0
+        parts, size_bytes = [part], len(part)
+        while queue and size_bytes + len(queue[0]) <= TURN_BYTES:
+            parts.append(queue.popleft())
+            size_bytes += len(parts[-1])
+        return b"".join(parts), len(parts)
+
+    async def _give(self, parts: list[bytes | memoryview], frames: int, size_bytes: int) -> None:
+        """Hand bytes to the kernel. Till then they count as queued: a peer that reads nothing keeps its share full."""
+        await self._stream.send_all(b"".join(parts))
+        self._queued_bytes -= size_bytes
+        self._sent.set()
+        self._sent = trio.Event()
+        self.counters.frames_out += frames
+        self.counters.bytes_out += size_bytes
 
 
 def _reason(error: BaseException) -> str:
@@ -442,13 +543,17 @@ class Sessions:
         deliver: Callable[[Sequence[Event]], Awaitable[None]],
         log: LogLine,
         queue_limit_bytes: int = QUEUE_LIMIT_BYTES,
+        clock_us: Callable[[], int] | None = None,
     ) -> None:
+        """``clock_us``: note with each ``Received`` when its first and its last bytes came, by this clock."""
         self._local = local
         self._certificate = certificate
         self._admit = admit
         self._deliver = deliver
         self._log = log
         self._queue_limit_bytes = queue_limit_bytes
+        self._clock_us = clock_us
+        self._link_of: LinkOf | None = None
         self._numbers = count(1)
         self._sessions: dict[int, Session] = {}
         self._taken: set[bytes] = set()
@@ -520,6 +625,15 @@ class Sessions:
             if (key in before) != (key in self._shunned):
                 called.changed.set()
                 called.changed = trio.Event()
+
+    def shape(self, link_of: LinkOf | None) -> None:
+        """From now on all sessions, open and new, go over links as they are told; None: over none."""
+        self._link_of = link_of
+        for session in self._sessions.values():
+            self._shape(session)
+
+    def _shape(self, session: Session) -> None:
+        session.shape(None if self._link_of is None else self._link_of(session.identity))
 
     def send(self, number: int, payload: bytes, *, bulk: bool = False) -> bool:
         """Queue a frame; see Session.send. False also for a session that is no more."""
@@ -648,6 +762,9 @@ class Sessions:
                     self._handshakes.release()
             number = next(self._numbers)
             self._sessions[number] = session
+            session.clock_us = self._clock_us
+            if self._link_of is not None:
+                self._shape(session)
             try:
                 if self._is_stopping:
                     session.end("stopped", "this node stops")
@@ -673,4 +790,10 @@ class Sessions:
             self._taken.difference_update(held)
 
     async def _receive(self, number: int, payloads: list[bytes]) -> None:
-        await self._deliver([Received(number, payload) for payload in payloads])
+        if self._clock_us is None:
+            await self._deliver([Received(number, payload) for payload in payloads])
+            return
+        begun_us, now_us = self._sessions[number].begun_us, self._clock_us()
+        await self._deliver(
+            [Received(number, payload, begun, now_us) for payload, begun in zip(payloads, begun_us, strict=True)]
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import Final
 
@@ -21,6 +23,7 @@ __all__ = [
     "object_id",
     "register_code",
     "stake_id",
+    "suggestion",
 ]
 
 _INSTRUMENT: Final = re.compile(r"[A-Z0-9]{1,12}")
@@ -97,3 +100,12 @@ def stake_id(account: bytes, salt: bytes) -> bytes:
 def object_id(code: int, creator: bytes, salt: bytes) -> bytes:
     """The identifier of what an operation of this code makes for an account, told apart by the 16 bytes it carries."""
     return tagged_hash(OBJECT_TAG, bytes([code]) + creator + salt)
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """ "Did you mean ...?" where one of the known names is near, else the list of them."""
+    folded = {item.casefold(): item for item in known}
+    if near := get_close_matches(name.casefold(), folded, n=1, cutoff=0.5):
+        return f"Did you mean {folded[near[0]]}?"
+    shown = ", ".join(sorted(known)[:20])
+    return f"Known: {shown}{', ...' if len(known) > 20 else ''}" if known else ""
