@@ -50,6 +50,22 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (28, "bad_seats", "A key among the new validators was found to contradict itself."),
     (29, "wrong_engine", "The engine of this network has no use for this operation."),
     (30, "insufficient_encumbered", "What this object holds of the holding is smaller than the amount."),
+    (34, "not_permitted", "A rule of the network or a permission does not allow this to who asks for it."),
+    (35, "unknown_party", "A party that is named does not exist, or an account belongs to none."),
+    (36, "bad_party", "The LEI, the country, the roles or the name of a party are not valid."),
+    (37, "bad_custody", "The tier, the kind, the custodian or the upper account do not fit each other."),
+    (38, "already_registered", "Somebody else has registered this, or the account has an owner."),
+    (39, "insufficient_allocation", "The share in the omnibus account is smaller than the amount."),
+    (40, "bad_permission", "No permission can name this operation or scope, or there are too many."),
+    (41, "unknown_record", "There is no such permission, claim or description."),
+    (42, "bad_description", "The description is not valid, or is fixed while the instrument is active."),
+    (43, "looks_alike", "The name would be taken for another one."),
+    (44, "inactive", "The instrument is not active."),
+    (45, "above_issue_size", "More would be issued than the issue size of the instrument."),
+    (46, "not_accredited", "The issuer is not accredited at this time."),
+    (47, "ineligible", "A condition for holding this asset is not met."),
+    (48, "holder_limit", "There would be too many holders of the asset, or one with too large a share."),
+    (49, "venue_off", "The venue is switched off for this asset."),
     (50, "unknown_instruction", "An instruction that is named does not exist."),
     (51, "identifier_used", "An object of this maker and salt exists."),
     (52, "unknown_calendar", "A calendar that is named does not exist."),
@@ -57,7 +73,7 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (
         54,
         "bad_value_date",
-        "The settlement day is before the trade or the present day, or no business day of the calendar.",
+        "The settlement day is before the trade or today, or no business day of the calendar.",
     ),
     (55, "late", "The cut-off of the settlement day has passed."),
     (56, "too_early", "The settlement day has not come, or the market has not opened."),
@@ -91,6 +107,20 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (76, "above_link_limit", "More units would stand in the other register than the link allows."),
     (77, "is_mirror", "A mirror carries no title: its units stay in their register."),
     (78, "not_a_mirror", "The asset is no mirror: its register is the one that counts."),
+    (80, "order_stops", "An order of authority reaches these units: they stay where they are."),
+    (81, "second_approver", "An order needs two approvers who are regulators and different parties."),
+    (82, "bad_order", "The scope, the quantity or the terms of the order do not fit its power."),
+    (83, "unknown_order", "An order that is named does not exist."),
+    (84, "order_ended", "The order has ended: there is nothing left of it."),
+    (85, "order_expired", "The order would have expired before this block."),
+    (86, "bad_appeal", "The order does not concern this party, was appealed against, or the time for it has passed."),
+    (87, "order_short", "Fewer units are in reach than the order takes, and it does not catch later ones."),
+    (88, "out_of_reach", "The order would have to take units from a bucket in which its power takes none."),
+    (89, "order_too_wide", "The order reaches too many accounts or holdings at once."),
+    (90, "unknown_escrow", "An escrow that is named does not exist."),
+    (91, "bad_escrow", "The conditions of the escrow are none, or cannot be met."),
+    (92, "escrow_ended", "The escrow was fulfilled or returned, or its time has passed."),
+    (93, "conditions_unmet", "A condition of the escrow is not met."),
     (100, "malformed", "The bytes are not a canonical, well-formed transaction."),
     (101, "wrong_network", "The transaction was made for another network."),
     (102, "too_large", "The transaction exceeds a limit of the network."),
@@ -135,6 +165,22 @@ class Reason(IntEnum):
     BAD_SEATS = 28
     WRONG_ENGINE = 29
     INSUFFICIENT_ENCUMBERED = 30
+    NOT_PERMITTED = 34
+    UNKNOWN_PARTY = 35
+    BAD_PARTY = 36
+    BAD_CUSTODY = 37
+    ALREADY_REGISTERED = 38
+    INSUFFICIENT_ALLOCATION = 39
+    BAD_PERMISSION = 40
+    UNKNOWN_RECORD = 41
+    BAD_DESCRIPTION = 42
+    LOOKS_ALIKE = 43
+    INACTIVE = 44
+    ABOVE_ISSUE_SIZE = 45
+    NOT_ACCREDITED = 46
+    INELIGIBLE = 47
+    HOLDER_LIMIT = 48
+    VENUE_OFF = 49
     UNKNOWN_INSTRUCTION = 50
     IDENTIFIER_USED = 51
     UNKNOWN_CALENDAR = 52
@@ -164,6 +210,20 @@ class Reason(IntEnum):
     ABOVE_LINK_LIMIT = 76
     IS_MIRROR = 77
     NOT_A_MIRROR = 78
+    ORDER_STOPS = 80
+    SECOND_APPROVER = 81
+    BAD_ORDER = 82
+    UNKNOWN_ORDER = 83
+    ORDER_ENDED = 84
+    ORDER_EXPIRED = 85
+    BAD_APPEAL = 86
+    ORDER_SHORT = 87
+    OUT_OF_REACH = 88
+    ORDER_TOO_WIDE = 89
+    UNKNOWN_ESCROW = 90
+    BAD_ESCROW = 91
+    ESCROW_ENDED = 92
+    CONDITIONS_UNMET = 93
     MALFORMED = 100
     WRONG_NETWORK = 101
     TOO_LARGE = 102

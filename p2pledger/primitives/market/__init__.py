@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 from p2pledger.primitives.forms import Operation
+from p2pledger.primitives.market.escrow import ESCROW_OPERATIONS
+from p2pledger.primitives.market.instruments import INSTRUMENT_OPERATIONS
+from p2pledger.primitives.market.links import LINK_OPERATIONS
+from p2pledger.primitives.market.money import MONEY_OPERATIONS
+from p2pledger.primitives.market.orders import ORDER_OPERATIONS
+from p2pledger.primitives.market.parties import PARTY_OPERATIONS
 
 __all__ = ["MARKET_OPERATIONS"]
 
 MARKET_OPERATIONS: Final[tuple[type[Operation], ...]] = (
     # Parties and instruments, from 32.
+    *PARTY_OPERATIONS,
+    *INSTRUMENT_OPERATIONS,
     # Calendars, instructions and offers, from 50.
     # Money, payments and links between registers, from 65.
+    *MONEY_OPERATIONS,
+    *LINK_OPERATIONS,
     # Orders of authority and escrows, from 80.
+    *ORDER_OPERATIONS,
+    *ESCROW_OPERATIONS,
 )
