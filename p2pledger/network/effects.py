@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from p2pledger.node.effects import Compute, Effect, Halt, Log, Persist
+from p2pledger.node.effects import Compute, Effect, Halt, Log, Mark, Persist, Stage
 
 __all__ = [
     "CLIENT",
@@ -25,12 +25,14 @@ __all__ = [
     "Halt",
     "Identity",
     "Log",
+    "Mark",
     "Persist",
     "Received",
     "Send",
     "SessionClosed",
     "SessionOpened",
     "SetTimer",
+    "Stage",
     "Started",
     "TimerFired",
 ]

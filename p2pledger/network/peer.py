@@ -47,7 +47,21 @@ from p2pledger.network.session import PeerSession
 from p2pledger.network.sync import SYNC_BLOCKS, Sync
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import likely_digest
-from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, Settle, StreamBatch, Tell, WantBatches
+from p2pledger.node.effects import (
+    Admitted,
+    Compute,
+    Effect,
+    Halt,
+    Log,
+    Mark,
+    Persist,
+    Settle,
+    Stage,
+    StreamBatch,
+    Tell,
+    WantBatches,
+    marks_of,
+)
 from p2pledger.node.node import Node, NodeEffect
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import PeerFault
@@ -110,11 +124,16 @@ class Peer:
         recovery: Recovery | None = None,
         quorum: int | None = None,
         faults: Faults = NO_FAULTS,
+        traces: bool = False,
     ) -> None:
-        """NodeStopped if the stored chain cannot be replayed. ``quorum`` and ``faults`` are for tests only."""
+        """NodeStopped if the stored chain cannot be replayed. ``quorum`` and ``faults`` are for tests only.
+
+        ``traces``: mark what happens to batches and blocks (``tracing.py``).
+        """
         self.name = name
         self.genesis = genesis
         self.node = Node(genesis, keypair, archive=archive, recovery=recovery, quorum=quorum, faults=faults)
+        self.node.traces = traces
         self._faults = faults
         self._is_chain_family = genesis.engine != "simplex"
         self._sessions: dict[int, PeerSession] = {}
@@ -323,10 +342,14 @@ class Peer:
         match message:
             case BatchMessage(data):
                 digest = likely_digest(data)
+                if digest is not None:
+                    self._mark_arrival(digest, data)
                 wanted = digest is not None and self._batches.got(digest)
                 self._do(node.receive_batch(data, sender, wanted=wanted, now_ms=now_ms))
             case BlockMessage(data):
-                self._receive_block(session, Block.decode(data))
+                arrived = Block.decode(data)
+                self._mark_arrival(arrived.id, data, is_block=True)
+                self._receive_block(session, arrived)
             case WantBatchesMessage(digests):
                 self._serve_batches(session, digests)
             case MissingBatches(digests):
@@ -356,6 +379,7 @@ class Peer:
                 self._do(node.engine_input(consensus.VoteArrived(sender, ballot), now_ms))
             case ProposalMessage(block, vote):
                 proposal = consensus.Proposal(Block.decode(block), Vote.decode(vote))
+                self._mark_arrival(proposal.block.id, block, is_block=True)
                 self._do(node.engine_input(consensus.ProposalArrived(sender, proposal), now_ms))
             case CertificateMessage(data):
                 certificate = self._certificate(data)
@@ -606,16 +630,20 @@ class Peer:
     def _do(self, effects: list[NodeEffect]) -> None:
         for effect in effects:
             match effect:
-                case Persist() | Compute() | Log() | Halt():
+                case Persist() | Compute() | Log() | Halt() | Mark():
                     self._out.append(effect)
                 case StreamBatch(_, data):
                     self._send_all(BatchMessage(data), bulk=True)
                 case consensus.Broadcast(message):
                     self._send_all(_wire(message))
+                    if self.node.traces:
+                        self._mark_vote(message)
                 case consensus.Send(to, message):
                     if to in self._nodes:
                         self._send(self._nodes[to], _wire(message))
                 case consensus.Announce(block):
+                    if self.node.traces and block.header.proposer == self.node.keypair.public_key:
+                        self._out.extend(marks_of(Stage.MADE, block))
                     self._announce(block)
                 case consensus.WantBranch(block_id, sender):
                     if sender in self._nodes and not self._is_far_ahead(self._nodes[sender]):
@@ -646,6 +674,16 @@ class Peer:
                     self._punish(sender, reason)
                 case _:
                     raise AssertionError(f"nobody obeys {effect!r}")
+
+    def _mark_arrival(self, item: bytes, data: bytes, *, is_block: bool = False) -> None:
+        if self.node.traces:
+            self._out.append(Mark(Stage.ARRIVED, item, len(data), is_block))
+
+    def _mark_vote(self, message: consensus.Proposal | Vote | Certificate) -> None:
+        """A proposal is its proposer's vote."""
+        vote = message.vote if isinstance(message, consensus.Proposal) else message
+        if isinstance(vote, Vote) and vote.kind is VoteKind.NOTARISE:
+            self._out.append(Mark(Stage.VOTED, vote.block, is_block=True))
 
     def _punish(self, sender: bytes, code: str) -> None:
         """Score an offence. Under simplex each one ends the session; a refused block only when it is not the first."""

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
+from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.messages import ProgressStatus
 from p2pledger.primitives.records import Record
 
-__all__ = ["Admitted", "Compute", "Effect", "Halt", "Log", "Persist", "Settle", "StreamBatch", "Tell", "WantBatches"]
+__all__ = [
+    "Admitted",
+    "Compute",
+    "Effect",
+    "Halt",
+    "Log",
+    "Mark",
+    "Persist",
+    "Settle",
+    "Stage",
+    "StreamBatch",
+    "Tell",
+    "WantBatches",
+    "marks_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,36 @@ class Log(Effect):
     level: str
     event: str
     fields: tuple[tuple[str, str | int], ...] = ()
+
+
+class Stage(StrEnum):
+    """How far a batch or block has come at a node (``network/tracing.py``)."""
+
+    MADE = "made"
+    ARRIVED = "arrived"
+    CHECKED = "checked"
+    NAMED = "named"
+    VOTED = "voted"
+    EXECUTED = "executed"
+    FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(Effect):
+    """A batch or block has come so far; the shell notes when. Only from nodes that were told to trace."""
+
+    stage: Stage
+    id: bytes
+    size_bytes: int = 0
+    is_block: bool = False
+    block: bytes = b""
+    """The block that names a batch."""
+
+
+def marks_of(stage: Stage, block: Block) -> list[Mark]:
+    """A block that is held whole has come so far, and what it names is known."""
+    own = Mark(stage, block.id, len(block.encode()), is_block=True)
+    return [own, *(Mark(Stage.NAMED, digest, block=block.id) for digest in block.digests)]
 
 
 @dataclass(frozen=True, slots=True)

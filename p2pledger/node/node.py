@@ -36,7 +36,19 @@ from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of
 from p2pledger.node.chain import Entry
 from p2pledger.node.desk import Desk
-from p2pledger.node.effects import Admitted, Compute, Effect, Halt, Log, Persist, StreamBatch, WantBatches
+from p2pledger.node.effects import (
+    Admitted,
+    Compute,
+    Effect,
+    Halt,
+    Log,
+    Mark,
+    Persist,
+    Stage,
+    StreamBatch,
+    WantBatches,
+    marks_of,
+)
 from p2pledger.node.engines import make_chain_engine, make_simplex
 from p2pledger.node.epochs import Epochs
 from p2pledger.node.followers import Followers
@@ -125,6 +137,8 @@ class Node:
         self._work: consensus.Work | None = None
         self.may_produce = not self._is_chain_family
         """Whether this node makes blocks when its engine asks for one. (Chain family: not before it was told to.)"""
+        self.traces = False
+        """Whether it marks what happens to batches and blocks."""
         self.newest_finalisation = self._recover_finalisation(recovery)
         self.transactions_final = 0
         self._now_ms = 0
@@ -426,6 +440,7 @@ class Node:
             data = sign_batch(batch, self.keypair)
             columns = core.scan_batch(data, self.network_id, limits_of(self.parameters))
             held = HeldBatch(data, columns, self._now_ms, self.final_height, segments)
+            self._mark(Stage.MADE, held.digest, len(data))
             self._out.append(StreamBatch(held.digest, data))
             self._hold(held)
             self._own_open.add(held.digest)
@@ -464,6 +479,7 @@ class Node:
             elif not self._may_hold(result, len(data), wanted=wanted):
                 self._drop_batch(result.maker)
             elif result.digest not in self.pool.open and result.digest not in self.pool.recent:
+                self._mark(Stage.CHECKED, digest, len(data))
                 self._hold(HeldBatch(data, result, self._now_ms, self.final_height))
 
         # A transaction of two signatures takes some 500 bytes.
@@ -516,6 +532,8 @@ class Node:
             if reason:
                 fields = (("height", block.height), ("view", block.header.view), ("reason", reason))
                 self._out.append(Log("warning", "block_refused", fields))
+            elif self.traces:
+                self._out.extend(marks_of(Stage.CHECKED, block))
             self._tell_engine(consensus.Checked(block.header.view, block.id, not reason))
             answered = True
         return answered
@@ -546,6 +564,8 @@ class Node:
         )
         if block is not None and not self._is_chain_family:
             self.chain.add(block)
+            if self.traces:
+                self._out.extend(marks_of(Stage.MADE, block))
         self._tell_engine(consensus.Built(build.view, block))
         return True
 
@@ -597,6 +617,7 @@ class Node:
                 return
             entry.executing = False
             entry.outcome = outcome
+            self._mark(Stage.EXECUTED, block.id, is_block=True)
             if self._is_chain_family:
                 self._tell_engine(consensus.Executed(block.id))
             elif header.view > self.head.entry.block.header.view and not self._is_closing(block.height):
@@ -825,6 +846,8 @@ class Node:
         entry.accepted = True
         if final:
             for ancestor in self.chain.ancestry(entry):
+                if not ancestor.final:
+                    self._mark(Stage.FINAL, ancestor.block.id, is_block=True)
                 ancestor.accepted = ancestor.final = True
         if not self._is_chain_family and ref.view > self._tip.block.header.view and not self._is_closing(ref.height):
             self._tip = entry
@@ -899,6 +922,10 @@ class Node:
         self._job_count += 1
         self._jobs[self._job_count] = done
         self._out.append(Compute(self._job_count, run, cost_us, hashes))
+
+    def _mark(self, stage: Stage, item: bytes, size_bytes: int = 0, *, is_block: bool = False) -> None:
+        if self.traces:
+            self._out.append(Mark(stage, item, size_bytes, is_block))
 
     def _offend(self, sender: bytes, code: str, sentence: str) -> None:
         fields = (("peer", sender.hex()[:16]), ("sentence", sentence))
