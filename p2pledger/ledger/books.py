@@ -7,7 +7,7 @@ Nothing reaches the state before ``post``: a transaction that fails is forgotten
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias, TypeVar
 
 from p2pledger import core
 from p2pledger.ledger.tables import (
@@ -31,7 +31,7 @@ from p2pledger.ledger.tables import (
 )
 from p2pledger.primitives.validators import Validators
 
-__all__ = ["Books", "Readable", "Row", "is_reported", "read_row", "validators_in_force"]
+__all__ = ["Books", "Mark", "Readable", "Row", "is_reported", "read_row", "validators_in_force"]
 
 _PAGE: Final = 256
 _FIRST_PAGE: Final = 16
@@ -59,6 +59,9 @@ class Row(Protocol):
 
 
 RowT = TypeVar("RowT", bound=Row)
+
+Mark: TypeAlias = dict[Table, dict[bytes, bytes | None]]
+"""A copy of a journal."""
 
 
 def _stored(state: Readable, table: Table, prefix: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes]]:
@@ -146,6 +149,14 @@ class Books:
         for key in reversed(written):
             if (row := journal[key]) is not None:
                 yield key, kind.decode(row)
+
+    def mark(self) -> Mark:
+        """What has been written so far, for ``back_to``: due work tries, and takes back what cannot be."""
+        return {table: dict(journal) for table, journal in self._journal.items()}
+
+    def back_to(self, mark: Mark) -> None:
+        """Forgets what was written since the mark, which serves once."""
+        self._journal = mark
 
     def post(self, branch: core.Branch) -> None:
         """Carries the journal into the state. The books are done then."""

@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from p2pledger.ledger.books import Books
+from p2pledger.ledger.market import links, mirrors, money, payments
 from p2pledger.ledger.market.buckets import FREE_SPOT, Bucket, Spot, require_in
 from p2pledger.ledger.market.movement import Cause, Movement, move
 from p2pledger.ledger.native_rules import PayRule, StakeRule, UnstakeRule
@@ -174,7 +175,8 @@ class DefineRule:
             raise Refused(Reason.BAD_CURRENCY)
         if books.asset(asset) is not None:
             raise Refused(Reason.ASSET_EXISTS)
-        books.put_asset(asset, Asset(kind, operation.decimals, operation.issuer, operation.name))
+        flags = money.flags_at_birth(books, asset, kind)
+        books.put_asset(asset, Asset(kind, operation.decimals, operation.issuer, operation.name, flags=flags))
 
 
 class OpenRule:
@@ -250,7 +252,11 @@ RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
         tx.SetFinality: SetFinalityRule(),
         tx.SetValidators: SetValidatorsRule(),
         tx.Report: ReportRule(),
+        # The market: the rules of each file, in the order of their operations' codes.
+        **money.RULES,
+        **payments.RULES,
+        **links.RULES,
+        **mirrors.RULES,
     }
-    # The market: the rules of each file, in the order of their operations' codes.
 )
 """The rule of each operation."""

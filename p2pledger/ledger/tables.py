@@ -46,6 +46,7 @@ __all__ = [
     "evidence_key",
     "fields_of",
     "holding_key",
+    "instrument_of",
     "lock_key",
     "parameter_key",
     "register_of",
@@ -230,6 +231,11 @@ def register_of(asset: bytes) -> bytes:
     return asset[12:]
 
 
+def instrument_of(asset: bytes) -> bytes:
+    """The 12 bytes of an asset's instrument, which may stand in many registers."""
+    return asset[:12]
+
+
 def asset_of(key: bytes) -> bytes:
     """The asset in a key of HOLDINGS or LOCKS."""
     return key[:16]
@@ -285,6 +291,8 @@ class Asset:
     ``AssetFlag``.
     """
 
+    table: ClassVar[Table] = Table.ASSETS
+
     kind: AssetKind
     decimals: int
     issuer: bytes
@@ -294,7 +302,9 @@ class Asset:
     flags: int = 0
 
     def __post_init__(self) -> None:
-        assert 0 <= self.redeemed <= self.issued <= U64_MAX, "the supply of an asset is out of range"
+        # More may be redeemed than was issued here: units come from other registers (FLOWS).
+        assert 0 <= min(self.issued, self.redeemed), "the supply of an asset is negative"
+        assert max(self.issued, self.redeemed) <= U64_MAX, "the supply of an asset exceeds 64 bits"
 
     @property
     def circulating(self) -> int:

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from p2pledger import core
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.due import DueItem, DueKind
+from p2pledger.ledger.market.payments import retry_payment
 from p2pledger.ledger.rule import Place, Refused
 from p2pledger.ledger.tables import Table
 
@@ -32,7 +33,11 @@ class Handler(Protocol):
     def __call__(self, books: Books, place: Place, reference: bytes, /) -> int: ...
 
 
-HANDLERS: Final[Mapping[DueKind, Handler]] = MappingProxyType({})
+HANDLERS: Final[Mapping[DueKind, Handler]] = MappingProxyType(
+    {
+        DueKind.PAYMENT_RETRY: retry_payment,
+    }
+)
 """Who does what. Each domain adds its own."""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from p2pledger.ledger.books import Books
+from p2pledger.ledger.market.money import MONEY_GUARD, MONEY_SUPPLY_GUARD
 from p2pledger.ledger.market.movement import Movement
 from p2pledger.ledger.rule import Place
 
@@ -45,6 +46,6 @@ class SupplyGuard(Protocol):
     def judge(self, books: Books, place: Place, movement: Movement, /) -> None: ...
 
 
-GUARDS: Final[tuple[Guard, ...]] = ()
+GUARDS: Final[tuple[Guard, ...]] = (MONEY_GUARD,)
 
-SUPPLY_GUARDS: Final[tuple[SupplyGuard, ...]] = ()
+SUPPLY_GUARDS: Final[tuple[SupplyGuard, ...]] = (MONEY_SUPPLY_GUARD,)

@@ -118,6 +118,8 @@ def move(books: Books, place: Place, movement: Movement) -> None:
 
     if cause is Cause.CREATION:
         require_room(row.issued, amount)
+    if cause is Cause.DESTRUCTION:
+        require_room(row.redeemed, amount)
     if cause is Cause.ARRIVAL:
         flow = books.row(Flow, asset) or Flow()
         require_room(flow.arrived, amount)
