@@ -110,6 +110,283 @@ static const struct field FORM_14[] = {
     {FIELD_BYTES, 0, 1, 1024},
 };
 
+/* register_party */
+static const struct field FORM_32[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 1, 64},
+    {FIELD_TEXT, 0, 0, 20},
+    {FIELD_TEXT, 0, 2, 2},
+    {FIELD_ASCENDING_LIST, 1, 1, 10},
+        {FIELD_NUMBER, 0, 0, 10},
+};
+
+/* register_account */
+static const struct field FORM_33[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_NUMBER, 0, 0, 2},
+    {FIELD_NUMBER, 0, 0, 2},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+};
+
+/* allocate */
+static const struct field FORM_34[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* set_permission */
+static const struct field FORM_35[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 1, 32},
+    {FIELD_NUMBER, 0, 0, 1},
+    {FIELD_NUMBER, 0, 0, 10},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_ASCENDING_LIST, 1, 1, 64},
+        {FIELD_NUMBER, 0, 1, 65535},
+    {FIELD_TEXT, 0, 0, 6},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 4},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* drop_permission */
+static const struct field FORM_36[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 1, 32},
+};
+
+/* describe */
+static const struct field FORM_37[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 1},
+    {FIELD_TEXT, 0, 6, 6},
+    {FIELD_TEXT, 0, 0, 4},
+    {FIELD_TEXT, 0, 1, 16},
+    {FIELD_TEXT, 0, 3, 3},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 4294967295u},
+    {FIELD_NUMBER, 0, 0, 4294967295u},
+    {FIELD_TEXT, 0, 1, 64},
+    {FIELD_LIST, 1, 0, 16},
+        {FIELD_BYTES, 0, 32, 32},
+};
+
+/* set_status */
+static const struct field FORM_38[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 1},
+};
+
+/* accredit */
+static const struct field FORM_39[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* set_venue */
+static const struct field FORM_40[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_SWITCH, 0, 0, 0},
+};
+
+/* set_holder_rules */
+static const struct field FORM_41[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_ASCENDING_LIST, 1, 0, 8},
+        {FIELD_TEXT, 0, 1, 16},
+    {FIELD_ASCENDING_LIST, 1, 0, 8},
+        {FIELD_TEXT, 0, 1, 16},
+    {FIELD_ASCENDING_LIST, 1, 0, 256},
+        {FIELD_TEXT, 0, 2, 2},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 1000000},
+};
+
+/* trust_issuer */
+static const struct field FORM_42[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 1, 16},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_SWITCH, 0, 0, 0},
+};
+
+/* issue_claim */
+static const struct field FORM_43[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 1, 16},
+    {FIELD_TEXT, 0, 0, 64},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* revoke_claim */
+static const struct field FORM_44[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 1, 16},
+};
+
+/* authorise_money */
+static const struct field FORM_65[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 1},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 16},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* attest */
+static const struct field FORM_66[] = {
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* pay_across */
+static const struct field FORM_67[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* release_payment */
+static const struct field FORM_68[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* cancel_payment */
+static const struct field FORM_69[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* quarantine */
+static const struct field FORM_70[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_SWITCH, 0, 0, 0},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* set_payment_policy */
+static const struct field FORM_71[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 3, 3},
+    {FIELD_SWITCH, 0, 0, 0},
+};
+
+/* agree_link */
+static const struct field FORM_72[] = {
+    {FIELD_BYTES, 0, 4, 4},
+    {FIELD_BYTES, 0, 4, 4},
+    {FIELD_BYTES, 0, 12, 12},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* end_link */
+static const struct field FORM_73[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 4, 4},
+    {FIELD_BYTES, 0, 4, 4},
+    {FIELD_BYTES, 0, 12, 12},
+};
+
+/* cross */
+static const struct field FORM_74[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_BYTES, 0, 4, 4},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES, 0, 16, 16},
+};
+
+/* reconcile */
+static const struct field FORM_75[] = {
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 4294967295u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* order */
+static const struct field FORM_80[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 4},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_LIST, 1, 0, 5},
+        {FIELD_NUMBER, 0, 0, 4},
+    {FIELD_SWITCH, 0, 0, 0},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+};
+
+/* appeal */
+static const struct field FORM_81[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* open_escrow */
+static const struct field FORM_82[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_ASCENDING_LIST, 1, 0, 16},
+        {FIELD_BYTES, 0, 32, 32},
+    {FIELD_NUMBER, 0, 0, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* fulfil_escrow */
+static const struct field FORM_83[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_ASCENDING_LIST, 1, 0, 16},
+        {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 0, 256},
+};
+
+/* return_escrow */
+static const struct field FORM_84[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
 static const struct form FORMS[] = {
     [1] = {FORM_1, 4},
     [2] = {FORM_2, 4},
@@ -125,6 +402,35 @@ static const struct form FORMS[] = {
     [12] = {FORM_12, 2},
     [13] = {FORM_13, 3},
     [14] = {FORM_14, 2},
+    [32] = {FORM_32, 6},
+    [33] = {FORM_33, 6},
+    [34] = {FORM_34, 5},
+    [35] = {FORM_35, 11},
+    [36] = {FORM_36, 2},
+    [37] = {FORM_37, 12},
+    [38] = {FORM_38, 3},
+    [39] = {FORM_39, 3},
+    [40] = {FORM_40, 4},
+    [41] = {FORM_41, 7},
+    [42] = {FORM_42, 4},
+    [43] = {FORM_43, 5},
+    [44] = {FORM_44, 3},
+    [65] = {FORM_65, 7},
+    [66] = {FORM_66, 4},
+    [67] = {FORM_67, 7},
+    [68] = {FORM_68, 2},
+    [69] = {FORM_69, 2},
+    [70] = {FORM_70, 4},
+    [71] = {FORM_71, 3},
+    [72] = {FORM_72, 5},
+    [73] = {FORM_73, 4},
+    [74] = {FORM_74, 5},
+    [75] = {FORM_75, 4},
+    [80] = {FORM_80, 15},
+    [81] = {FORM_81, 3},
+    [82] = {FORM_82, 11},
+    [83] = {FORM_83, 3},
+    [84] = {FORM_84, 2},
 };
 
 #endif
