@@ -33,8 +33,8 @@ def holdings(
     """Show what a member holds: free, and locked."""
     import trio
 
-    from p2pledger.cli.transactions import amount_text
     from p2pledger.cluster.remote import Remote, decimals_of
+    from p2pledger.primitives.amounts import amount_text
     from p2pledger.primitives.names import asset_text
 
     remote = Remote(directory)
@@ -163,7 +163,7 @@ def _transactions(batches: list[bytes], network_id: bytes, limits: Limits) -> li
 
 def _row_of(operation: object, consortium: Consortium, decimals: dict[bytes, int]) -> dict[str, str]:
     """One operation in the words of a trade table."""
-    from p2pledger.cli.transactions import amount_text
+    from p2pledger.primitives.amounts import amount_text
     from p2pledger.primitives.names import asset_text
     from p2pledger.primitives.transactions import (
         Define,

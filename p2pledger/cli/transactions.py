@@ -11,6 +11,7 @@ import typer
 from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, NodeOption
 from p2pledger.cli.output import command, emit, say
 from p2pledger.cli.usage import AmountCommand
+from p2pledger.primitives.amounts import units_of
 
 if TYPE_CHECKING:
     from p2pledger.cluster.remote import Remote
@@ -236,33 +237,6 @@ def _print_outcome(
         which = "" if operation == WHOLE_TRANSACTION else f" (operation {operation + 1})"
         print(f"{bad}: {Reason(code).title}{which}  {told}")
         say(sentence_of(code))
-
-
-def units_of(text: str, decimals: int, asset: str) -> int:
-    """A decimal number as a count of smallest units. InvalidInput if it has more decimals than the asset."""
-    from p2pledger.primitives.codec import U64_MAX
-    from p2pledger.primitives.errors import InvalidInput
-
-    # A comma only where it parts thousands: elsewhere it may be meant as the decimal point.
-    if not re.fullmatch(r"(\d+|\d{1,3}(,\d{3})+)(\.\d+)?|\.\d+", text, re.ASCII):
-        if re.match(r"[-−]", text):
-            raise InvalidInput(f"{text} is not an amount: amounts are positive", code="bad_amount")
-        raise InvalidInput(f"{text!r} is not an amount", hint="For example 100 or 1050.25", code="bad_amount")
-    whole, _, fraction = text.replace(",", "").partition(".")
-    if len(fraction) > decimals:
-        raise InvalidInput(f"{asset} has {decimals} decimals, {text} has {len(fraction)}", code="bad_amount")
-    digits = (whole + fraction.ljust(decimals, "0")).lstrip("0") or "0"
-    if len(digits) > len(str(U64_MAX)) or (units := int(digits)) > U64_MAX:
-        raise InvalidInput(f"{text} is more than 64 bits can hold", code="bad_amount")
-    return units
-
-
-def amount_text(units: int, decimals: int) -> str:
-    """A count of smallest units as people write it."""
-    if not decimals:
-        return f"{units:,}"
-    whole, fraction = divmod(units, 10**decimals)
-    return f"{whole:,}.{fraction:0{decimals}d}"
 
 
 def send(

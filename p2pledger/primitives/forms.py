@@ -46,6 +46,7 @@ __all__ = [
     "ListOf",
     "Number",
     "Operation",
+    "OperationCode",
     "PublicKey",
     "Record",
     "Reference",
@@ -239,6 +240,18 @@ def _count(number: int) -> str:
         if number == 2**power - 1:
             return f"2^{power} - 1"
     return f"{number:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCode(Number):
+    """The code of an operation; people write its name."""
+
+    least: int = 1
+    most: int = 65_535
+
+    @property
+    def notation(self) -> str:
+        return f"{self.name} (code of an operation)"
 
 
 @dataclass(frozen=True, slots=True)

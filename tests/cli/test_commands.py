@@ -10,7 +10,7 @@ import pytest
 
 from p2pledger import __version__
 from p2pledger.cli.output import command, counted, root_cause, table
-from p2pledger.cli.transactions import amount_text, units_of
+from p2pledger.primitives.amounts import amount_text, units_of
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
 from tests.cli.commands import Command, environment
 
