@@ -39,7 +39,7 @@ from p2pledger.load.readings import holdings_of, look_up, open_world, supply_of
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.parameters import Parameters
 
-__all__ = ["Plan", "Progress", "Run", "Usage", "run_plan"]
+__all__ = ["Plan", "Progress", "Run", "Usage", "lag_allowed_ms", "run_plan"]
 
 _SAMPLE_S: Final = 0.25
 _AGREE_WITHIN_S: Final = 60.0
@@ -91,6 +91,13 @@ class Usage:
     bytes_out: int
 
 
+def lag_allowed_ms(latencies: Histogram) -> float:
+    """How late the 99th percentile of the messages of a generator may leave, for its latencies to be the ledger's:
+    the greater of 1 ms and 5 % of their median."""
+    median_us = latencies.percentile_us(0.5) if len(latencies) else None
+    return max(_LAG_LIMIT_MS, _LAG_SHARE * (latencies.limit_us if median_us is None else median_us) / 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What came of a plan. Counts and latencies are of the orders behind the warm-up.
@@ -122,9 +129,7 @@ class Run:
     @property
     def is_saturated(self) -> bool:
         """Whether the generator itself was too late for its figures to be those of the ledger."""
-        median = self.latencies.percentile_us(0.5) if len(self.latencies) else None
-        allowed_ms = max(_LAG_LIMIT_MS, _LAG_SHARE * median / 1000) if median is not None else _LAG_LIMIT_MS
-        return self.lag_p99_ms > allowed_ms
+        return self.lag_p99_ms > lag_allowed_ms(self.latencies)
 
     def values(self) -> dict[str, Any]:
         """For JSON: the histogram as base64."""

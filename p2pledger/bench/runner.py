@@ -1,0 +1,59 @@
+"""Starts runs, each in a fresh process, one after another, and follows what they tell."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from p2pledger.bench.settling import Progress
+from p2pledger.primitives.errors import P2PLedgerError
+
+__all__ = ["fresh_run"]
+
+_END_WITHIN_S: Final = 30.0
+
+
+def fresh_run(kind: str, plan: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The values of one run (``Run.values``). P2PLedgerError as the run raised it, or where its process just ended.
+
+    An interruption is passed on, and waits until the run's cluster is down.
+    """
+    command = [sys.executable, "-m", "p2pledger.bench.worker"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        with process.stdin:
+            json.dump({"kind": kind, "plan": dict(plan)}, process.stdin)
+        values: dict[str, Any] | None = None
+        for line in process.stdout:
+            told = json.loads(line)
+            if "say" in told:
+                progress.say(told["say"])
+            elif "show" in told:
+                progress.show(*told["show"])
+            elif "error" in told:
+                error = told["error"]
+                raise P2PLedgerError(error.pop("what"), **error)
+            else:
+                values = told["run"]
+        code = process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    finally:
+        process.stdout.close()
+    if values is None:
+        raise P2PLedgerError("a run ended without a result", why=f"exit code {code}", code="run_failed")
+    return values

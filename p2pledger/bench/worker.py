@@ -1,0 +1,58 @@
+"""One run in a process of its own: ``python -m p2pledger.bench.worker``, plan in, run out.
+
+Repetitions that share a process share its memory, its caches and its garbage: they are not repetitions. So each run
+gets a fresh one. The plan comes as one JSON object on stdin; on stdout go lines of JSON, each with one key:
+
+    {"say": sentence}   {"show": [elapsed_s, expected_s, done]}   {"run": {...}}   {"error": {code, what, ...}}
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from typing import Any
+
+import trio
+
+from p2pledger.bench.settling import Plan, Progress, run_plan
+from p2pledger.primitives.errors import P2PLedgerError
+
+__all__ = ["main"]
+
+
+def _tell(key: str, value: Any) -> None:
+    print(json.dumps({key: value}), flush=True)
+
+
+class _Told(Progress):
+    def say(self, sentence: str) -> None:
+        _tell("say", sentence)
+
+    def show(self, elapsed_s: float, expected_s: float, committed: int) -> None:
+        _tell("show", [elapsed_s, expected_s, committed])
+
+
+def main() -> int:
+    """Exit code 0 with a run, 1 with an error that has been told, 130 after an interruption."""
+    task = json.load(sys.stdin)
+    # A collection in the middle of the window would be a stall of the generator, not of the ledger.
+    gc.disable()
+    try:
+        if task["kind"] == "settling":
+            _tell("run", trio.run(run_plan, Plan(**task["plan"]), None, _Told()).values())
+        else:
+            raise AssertionError(f"no runs of kind {task['kind']!r}")
+    except P2PLedgerError as error:
+        _tell("error", {name: getattr(error, name) for name in ("code", "what", "where", "why", "hint")})
+        return 1
+    except OSError as error:
+        _tell("error", {"code": "system", "what": str(error), "where": "", "why": "", "hint": ""})
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
