@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import trio
 
@@ -139,20 +139,19 @@ class Run:
         return {**plain, "plan": asdict(self.plan), "latencies": latencies, "nodes": nodes}
 
 
-class Progress:
-    """Whoever watches a run; this one does not."""
+class Progress(Protocol):
+    """Whoever watches a run."""
 
-    def say(self, sentence: str) -> None:
+    def say(self, sentence: str, /) -> None:
         """What is being done."""
 
-    def show(self, elapsed_s: float, expected_s: float, committed: int) -> None:
+    def show(self, elapsed_s: float, expected_s: float, committed: int, /) -> None:
         """How far the window is, several times a second."""
 
 
-async def run_plan(plan: Plan, directory: Path | None = None, progress: Progress | None = None) -> Run:
+async def run_plan(plan: Plan, directory: Path | None, progress: Progress) -> Run:
     """Runs a plan on a new cluster. P2PLedgerError where it could not be run at all."""
     plan.check()
-    progress = progress or Progress()
     moments = list(Arrivals.parse(plan.arrivals).due_s(plan.seconds, plan.seed))
     if not moments or moments[-1] < plan.warmup_s:
         raise InvalidInput("nothing falls due behind the warm-up", code="usage")

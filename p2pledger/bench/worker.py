@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from p2pledger.bench.settling import Plan, Progress, run_plan
+from p2pledger.bench.settling import Plan, run_plan
 from p2pledger.primitives.errors import P2PLedgerError
 
 __all__ = ["main"]
@@ -25,7 +25,7 @@ def _tell(key: str, value: Any) -> None:
     print(json.dumps({key: value}), flush=True)
 
 
-class _Told(Progress):
+class _Told:
     def say(self, sentence: str) -> None:
         _tell("say", sentence)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from p2pledger.cli.measuring import NetworkOption, OutOption, Watched, folder_of, read_network, show
 from p2pledger.cli.options import JsonOption
 from p2pledger.cli.output import command, emit, say, table
 
@@ -81,3 +83,118 @@ def bench_core(
         )  # fmt: skip
     titles = ("what", "level", "min ns", "median ns", "per second", "beside (same rounds)", "target")
     print(table(titles, rows, right=("min ns", "median ns", "per second", "target")))
+
+
+@app.command("finality")
+@command
+def bench_finality(
+    rates: Annotated[
+        str, typer.Option("--rates", metavar="R,R,...", help="Trades per second of each row; fixed intervals.")
+    ] = "100,500,1000,2000",
+    arrivals: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arrivals", metavar="HOW", help="A row with other arrivals: poisson:R, ramp:A-B, burst:R,N, trace:FILE."
+        ),
+    ] = None,
+    workload: Annotated[
+        str,
+        typer.Option("--workload", metavar="NAME", help="dvp, transfers, hot-account, cross, tape:FOLDER, file:FILE."),
+    ] = "dvp",
+    validators: Annotated[int, typer.Option("--validators", "-n", min=1, help="Validators, each a process.")] = 4,
+    engine: Annotated[str, typer.Option("--engine", help="simplex, pow, pos, dpos or poa.")] = "simplex",
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.5, help="Length of the window, warm-up included.")
+    ] = 20.0,
+    warmup: Annotated[
+        float, typer.Option("--warmup", min=0.0, help="Seconds at its beginning that do not count.")
+    ] = 3.0,
+    limit: Annotated[
+        float, typer.Option("--limit", min=0.1, help="Seconds after which a client stops waiting.")
+    ] = 10.0,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Repetitions of each row, each in a fresh process.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of trades and moments.")] = 1,
+    network: NetworkOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long it takes until a trade is final, over the offered load.
+
+    \b
+    Examples: p2pledger bench finality --rates 500,5000 --runs 5
+              p2pledger bench finality --arrivals poisson:300 --arrivals burst:300,50 --workload hot-account --json
+    """
+    from p2pledger.bench.finality import Settings, measure_finality
+    from p2pledger.bench.settling import Plan
+
+    text = "" if network is None else read_network(network)
+    plan = Plan(workload, "1", seconds, warmup, limit, validators, engine, seed, validators, text)
+    ways = list(arrivals or [])
+    if not ways:
+        ways = [f"fixed:{rate.strip()}" for rate in rates.split(",")]
+    with Watched() as watched:
+        results = measure_finality(Settings(tuple(ways), runs, plan), folder_of("finality", out), watched)
+    show(results, as_json)
+
+
+@app.command("rerun")
+@command
+def bench_rerun(
+    folder: Annotated[Path, typer.Argument(help="A result folder.")],
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure again what a result folder measured, with the same arguments, into a new folder.
+
+    \b
+    Example: p2pledger bench rerun p2pledger-bench/finality-1 --out again
+    """
+    from p2pledger.bench.again import run_again
+    from p2pledger.bench.results import Results
+
+    before = Results.open(folder)
+    with Watched() as watched:
+        results = run_again(before, folder_of(before.kind, out), watched)
+    show(results, as_json)
+
+
+@app.command("compare")
+@command
+def bench_compare(
+    before: Annotated[Path, typer.Argument(help="A result folder.")],
+    after: Annotated[Path, typer.Argument(help="Another one of the same kind.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Set two results side by side. Exit code 1 where the second one is worse beyond the intervals of both.
+
+    \b
+    Example: p2pledger bench compare before after
+    """
+    from dataclasses import asdict
+
+    from p2pledger.bench.compare import compare
+    from p2pledger.bench.results import Results
+
+    differences = compare(Results.open(before), Results.open(after))
+    worse = any(difference.verdict == "worse" for difference in differences)
+    if as_json:
+        emit("p2pledger.bench.compare/1", {"worse": worse, "differences": [asdict(line) for line in differences]})
+    else:
+        rows = [(line.row, line.figure, line.before, line.after, line.verdict) for line in differences]
+        print(table(("row", "figure", "before", "after", "verdict"), rows, right=("before", "after")))
+    if worse:
+        raise typer.Exit(1)
+
+
+@app.command("report")
+@command
+def bench_report(folder: Annotated[Path, typer.Argument(help="A result folder.")]) -> None:
+    """Write the page of a result folder anew, of a partial one too: report.html in it.
+
+    \b
+    Example: p2pledger bench report p2pledger-bench/finality-1
+    """
+    from p2pledger.bench.report import write_report
+    from p2pledger.bench.results import Results
+
+    print(write_report(Results.open(folder)))
