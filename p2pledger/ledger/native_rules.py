@@ -25,6 +25,7 @@ STAKED_ENGINES = ("pos", "dpos")
 class PayRule:
     """Moves native money from one account to another.
 
+    who may     whoever owns native money
     signed by   source
     needs       the target; the amount in the source
     changes     the native money of both
@@ -49,6 +50,7 @@ class PayRule:
 class StakeRule:
     """Puts native money behind the key of a producer (pos) or delegate (dpos).
 
+    who may     whoever owns native money
     signed by   account
     needs       an engine that chooses by stake; an identifier not yet taken; the amount in the account
     changes     native money of the account shrinks; a new stake, since this height; what stands behind the key grows
@@ -76,6 +78,7 @@ class StakeRule:
 class UnstakeRule:
     """Takes a stake back, all of it.
 
+    who may     whoever owns the stake
     signed by   account
     needs       a stake of this identifier that is the account's
     changes     the stake goes; what stands behind its key shrinks; native money of the account grows

@@ -8,8 +8,8 @@ Each operation has one rule, and all rules have the same shape (``rule.py``):
     execute(books, operation, place)   checks in the stated order, the first failure decides, then writes into the
                                        books.
 
-and the same headings: *signed by*, *needs*, *changes*, *refuses* (in the order of the checks). Units change hands and
-bucket through ``market/movement.py`` alone, which asks the guards of accounts and assets with flags.
+and the same headings: *who may*, *signed by*, *needs*, *changes*, *refuses* (in the order of the checks). Units change
+hands and bucket through ``market/movement.py`` alone, which asks the guards of accounts and assets with flags.
 
 Here stand the rules of securities, money in accounts, and accounts; those of native money and stakes are in
 ``native_rules.py``, those of validators and evidence in ``seat_rules.py``. The core executes transfer, lock and release
@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from p2pledger.ledger.books import Books
-from p2pledger.ledger.market import links, mirrors, money, payments
+from p2pledger.ledger.market import calendars, instructions, links, mirrors, money, offers, payments, settlement
 from p2pledger.ledger.market.buckets import FREE_SPOT, Bucket, Spot, require_in
 from p2pledger.ledger.market.movement import Cause, Movement, move
 from p2pledger.ledger.native_rules import PayRule, StakeRule, UnstakeRule
@@ -52,6 +52,7 @@ _CURRENCY: Final = re.compile(rb"[A-Z]{3}\0{9}")
 class TransferRule:
     """Moves free holdings from one account to another.
 
+    who may     whoever owns units
     signed by   source
     needs       the target; the asset; the amount free in the source
     changes     free of the source shrinks, free of the target grows
@@ -72,6 +73,7 @@ class TransferRule:
 class LockRule:
     """Puts free holdings under a controller, who alone can release them.
 
+    who may     whoever owns units
     signed by   account
     needs       the controller; the asset; the amount free in the account
     changes     free of the account shrinks, locked grows, and with it the controller's lock
@@ -94,6 +96,7 @@ class LockRule:
 class ReleaseRule:
     """Gives locked holdings back to the account that owns them.
 
+    who may     the controller of a lock
     signed by   controller
     needs       the asset; the amount locked under this controller
     changes     the controller's lock shrinks, and with it locked of the account; free grows
@@ -117,6 +120,7 @@ class ReleaseRule:
 class IssueRule:
     """Creates units of an asset.
 
+    who may     the asset's issuer
     signed by   the asset's issuer
     needs       the asset, also before the transaction; the target; room below 2^64 in supply and holding
     changes     issued of the asset grows, free of the target grows
@@ -134,6 +138,7 @@ class IssueRule:
 class RedeemRule:
     """Destroys units of an asset.
 
+    who may     the asset's issuer, with the owner
     signed by   source, then the asset's issuer
     needs       the asset, also before the transaction; the amount free in the source
     changes     redeemed of the asset grows, free of the source shrinks
@@ -154,6 +159,7 @@ class RedeemRule:
 class DefineRule:
     """Makes an asset known in a register.
 
+    who may     the register's depository, with the issuer
     signed by   the register's depository, then issuer
     needs       the register; an instrument of the asset's kind (an ISIN, or a currency code); a name not yet taken
     changes     a new asset without supply
@@ -182,6 +188,7 @@ class DefineRule:
 class OpenRule:
     """Opens an account. Its identifier commits to opener, salt and first policy, so nobody else can take it.
 
+    who may     anybody
     signed by   opener
     needs       a policy of version 1; an identifier not yet taken
     changes     a new account
@@ -203,6 +210,7 @@ class OpenRule:
 class SetPolicyRule:
     """Replaces the policy of an account; the present one must agree.
 
+    who may     whoever acts for the account
     signed by   account
     needs       a policy of the next version
     changes     the account's policy, from the next transaction on
@@ -222,6 +230,7 @@ class SetPolicyRule:
 class SetFinalityRule:
     """Says after how many blocks the holders of an asset may rely on one.
 
+    who may     the asset's issuer
     signed by   the asset's issuer
     needs       the asset, also before the transaction
     changes     the asset's finality policy; 0 takes it away: then a block counts when the engine says that it is final
@@ -253,6 +262,10 @@ RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
         tx.SetValidators: SetValidatorsRule(),
         tx.Report: ReportRule(),
         # The market: the rules of each file, in the order of their operations' codes.
+        **instructions.RULES,
+        **settlement.RULES,
+        **offers.RULES,
+        **calendars.RULES,
         **money.RULES,
         **payments.RULES,
         **links.RULES,

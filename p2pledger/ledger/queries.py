@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pledger import core
+from p2pledger.ledger.market.buckets import Encumbrance
 from p2pledger.ledger.tables import (
     Account,
     Asset,
     FinalityRow,
+    Flow,
     Holding,
     Issued,
     Lock,
@@ -30,6 +32,7 @@ from p2pledger.ledger.tables import (
     asset_of,
     engine_key,
     holding_key,
+    instrument_of,
     parameter_key,
     replay_key,
     validators_key,
@@ -87,7 +90,9 @@ class LockLine:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One place where the books do not add up. ``account`` is None where the whole asset is meant."""
+    """One place where the books do not add up. ``account`` is None where the whole asset is meant; ``asset`` ends with
+    four zero bytes where an instrument is meant in all of its registers.
+    """
 
     asset: bytes
     account: bytes | None
@@ -238,28 +243,45 @@ def check_native(version: core.Version) -> list[str]:
 def check_conservation(version: core.Version) -> list[Finding]:
     """Whether the books add up; an empty list means that they do.
 
-    For each asset, free and locked over all holdings make issued less redeemed; for each holding, its locks make its
-    locked amount; nothing is held or locked that is not in the books. It reads every row: for checks, not for clients.
+    For each asset, free and locked over all holdings make issued less redeemed, and what came from other registers less
+    what went there; for each instrument, what came into its registers is what went out of them; for each holding, its
+    locks and encumbrances make its locked amount; nothing is held or locked that is not in the books. It reads every
+    row: for checks, not for clients.
     """
     findings: list[Finding] = []
     held: dict[bytes, int] = {}
     locked: dict[bytes, int] = {}
     for key, row in rows(version, Table.LOCKS):
         locked[key[:48]] = locked.get(key[:48], 0) + Lock.decode(row).amount
+    for key, row in rows(version, Table.ENCUMBRANCES):
+        locked[key[:48]] = locked.get(key[:48], 0) + Encumbrance.decode(row).amount
     for key, row in rows(version, Table.HOLDINGS):
         holding = Holding.decode(row)
         held[asset_of(key)] = held.get(asset_of(key), 0) + holding.total
         expected = locked.pop(key, 0)
         if expected != holding.locked:
             findings.append(
-                Finding(asset_of(key), key[16:], "locked is not the sum of the locks", expected, holding.locked)
+                Finding(
+                    asset_of(key), key[16:], "locked is not the sum of locks and encumbrances", expected, holding.locked
+                )
             )
     for key, amount in locked.items():
         findings.append(Finding(asset_of(key), key[16:], "locks without a holding", 0, amount))
+    flows: dict[bytes, Flow] = {key: Flow.decode(row) for key, row in rows(version, Table.FLOWS)}
     for asset, entry in assets(version):
-        total = held.pop(asset, 0)
-        if total != entry.circulating:
-            findings.append(Finding(asset, None, "holdings are not issued less redeemed", entry.circulating, total))
+        total, flow = held.pop(asset, 0), flows.get(asset, Flow())
+        expected = entry.circulating + flow.arrived - flow.departed
+        if total != expected:
+            what = "holdings are not issued less redeemed, and in less out"
+            findings.append(Finding(asset, None, what, expected, total))
+    crossed: dict[bytes, tuple[int, int]] = {}
+    for asset, flow in flows.items():
+        before = crossed.get(instrument_of(asset), (0, 0))
+        crossed[instrument_of(asset)] = (before[0] + flow.arrived, before[1] + flow.departed)
+    for instrument, (arrived, departed) in crossed.items():
+        if arrived != departed:
+            what = "what came into the registers is not what went out of them"
+            findings.append(Finding(instrument + bytes(4), None, what, departed, arrived))
     for asset, total in held.items():
         findings.append(Finding(asset, None, "holdings of an unknown asset", 0, total))
     return findings

@@ -35,6 +35,7 @@ _EVIDENCE_OF: Final = {
 class SetValidatorsRule:
     """Seats the validators from an epoch on.
 
+    who may     anybody who has the approvals of a quorum
     signed by   nobody but the payer of the fee; a quorum of the present validators has signed the seats themselves
     needs       simplex; the epoch after the next, for which nothing is set yet; seats of keys that nobody has reported
     changes     the validators of the epoch; the accounts of the seats' keys are opened
@@ -75,6 +76,7 @@ def _approving_weight(approvals: tuple[tuple[bytes, bytes], ...], message: bytes
 class ReportRule:
     """Puts on record that one key contradicted itself, and excludes it as soon as that can be.
 
+    who may     anybody who has the evidence
     signed by   nobody but the payer of the fee; the culprit has signed the two statements
     needs       an engine whose members promise not to contradict themselves; a member as the culprit
     changes     the record; under simplex the validators of the first epoch that is not fixed yet. Delegates (dpos) and

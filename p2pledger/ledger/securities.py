@@ -2,7 +2,8 @@
 
 The state root commits to everything, also to native money, rewards, stakes, memories and the engine's own rows, which
 depend on who produced which block. Two networks that execute the same trades under different engines agree on the
-accounts, assets, holdings, locks, registers and parties, and therefore on this root.
+accounts, assets, holdings, locks, registers and parties, on everything that the market keeps, and therefore on this
+root.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SECURITIES_TABLES: Final = (
     Table.LOCKS,
     Table.REGISTERS,
     Table.PARTIES,
+    *(table for table in Table if table >= Table.ENCUMBRANCES),
 )
 
 

@@ -303,7 +303,7 @@ class Asset:
 
     def __post_init__(self) -> None:
         # More may be redeemed than was issued here: units come from other registers (FLOWS).
-        assert 0 <= min(self.issued, self.redeemed), "the supply of an asset is negative"
+        assert min(self.issued, self.redeemed) >= 0, "the supply of an asset is negative"
         assert max(self.issued, self.redeemed) <= U64_MAX, "the supply of an asset exceeds 64 bits"
 
     @property

@@ -15,6 +15,7 @@ from typing import Final, TextIO
 
 import msgpack
 
+from p2pledger.ledger.tables import Table
 from p2pledger.network.peer import Peer
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.keys import Keypair
@@ -37,7 +38,7 @@ _SLICE_US: Final = 100_000
 _GRACE_S: Final = 30
 _GRACE_AFTER_VILLAINS_S: Final = 1_800
 _MOST_EVENTS: Final = 400_000
-_TABLES: Final = 15
+_TABLES: Final = len(Table)
 _ALL_ROWS: Final = 1_000_000
 _MEMPOOL_BYTES: Final = 16 * 1024 * 1024
 _MOST_OPEN_BATCHES: Final = 1_000

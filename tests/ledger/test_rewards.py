@@ -55,15 +55,15 @@ def test_what_was_issued_is_counted_and_never_exceeds_64_bits() -> None:
     assert native_of(chain.version, account_of_key(chain.last.proposer)) == before
 
 
-def test_an_account_that_was_restricted_earns_all_the_same() -> None:
+def test_an_account_with_flags_earns_all_the_same() -> None:
     chain = Chain(network("poa"))
     header = chain.header()
     miner = account_of_key(header.proposer)
-    restricted = Account(Policy.of(header.proposer), flags=1)
-    chain.version = altered(chain.version, Table.ACCOUNTS, miner, restricted.encode())
+    ordered = Account(Policy.of(header.proposer), flags=1)
+    chain.version = altered(chain.version, Table.ACCOUNTS, miner, ordered.encode())
     chain.block(at=header)
     assert native_of(chain.version, miner) == 1_000
-    assert account_of(chain.version, miner) == restricted
+    assert account_of(chain.version, miner) == ordered
 
 
 @pytest.mark.parametrize("engine", ["simplex", "poa"])

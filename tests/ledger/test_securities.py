@@ -18,9 +18,16 @@ def test_it_is_what_the_protocol_says() -> None:
         hashlib.sha256(b"\0" + naive_table_root(table, dict(rows(version, table)))).digest()
         for table in SECURITIES_TABLES
     ]
-    pair = [hashlib.sha256(b"\1" + level[at] + level[at + 1]).digest() for at in (0, 2, 4)]
-    four = hashlib.sha256(b"\1" + pair[0] + pair[1]).digest()
-    assert securities_root(version) == hashlib.sha256(b"\1" + four + pair[2]).digest()
+
+    def root(nodes: list[bytes]) -> bytes:
+        """RFC 9162, section 2.1.1: split at the largest power of two below the number of leaves."""
+        if len(nodes) == 1:
+            return nodes[0]
+        split = 1 << (len(nodes) - 1).bit_length() - 1
+        return hashlib.sha256(b"\1" + root(nodes[:split]) + root(nodes[split:])).digest()
+
+    assert len(level) == 37
+    assert securities_root(version) == root(level)
 
 
 @pytest.mark.parametrize("table", list(Table), ids=lambda table: table.name)

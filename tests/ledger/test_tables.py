@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pledger.ledger.market.buckets import Bucket, Encumbrance, encumbrance_key
+from p2pledger.ledger.market.due import Due, DueKind, due_key
 from p2pledger.ledger.tables import (
     KEY_WIDTHS,
     Account,
     Asset,
     EvidenceRow,
     FinalityRow,
+    Flow,
     Holding,
     Issued,
     Lock,
@@ -52,7 +55,10 @@ ROWS = [
     (Holding(5, 6), (1, 5, 6)),
     (Lock(6), (1, 6)),
     (Register(KEY, "CSDC"), (1, KEY, "CSDC")),
-    (Party("alice", ("broker", "bank")), (1, "alice", ("broker", "bank"))),
+    (
+        Party("bob", ("broker",), "529900T8BM49AURSDO55", "DE", KEY, 1),
+        (1, "bob", ("broker",), "529900T8BM49AURSDO55", "DE", KEY, 1),
+    ),
     (ValidatorsRow((Validator(KEY, 4, "csdc"),)), (1, ((KEY, 4, "csdc"),))),
     (ReplayRow(8, 5, 65535), (1, 8, 5, 65535)),
     (Native(9), (1, 9)),
@@ -61,6 +67,9 @@ ROWS = [
     (Issued(11), (1, 11)),
     (EvidenceRow(4, 1, 6), (1, 4, 1, 6)),
     (FinalityRow(6), (1, 6)),
+    (Flow(7, 5), (1, 7, 5)),
+    (Encumbrance(Bucket.SETTLING, 9), (1, 2, 9)),
+    (Due(), (1,)),
 ]
 
 
@@ -104,7 +113,7 @@ def test_impossible_rows_cannot_be_made() -> None:
         lambda: Holding(0, -1),
         lambda: Lock(-1),
         lambda: Lock(2**64),
-        lambda: Asset(AssetKind.MONEY, 0, KEY, "x", 1, 2),
+        lambda: Asset(AssetKind.MONEY, 0, KEY, "x", 1, -1),
         lambda: Asset(AssetKind.MONEY, 0, KEY, "x", 2**64, 0),
         lambda: Native(-1),
         lambda: Native(2**64),
@@ -112,6 +121,9 @@ def test_impossible_rows_cannot_be_made() -> None:
         lambda: Staked(5, 0),
         lambda: Staked(0, 1),
         lambda: Issued(2**64),
+        lambda: Flow(-1, 0),
+        lambda: Encumbrance(Bucket.LOCKED, 1),
+        lambda: Encumbrance(Bucket.PENDING, 0),
     ):
         with pytest.raises(AssertionError):
             make()
@@ -135,11 +147,24 @@ def test_keys_have_the_widths_of_their_tables() -> None:
         Table.ENGINE: engine_key(0),
         Table.EVIDENCE: evidence_key(KEY, 1),
         Table.FINALITY: asset,
+        Table.ENCUMBRANCES: encumbrance_key(asset, KEY, KEY),
+        Table.DUE: due_key(5, DueKind.SETTLE, KEY),
+        Table.FLOWS: asset,
     }
-    assert {table: len(key) for table, key in keys.items()} == dict(KEY_WIDTHS)
+    assert {table: len(key) for table, key in keys.items()} == {table: KEY_WIDTHS[table] for table in keys}
+    assert list(KEY_WIDTHS) == list(Table)
     assert asset_of(keys[Table.LOCKS]) == asset
     assert keys[Table.PARAMETERS] == b"\0\x01"
     assert register_of(asset) == b"CSDC"
+
+
+def test_a_remembered_outcome_has_a_version_of_its_own_where_a_rule_is_named() -> None:
+    row = ReplayRow(8, 19, 3, "order 0011aabb")
+    assert row.encode() == encode((2, 8, 19, 3, "order 0011aabb"))
+    assert ReplayRow.decode(row.encode()) == row
+    for values in ((2, 8, 19, 3), (3, 8, 19, 3, "x"), (2, 8, 19, 3, "x", 0)):
+        with pytest.raises(AssertionError, match="the state is broken"):
+            ReplayRow.decode(encode(values))
 
 
 def test_replay_keys_sort_by_height() -> None:
@@ -150,7 +175,7 @@ def test_replay_keys_sort_by_height() -> None:
 
 def test_the_tables_are_those_of_the_protocol() -> None:
     """Number and name of each table in section 7, and the sum of the widths of its key."""
-    written = re.findall(r"^\| (\d+) \| ([A-Z]+) \| (.+) \| `\[", PROTOCOL.read_text(encoding="utf-8"), re.MULTILINE)
+    written = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| (.+) \| `\[", PROTOCOL.read_text(encoding="utf-8"), re.MULTILINE)
     assert {int(number): name for number, name, _ in written} == {int(table): table.name for table in Table}
     for number, _, key in written:
         assert sum(int(width) for width in re.findall(r"\((\d+)\)", key)) == KEY_WIDTHS[int(number)]

@@ -23,7 +23,7 @@ def test_every_reason_is_one_whole_sentence() -> None:
 
 
 def test_the_protocol_lists_exactly_the_reasons_of_receipts() -> None:
-    section = PROTOCOL.read_text(encoding="utf-8").split("### 4.2")[1].split("\n## ")[0]
+    section = PROTOCOL.read_text(encoding="utf-8").split("### 4.2")[1].split("\n###")[0]
     listed = {int(code): name for code, name in re.findall(r"\| (\d+) \| (\w+)", section)}
     assert listed == {int(reason): reason.title for reason in Reason if reason < 100}
 

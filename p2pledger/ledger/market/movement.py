@@ -80,10 +80,10 @@ _ORDERS_ONLY: Final = frozenset({Cause.SETTLEMENT, Cause.RETURN})
 def move(books: Books, place: Place, movement: Movement) -> None:
     """Moves units, or refuses, in this order.
 
-    ``zero_amount``; ``unknown_account`` (of the target), ``unknown_asset``; ``overflow`` of the supply;
-    ``insufficient_free``, ``insufficient_locked`` or ``insufficient_encumbered``; ``overflow`` of the target's holding;
-    then what the guards say, for the source before the target. A refusal leaves the books as they were only because a
-    transaction that fails is forgotten as a whole.
+    ``zero_amount``; ``unknown_account`` (of the target), ``unknown_asset``; ``insufficient_free``,
+    ``insufficient_locked`` or ``insufficient_encumbered``; ``overflow`` of the asset's sums and of the target's
+    holding; then what the guards say: of supply, for the source, for the target. A refusal leaves the books as they
+    were only because a transaction that fails is forgotten as a whole.
     """
     # Here and not above: guards live beside the rules of their domain, and those move units themselves.
     from p2pledger.ledger.market.guards import GUARDS, SUPPLY_GUARDS
@@ -116,24 +116,28 @@ def move(books: Books, place: Place, movement: Movement) -> None:
     else:
         asked = guards
 
-    if cause is Cause.CREATION:
-        require_room(row.issued, amount)
-    if cause is Cause.DESTRUCTION:
-        require_room(row.redeemed, amount)
-    if cause is Cause.ARRIVAL:
-        flow = books.row(Flow, asset) or Flow()
-        require_room(flow.arrived, amount)
-        books.put(Flow, asset, replace(flow, arrived=flow.arrived + amount))
-    if cause is Cause.DEPARTURE:
-        flow = books.row(Flow, asset) or Flow()
-        require_room(flow.departed, amount)
-        books.put(Flow, asset, replace(flow, departed=flow.departed + amount))
-
-    # The guards judge the books as they were before the movement, and what cannot be is refused before what may not.
+    # What cannot be is refused before what may not be.
     if source is not None:
         require_in(books, asset, source, movement.source_spot, amount)
+    sums, flow = row, Flow()
+    if cause is Cause.CREATION:
+        require_room(row.issued, amount)
+        sums = replace(row, issued=row.issued + amount)
+    elif cause is Cause.DESTRUCTION:
+        require_room(row.redeemed, amount)
+        sums = replace(row, redeemed=row.redeemed + amount)
+    elif cause is Cause.ARRIVAL or cause is Cause.DEPARTURE:
+        flow = books.row(Flow, asset) or flow
+        if cause is Cause.ARRIVAL:
+            require_room(flow.arrived, amount)
+            flow = replace(flow, arrived=flow.arrived + amount)
+        else:
+            require_room(flow.departed, amount)
+            flow = replace(flow, departed=flow.departed + amount)
     if target is not None and source != target:
         require_room(books.holding(asset, target).total, amount)
+
+    # The guards judge the books as they were before the movement.
     if cause in (Cause.CREATION, Cause.DESTRUCTION):
         for supply_guard in SUPPLY_GUARDS:
             supply_guard.judge(books, place, movement)
@@ -148,9 +152,9 @@ def move(books: Books, place: Place, movement: Movement) -> None:
         take_from(books, asset, source, movement.source_spot, amount)
     if target is not None:
         put_into(books, asset, target, movement.target_spot, amount)
-    if cause is Cause.CREATION:
-        books.put_asset(asset, replace(row, issued=row.issued + amount))
-    if cause is Cause.DESTRUCTION:
-        books.put_asset(asset, replace(row, redeemed=row.redeemed + amount))
+    if sums is not row:
+        books.put_asset(asset, sums)
+    if flow != Flow():
+        books.put(Flow, asset, flow)
     for guard in guards:
         guard.moved(books, place, movement)

@@ -21,6 +21,7 @@ from p2pledger.sim.evidence import Evidence
 __all__ = ["Books", "History", "Page", "identifier_of", "replay", "unpack"]
 
 LIMIT = 2**64
+MARKET_TABLES = 31
 WHOLE = 65535
 OK, EXPIRED, TOO_FAR, DUPLICATE, FEE, UNAUTHORISED, NO_ACCOUNT, NO_ASSET, NO_FREE, NO_LOCKED = range(10)
 ZERO, SAME, OVERFLOW, ASSET_EXISTS, ISIN, CURRENCY, NO_REGISTER, ACCOUNT_EXISTS, POLICY_VERSION = range(10, 19)
@@ -136,7 +137,7 @@ class Books:
         self._undo: list[Callable[[], None]] = []
 
     def _election(self, genesis_hash: bytes) -> Election:
-        slot_ms, _, _, width, rounds, _, _, _, cap, depth, difficulty, size = self.parameters[16:]
+        slot_ms, _, _, width, rounds, _, _, _, cap, depth, difficulty, size, *_ = self.parameters[16:]
         if self.engine == "pow":
             return Work(slot_ms, size, [(self.genesis_time_ms, difficulty)])
         if self.engine == "pos":
@@ -480,7 +481,10 @@ class Books:
             [(asset + account, pack([1, *amounts])) for (asset, account), amounts in self.holdings.items()],
             [(b"".join(lock), pack([1, amount])) for lock, amount in self.locks.items()],
             [(code, pack([1, depository, title])) for code, (depository, title) in self.registers.items()],
-            [(account, pack([1, name, roles])) for account, (name, roles) in self.parties.items()],
+            [
+                (account, pack([1, name, roles, "", "", bytes(32), 0]))
+                for account, (name, roles) in self.parties.items()
+            ],
             [(epoch.to_bytes(8, "big"), pack([1, seats])) for epoch, seats in self.seats.items()],
             [(until.to_bytes(8, "big") + name, pack([1, *outcome])) for (until, name), outcome in self.replay.items()],
             [(account, pack([1, free])) for account, free in self.native.items()],
@@ -489,6 +493,7 @@ class Books:
             [(bytes(8), pack([1, self.issued])), *self.election.rows()],
             [(key + epoch.to_bytes(8, "big"), pack([1, *row])) for (key, epoch), row in self.reports.items()],
             [(asset, pack([1, confirmations])) for asset, confirmations in self.finality.items()],
+            *([] for _ in range(MARKET_TABLES)),  # nobody in this world uses the market's operations
         ]
         return [sorted(table) for table in rows]
 

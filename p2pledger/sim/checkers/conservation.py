@@ -1,8 +1,9 @@
 """Conservation: nothing is created or lost on the way, neither by the blocks nor in the rows of any honest node.
 
 Two recounts. Of the final blocks: what they issue less what they redeem is what the second books hold. Of the rows of
-each node's newest state: what the assets say is in circulation is what the holdings hold, and the locked part of each
-holding is the sum of its locks.
+each node's newest state: what the assets say is in circulation, and what has come from other registers less what has
+gone there, is what the holdings hold; what goes out of a register of an instrument comes into another; and the locked
+part of each holding is the sum of its locks and encumbrances.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from p2pledger.sim.evidence import Evidence
 
 __all__ = ["check_conservation"]
 
-ASSETS, HOLDINGS, LOCKS = 2, 3, 4
+ASSETS, HOLDINGS, LOCKS, ENCUMBRANCES, FLOWS = 2, 3, 4, 15, 36
 
 
 def check_conservation(evidence: Evidence, history: History) -> list[str]:
@@ -49,12 +50,23 @@ def check_conservation(evidence: Evidence, history: History) -> list[str]:
             locked[key] += bound
         for key, value in state.tables[LOCKS]:
             locked[key[:48]] -= unpack(value)[1]
+        for key, value in state.tables[ENCUMBRANCES]:
+            locked[key[:48]] -= unpack(value)[2]
+        moved: Counter[bytes] = Counter()
+        between: Counter[bytes] = Counter()
+        for key, value in state.tables[FLOWS]:
+            _, arrived, departed = unpack(value)
+            moved[key] = arrived - departed
+            between[key[:12]] += arrived - departed
+        if any(between.values()):
+            faults.append(f"{state.node} at height {state.height}: more came into registers than went out, or less")
         for key, value in state.tables[ASSETS]:
-            supply = unpack(value)[5] - unpack(value)[6]
+            supply = unpack(value)[5] - unpack(value)[6] + moved[key]
             if held_rows.pop(key, 0) != supply:
                 faults.append(f"{state.node} at height {state.height}: the holdings of {key!r} are not its {supply}")
         if any(held_rows.values()):
             faults.append(f"{state.node} at height {state.height}: holdings of an asset that does not exist")
         if any(locked.values()):
-            faults.append(f"{state.node} at height {state.height}: a locked amount is not the sum of its locks")
+            what = "a locked amount is not the sum of its locks and encumbrances"
+            faults.append(f"{state.node} at height {state.height}: {what}")
     return faults
