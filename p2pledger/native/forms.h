@@ -239,6 +239,119 @@ static const struct field FORM_44[] = {
     {FIELD_TEXT, 0, 1, 16},
 };
 
+/* instruct */
+static const struct field FORM_50[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 1},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+    {FIELD_TEXT, 0, 0, 35},
+    {FIELD_NUMBER, 0, 0, 4294967295u},
+    {FIELD_NUMBER, 0, 0, 4294967295u},
+    {FIELD_TEXT, 0, 0, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 1, 2048},
+    {FIELD_LIST, 5, 0, 600},
+        {FIELD_RECORD, 0, 0, 4},
+            {FIELD_BYTES, 0, 32, 32},
+            {FIELD_BYTES, 0, 32, 32},
+            {FIELD_BYTES, 0, 16, 16},
+            {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* add_legs */
+static const struct field FORM_51[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_NUMBER, 0, 0, 2048},
+    {FIELD_LIST, 5, 1, 600},
+        {FIELD_RECORD, 0, 0, 4},
+            {FIELD_BYTES, 0, 32, 32},
+            {FIELD_BYTES, 0, 32, 32},
+            {FIELD_BYTES, 0, 16, 16},
+            {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+};
+
+/* affirm */
+static const struct field FORM_52[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* set_hold */
+static const struct field FORM_53[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_SWITCH, 0, 0, 0},
+};
+
+/* cancel */
+static const struct field FORM_54[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* lock_instruction */
+static const struct field FORM_55[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* settle */
+static const struct field FORM_56[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* place_offer */
+static const struct field FORM_57[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES, 0, 16, 16},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 1, 18446744073709551615u},
+    {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_BYTES_OR_NOTHING, 0, 0, 32},
+};
+
+/* take_offer */
+static const struct field FORM_58[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_NUMBER, 0, 1, 18446744073709551615u},
+};
+
+/* withdraw_offer */
+static const struct field FORM_59[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+};
+
+/* set_calendar */
+static const struct field FORM_60[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_TEXT, 0, 1, 16},
+    {FIELD_NUMBER, 0, 0, 2880},
+    {FIELD_ASCENDING_LIST, 1, 0, 6},
+        {FIELD_NUMBER, 0, 0, 6},
+    {FIELD_ASCENDING_LIST, 1, 0, 1024},
+        {FIELD_NUMBER, 0, 0, 4294967295u},
+    {FIELD_NUMBER, 0, 0, 1439},
+    {FIELD_NUMBER, 0, 0, 1440},
+    {FIELD_NUMBER, 0, 0, 1439},
+    {FIELD_NUMBER, 0, 0, 1},
+};
+
+/* authorise_venue */
+static const struct field FORM_61[] = {
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_BYTES, 0, 32, 32},
+    {FIELD_SWITCH, 0, 0, 0},
+};
+
 /* authorise_money */
 static const struct field FORM_65[] = {
     {FIELD_BYTES, 0, 32, 32},
@@ -415,6 +528,18 @@ static const struct form FORMS[] = {
     [42] = {FORM_42, 4},
     [43] = {FORM_43, 5},
     [44] = {FORM_44, 3},
+    [50] = {FORM_50, 11},
+    [51] = {FORM_51, 4},
+    [52] = {FORM_52, 3},
+    [53] = {FORM_53, 3},
+    [54] = {FORM_54, 2},
+    [55] = {FORM_55, 2},
+    [56] = {FORM_56, 2},
+    [57] = {FORM_57, 9},
+    [58] = {FORM_58, 3},
+    [59] = {FORM_59, 2},
+    [60] = {FORM_60, 9},
+    [61] = {FORM_61, 3},
     [65] = {FORM_65, 7},
     [66] = {FORM_66, 4},
     [67] = {FORM_67, 7},

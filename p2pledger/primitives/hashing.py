@@ -15,6 +15,8 @@ __all__ = [
     "HELLO_TAG",
     "KERNEL_TAG",
     "KEY_ACCOUNT_TAG",
+    "LEGS_TAG",
+    "MATCHING_TAG",
     "MODIFIER_TAG",
     "OBJECT_TAG",
     "SEAL_TAG",
@@ -47,6 +49,8 @@ KERNEL_TAG: Final = b"p2pl.kn1"
 MODIFIER_TAG: Final = b"p2pl.md1"
 SEED_TAG: Final = b"p2pl.sd1"
 COMMITMENT_TAG: Final = b"p2pl.cm1"
+LEGS_TAG: Final = b"p2pl.lg1"
+MATCHING_TAG: Final = b"p2pl.mt1"
 OBJECT_TAG: Final = b"p2pl.ob1"
 
 ZERO_HASH: Final = bytes(32)

@@ -20,7 +20,10 @@ from typing import Final, Protocol
 from p2pledger import core
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.due import DueItem, DueKind
+from p2pledger.ledger.market.instructions import expire_instruction
+from p2pledger.ledger.market.offers import expire_offer
 from p2pledger.ledger.market.payments import retry_payment
+from p2pledger.ledger.market.settlement import settle_due
 from p2pledger.ledger.rule import Place, Refused
 from p2pledger.ledger.tables import Table
 
@@ -35,7 +38,11 @@ class Handler(Protocol):
 
 HANDLERS: Final[Mapping[DueKind, Handler]] = MappingProxyType(
     {
+        DueKind.SETTLE: settle_due,
+        DueKind.RECYCLE: settle_due,
+        DueKind.OFFER_EXPIRY: expire_offer,
         DueKind.PAYMENT_RETRY: retry_payment,
+        DueKind.INSTRUCTION_EXPIRY: expire_instruction,
     }
 )
 """Who does what. Each domain adds its own."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from p2pledger.primitives.forms import Operation
+from p2pledger.primitives.market.calendars import CALENDAR_OPERATIONS
 from p2pledger.primitives.market.escrow import ESCROW_OPERATIONS
+from p2pledger.primitives.market.instructions import INSTRUCTION_OPERATIONS
 from p2pledger.primitives.market.instruments import INSTRUMENT_OPERATIONS
 from p2pledger.primitives.market.links import LINK_OPERATIONS
 from p2pledger.primitives.market.money import MONEY_OPERATIONS
+from p2pledger.primitives.market.offers import OFFER_OPERATIONS
 from p2pledger.primitives.market.orders import ORDER_OPERATIONS
 from p2pledger.primitives.market.parties import PARTY_OPERATIONS
 
@@ -18,7 +21,10 @@ MARKET_OPERATIONS: Final[tuple[type[Operation], ...]] = (
     # Parties and instruments, from 32.
     *PARTY_OPERATIONS,
     *INSTRUMENT_OPERATIONS,
-    # Calendars, instructions and offers, from 50.
+    # Instructions, offers, calendars and venues, from 50.
+    *INSTRUCTION_OPERATIONS,
+    *OFFER_OPERATIONS,
+    *CALENDAR_OPERATIONS,
     # Money, payments and links between registers, from 65.
     *MONEY_OPERATIONS,
     *LINK_OPERATIONS,
