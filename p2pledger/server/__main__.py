@@ -11,6 +11,9 @@ What it takes, one JSON object a line, on the control descriptor:
 
     {"peers": {"<key hex>": ["127.0.0.1", 40124], ...}}      where the others are; may come again, kept in config.json
     {"shun": ["<key hex>", ...]}                             no sessions with these, until other ones are named
+    {"trouble": {"delays_ms": {"<name>": 20}, "bandwidth_mbit": 5}}    faults of links on top of the manifest, instead
+                                                             of those that were told before; {} ends them
+    {"skew_ms": -500}                                        how wrong the node's clock is to be
     {"stats": true}                                          report what was used so far
 
 When the control descriptor ends, whoever started the node is gone, and the node stops: no orphan survives. SIGTERM and
@@ -33,6 +36,7 @@ from typing import Any, Final
 
 import trio
 
+from p2pledger.network.topology import Trouble
 from p2pledger.primitives.errors import P2PLedgerError
 from p2pledger.server.config import ServerConfig, load_config, peers_of, write_config
 from p2pledger.server.serve import RunningServer, serve
@@ -137,11 +141,23 @@ def _obey(line: bytes, config: ServerConfig, server: RunningServer, reporter: _R
             write_config(config)
         if "shun" in order:
             server.shun([bytes.fromhex(key) for key in order["shun"]])
+        if "trouble" in order:
+            server.trouble(_trouble_of(order["trouble"]))
+        if "skew_ms" in order:
+            server.skew(float(order["skew_ms"]))
         if "stats" in order:
             reporter.tell(stats=asdict(server.stats()))
     except (ValueError, TypeError, AttributeError, P2PLedgerError, OSError) as error:
         reporter.tell(error=str(error), code="bad_order")
     return config
+
+
+def _trouble_of(values: dict[str, Any]) -> Trouble:
+    rate_mbit = values.get("bandwidth_mbit")
+    return Trouble(
+        {str(name): round(1_000 * float(delay_ms)) for name, delay_ms in values.get("delays_ms", {}).items()},
+        None if rate_mbit is None else round(125_000 * float(rate_mbit)),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,8 @@ genesis.bin     the agreement, canonical; its hash names the network
 node.key        the node key as JSON: {"public_key": hex, "seed": hex}; mode 0600, anything wider is refused
 config.json     name, where to listen, where the peers are
 never_voted     present until the first start: this key has never voted anywhere (see Store.open)
-votes.db, chain.db, snapshots/, lock, node.log      made by the node
+network.toml    what lies between the nodes, if ``network`` of config.json names it
+votes.db, chain.db, snapshots/, lock, node.log, trace.csv      made by the node
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from p2pledger.network.topology import Topology
 from p2pledger.primitives.errors import BadConfiguration, PeerFault
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
@@ -26,6 +28,7 @@ __all__ = [
     "GENESIS_FILE",
     "KEY_FILE",
     "LOG_FILE",
+    "NETWORK_FILE",
     "NEVER_VOTED_FILE",
     "SNAPSHOTS_FOLDER",
     "PeerAddress",
@@ -33,6 +36,7 @@ __all__ = [
     "load_config",
     "load_genesis",
     "load_keypair",
+    "load_network",
     "write_config",
     "write_node_directory",
 ]
@@ -42,6 +46,7 @@ KEY_FILE: Final = "node.key"
 CONFIG_FILE: Final = "config.json"
 NEVER_VOTED_FILE: Final = "never_voted"
 LOG_FILE: Final = "node.log"
+NETWORK_FILE: Final = "network.toml"
 SNAPSHOTS_FOLDER: Final = "snapshots"
 _SCHEMA: Final = "p2pledger.node/1"
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -68,6 +73,10 @@ class ServerConfig:
     snapshot_every: int = 2_000
     """Heights between snapshots of the state."""
     log_level: str = "info"
+    network: str = ""
+    """The network manifest by which links are shaped, seen from the directory; none if empty."""
+    trace: bool = False
+    """Whether the node writes down when what happened to each batch and block."""
 
     def check(self) -> ServerConfig:
         """BadConfiguration, naming the setting."""
@@ -114,6 +123,8 @@ def write_config(config: ServerConfig) -> None:
         "peers": {peer.key: [peer.host, peer.port] for peer in config.peers},
         "snapshot_every": config.snapshot_every,
         "log_level": config.log_level,
+        "network": config.network,
+        "trace": config.trace,
     }
     path = config.directory / CONFIG_FILE
     partial = path.with_suffix(".partial")
@@ -138,6 +149,8 @@ def load_config(directory: Path) -> ServerConfig:
         "peers": dict,
         "snapshot_every": int,
         "log_level": str,
+        "network": str,
+        "trace": bool,
     }
     if unknown := values.keys() - kinds.keys():
         raise BadConfiguration(f"setting {sorted(unknown)[0]!r} is unknown", where=str(path))
@@ -152,7 +165,22 @@ def load_config(directory: Path) -> ServerConfig:
         peers_of(values.get("peers", {}), where=str(path)),
         values.get("snapshot_every", defaults.snapshot_every),
         values.get("log_level", defaults.log_level),
+        values.get("network", defaults.network),
+        values.get("trace", defaults.trace),
     ).check()
+
+
+def load_network(config: ServerConfig) -> Topology | None:
+    """The manifest of a node; None if it has none. BadConfiguration if it cannot be read or makes no sense."""
+    if not config.network:
+        return None
+    path = config.directory / config.network
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise BadConfiguration("the network manifest cannot be read", where=str(path), why=why) from None
+    return Topology.parse(text, where=str(path))
 
 
 def peers_of(values: Mapping[str, Any], *, where: str) -> tuple[PeerAddress, ...]:

@@ -32,10 +32,12 @@ from p2pledger.network.effects import (
     Event,
     Halt,
     Log,
+    Mark,
     Persist,
     Received,
     Send,
     SetTimer,
+    Stage,
     Started,
     TimerFired,
 )
@@ -53,6 +55,8 @@ _EVENT_BYTES: Final = 64
 """What an event counts beside its payload."""
 _UNSTORED_LIMIT_BYTES: Final = 64 * 1_048_576
 _HURRY_BYTES: Final = 4 * 1_048_576
+_LATER: Final = Event()
+"""What brought about a mark that had to wait for the disk does not matter any more."""
 _TURN_S: Final = 0.005
 """After this much stepping the sockets get their turn."""
 
@@ -68,7 +72,7 @@ class _Group:
     """Records that become durable together, and what may leave afterwards."""
 
     records: list[Record] = field(default_factory=list)
-    effects: list[Send | Disconnect] = field(default_factory=list)
+    effects: list[Send | Disconnect | Mark] = field(default_factory=list)
     size_bytes: int = 0
     is_urgent: bool = False
     """An own vote is among the records."""
@@ -84,6 +88,7 @@ class Driver:
 
     ``commit`` is called in a thread, one call at a time. ``handed_over`` and ``stored`` are told, in the stepping task,
     which records have been given to the disk and which have got there. ``after_steps`` is called when a turn is over.
+    ``mark`` is told of each ``Mark`` with the event that brought it about, and of a vote when it leaves.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Driver:
         handed_over: Callable[[Sequence[Record]], None] = lambda records: None,
         stored: Callable[[Sequence[Record]], None] = lambda records: None,
         saw: Callable[[Event], None] = lambda event: None,
+        mark: Callable[[Mark, Event], None] = lambda mark, event: None,
         after_steps: Callable[[], None] = lambda: None,
     ) -> None:
         self._peer = peer
@@ -109,6 +115,7 @@ class Driver:
         self._handed_over = handed_over
         self._stored = stored
         self._saw = saw
+        self._mark = mark
         self._after_steps = after_steps
         self._inbox: deque[Event] = deque()
         self._inbox_bytes = 0
@@ -211,6 +218,11 @@ class Driver:
                     self._timer_ms = at_ms
                 case Log(level, name, fields):
                     self._log(level, name, fields)
+                case Mark():
+                    if effect.stage is Stage.VOTED:
+                        self._leave(effect)
+                    else:
+                        self._mark(effect, event)
                 case Halt(code, sentence):
                     self._log("critical", "halt", (("code", code), ("sentence", sentence)))
                     self._halt = effect
@@ -231,7 +243,7 @@ class Driver:
                 self._waiting.is_urgent = True
                 self._hurry.set()
 
-    def _leave(self, effect: Send | Disconnect) -> None:
+    def _leave(self, effect: Send | Disconnect | Mark) -> None:
         if self._waiting.is_urgent:
             self._waiting.effects.append(effect)
         elif self._running is not None and self._running.is_urgent:
@@ -239,11 +251,13 @@ class Driver:
         else:
             self._release(effect)
 
-    def _release(self, effect: Send | Disconnect) -> None:
+    def _release(self, effect: Send | Disconnect | Mark) -> None:
         if type(effect) is Send:
             self._send(effect)
         elif type(effect) is Disconnect:
             self._disconnect(effect)
+        elif type(effect) is Mark:
+            self._mark(effect, _LATER)
 
     async def _store(self) -> None:
         while True:

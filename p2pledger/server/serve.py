@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from p2pledger.network.effects import (
     Effect,
     Event,
     Identity,
+    Mark,
     Received,
     Send,
     SessionClosed,
@@ -28,6 +30,8 @@ from p2pledger.network.effects import (
 )
 from p2pledger.network.handshake import LocalEnd
 from p2pledger.network.peer import Peer
+from p2pledger.network.shaping import Link
+from p2pledger.network.topology import NodeLinks, Topology, Trouble
 from p2pledger.network.transport import Address, Counters, Sessions
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.errors import BadConfiguration, P2PLedgerError, PeerFault
@@ -42,9 +46,11 @@ from p2pledger.server.config import (
     ServerConfig,
     load_genesis,
     load_keypair,
+    load_network,
 )
 from p2pledger.server.driver import Driver
 from p2pledger.server.journal import Journal
+from p2pledger.server.tracing import TRACE_FILE, Tracer, clock_us
 from p2pledger.storage.errors import SnapshotFailed
 from p2pledger.storage.snapshots import Snapshots
 from p2pledger.storage.store import Store
@@ -79,8 +85,10 @@ class PeerFace(Protocol):
 MakePeer = Callable[[Genesis, Keypair, str, Archive, Recovery], PeerFace]
 
 
-def _make_peer(genesis: Genesis, keypair: Keypair, name: str, archive: Archive, recovery: Recovery) -> PeerFace:
-    return Peer(genesis, keypair, name=name, archive=archive, recovery=recovery)
+def _make_peer(
+    genesis: Genesis, keypair: Keypair, name: str, archive: Archive, recovery: Recovery, *, traces: bool = False
+) -> PeerFace:
+    return Peer(genesis, keypair, name=name, archive=archive, recovery=recovery, traces=traces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +118,20 @@ class RunningServer:
     """
 
     def __init__(
-        self, port: int, votes: bool, peer: PeerFace, sessions: Sessions, driver: Driver, ready: trio.Event
+        self,
+        port: int,
+        votes: bool,
+        peer: PeerFace,
+        sessions: Sessions,
+        driver: Driver,
+        ready: trio.Event,
+        clock: Clock,
+        shaper: _Shaper,
     ) -> None:
         self.port = port
         self.votes = votes
+        self._clock = clock
+        self._shaper = shaper
         self._peer = peer
         self._sessions = sessions
         self._driver = driver
@@ -124,8 +142,17 @@ class RunningServer:
         self._sessions.set_peers(addresses)
 
     def shun(self, keys: Iterable[bytes]) -> None:
-        """Have no sessions with these node keys until other ones are named."""
-        self._sessions.shun(keys)
+        """Have no sessions with these node keys until other ones are named, nor with whom the manifest cuts off."""
+        self._sessions.shun({*keys, *self._shaper.cut_off})
+
+    def trouble(self, trouble: Trouble) -> None:
+        """These faults of links from now on, and no others."""
+        self._shaper.trouble(trouble)
+        self._sessions.shape(self._shaper.link_of)
+
+    def skew(self, skew_ms: float) -> None:
+        """Let the node's clock be so far ahead of the machine's, or behind it."""
+        self._clock.skew(skew_ms)
 
     async def wait_ready(self) -> int:
         """The final height at which it is connected to a quorum and has caught up with it."""
@@ -163,6 +190,27 @@ def _resident_mib() -> float:
     except OSError:
         # Not Linux: the largest it has been, in KiB there.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
+
+
+class _Shaper:
+    """The links of a node to others, by their names in the genesis, else by those that they tell."""
+
+    def __init__(self, topology: Topology | None, genesis: Genesis, name: str) -> None:
+        self.is_needed = topology is not None
+        self._names = {seat.key: seat.name for seat in genesis.validators}
+        topology = Topology() if topology is None else topology
+        chance = random.Random(f"{genesis.network_id.hex()} {name}")
+        self._links = NodeLinks(topology, name, chance)
+        self.cut_off = frozenset(key for key, other in self._names.items() if topology.is_cut(name, other))
+        """Keys of those with whom there is no session at all."""
+
+    def trouble(self, trouble: Trouble) -> None:
+        self._links.trouble(trouble)
+
+    def link_of(self, identity: Identity) -> Link | None:
+        if identity.role == CLIENT:
+            return None
+        return self._links.link(self._names.get(identity.node_key, identity.name))
 
 
 @dataclass(slots=True)
@@ -267,7 +315,7 @@ def _may_produce(genesis: Genesis, key: bytes) -> bool:
 async def serve(
     config: ServerConfig,
     *,
-    make_peer: MakePeer = _make_peer,
+    make_peer: MakePeer | None = None,
     unix_time: Callable[[], float] | None = None,
     task_status: trio.TaskStatus[RunningServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -283,6 +331,7 @@ async def serve(
         why = refused.strerror or str(refused)
         raise BadConfiguration("the log cannot be written", where=str(log), why=why) from None
     try:
+        make_peer = partial(_make_peer, traces=config.trace) if make_peer is None else make_peer
         await _serve(config, journal, make_peer, Clock() if unix_time is None else Clock(unix_time), task_status)
     except BaseExceptionGroup as group:
         # Exactly one reason is an answer; anything else is a bug, and its traceback is kept.
@@ -326,6 +375,7 @@ async def _serve(
 ) -> None:
     directory = config.directory
     genesis, keypair = load_genesis(directory), load_keypair(directory)
+    shaper = _Shaper(load_network(config), genesis, config.name)
     who = (("name", config.name), ("key", keypair.public_key.hex()), ("network", genesis.network_id.hex()))
     journal.write("info", "starting", (*who, ("core", core.description())))
     never_voted = directory / NEVER_VOTED_FILE
@@ -354,11 +404,27 @@ async def _serve(
         peer = await trio.to_thread.run_sync(recover)
         newest = max((int(path.stem) for path in snapshots.paths() if path.stem.isdecimal()), default=0)
         writer = _SnapshotWriter(snapshots, config.snapshot_every, min(newest, peer.final_height), journal)
-        await _run(config, journal, genesis, keypair, clock, store, archive, peer, writer, task_status)
+        tracer = _tracer(config, keypair) if config.trace else None
+        try:
+            await _run(
+                config, journal, genesis, keypair, clock, store, archive, peer, writer, shaper, tracer, task_status
+            )
+        finally:
+            if tracer is not None:
+                tracer.close()
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(store.close)
         journal.write("info", "ended")
+
+
+def _tracer(config: ServerConfig, keypair: Keypair) -> Tracer:
+    path = config.directory / TRACE_FILE
+    try:
+        return Tracer(path, config.name, keypair.public_key)
+    except OSError as refused:
+        why = refused.strerror or str(refused)
+        raise BadConfiguration("the trace cannot be written", where=str(path), why=why) from None
 
 
 async def _run(
@@ -371,6 +437,8 @@ async def _run(
     archive: StoreArchive,
     peer: PeerFace,
     writer: _SnapshotWriter,
+    shaper: _Shaper,
+    tracer: Tracer | None,
     task_status: trio.TaskStatus[RunningServer],
 ) -> None:
     own_key = keypair.public_key
@@ -396,6 +464,10 @@ async def _run(
     def disconnect(effect: Disconnect) -> None:
         sessions.end(effect.session, effect.code, effect.sentence)
 
+    def mark(mark: Mark, event: Event) -> None:
+        if tracer is not None:
+            tracer.note(mark, event)
+
     async def deliver(events: Sequence[Event]) -> None:
         await driver.deliver(events)
 
@@ -409,6 +481,7 @@ async def _run(
         handed_over=archive.hold,
         stored=archive.release,
         saw=saw,
+        mark=mark,
         after_steps=after_steps,
     )
     sessions = Sessions(
@@ -417,7 +490,11 @@ async def _run(
         admit=peer.admit,
         deliver=deliver,
         log=journal.write,
+        clock_us=None if tracer is None else clock_us,
     )
+    if shaper.is_needed:
+        sessions.shape(shaper.link_of)
+        sessions.shun(shaper.cut_off)
     port = await sessions.listen(config.listen_host, config.listen_port)
     async with trio.open_nursery() as nursery:
         try:
@@ -425,7 +502,7 @@ async def _run(
             sessions.set_peers(config.peer_addresses)
             journal.write("info", "listening", (("host", config.listen_host), ("port", port)))
             votes = produces and store.may_vote
-            task_status.started(RunningServer(port, votes, peer, sessions, driver, ready))
+            task_status.started(RunningServer(port, votes, peer, sessions, driver, ready, clock, shaper))
             await driver.run()
         finally:
             # Hang up politely also when the node has to stop: the last words of others may depend on it.
