@@ -775,13 +775,13 @@ class Client:
         """All money: issued, attested, circulating; mirrors are shown and do not count."""
         return await self.view(MoneySupply, "money_supply")
 
-    async def venue_report(self, venue: bytes) -> Viewed[VenueReport]:
-        """What became of a venue's instructions."""
-        return await self.view(VenueReport, "venue_report", venue)
+    async def venue_report(self, venue: bytes, *, after: bytes = b"", limit: int = 100) -> Viewed[VenueReport]:
+        """What became of a venue's instructions: counts of all, and a page of lines."""
+        return await self.view(VenueReport, "venue_report", venue, after, limit)
 
-    async def orders(self) -> Viewed[OrderList]:
-        """The orders of authority."""
-        return await self.view(OrderList, "orders")
+    async def orders(self, *, after: bytes = b"") -> Viewed[OrderList]:
+        """The orders of authority by identifier, a page of up to 1,000."""
+        return await self.view(OrderList, "orders", after)
 
     async def explain(self, who: bytes, operation: int, asset: bytes = b"", amount: int = 0) -> Viewed[Decision]:
         """Whether an account's party may do an operation (its code), and which rule says so."""

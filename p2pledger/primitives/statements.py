@@ -17,9 +17,11 @@ from p2pledger.primitives.errors import PeerFault
 __all__ = [
     "Beneficiaries",
     "BucketLine",
+    "CurrencyLine",
     "Decision",
     "Directory",
     "DirectoryLine",
+    "HeldLine",
     "InstructionLine",
     "InstructionList",
     "InstructionStatement",
@@ -31,6 +33,7 @@ __all__ = [
     "MoneySupply",
     "OrderLine",
     "OrderList",
+    "ParticipantLine",
     "PositionLine",
     "Positions",
     "Record",
@@ -40,6 +43,7 @@ __all__ = [
     "Tasks",
     "VenueAsset",
     "VenueReport",
+    "WeighedLine",
     "pack",
     "unpack",
 ]
@@ -77,12 +81,12 @@ def _hints(kind: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def _read(kind: Any, value: Value, what: str) -> Any:
-    if is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         hints = _hints(kind)
         if type(value) is not tuple or len(value) != len(hints):
             raise PeerFault(f"{what} is no array of {len(hints)}", code="malformed")
         entries = zip(hints, value, strict=True)
-        return kind(*(_read(hint, entry, f"{what}.{name}") for (name, hint), entry in entries))  # type: ignore[operator]
+        return kind(*(_read(hint, entry, f"{what}.{name}") for (name, hint), entry in entries))
     if get_origin(kind) is tuple:
         if type(value) is not tuple:
             raise PeerFault(f"{what} is no array", code="malformed")
@@ -108,6 +112,17 @@ class BucketLine:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldLine:
+    """Units in a bucket that an order of authority holds, and what the table of powers says of them there."""
+
+    order: bytes
+    bucket: str
+    reference: bytes
+    amount: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class PositionLine:
     """One holding of one account. The amounts of its buckets add up to what it holds."""
 
@@ -118,6 +133,7 @@ class PositionLine:
     buckets: tuple[BucketLine, ...]
     orders: tuple[bytes, ...]
     """The orders of authority that reach this holding."""
+    held: tuple[HeldLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +198,17 @@ class LegLine:
     asset: bytes
     decimals: int
     amount: int
-    is_affirmed: bool
-    """By the giver: whoever receives agrees by being a party to the instruction."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantLine:
+    """Somebody without whom an instruction cannot be locked: what he has said."""
+
+    account: bytes
+    name: str
+    affirmed: bool
+    holds: bool
+    wants_to_cancel: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +222,10 @@ class MomentLine:
 
 @dataclass(frozen=True, slots=True)
 class InstructionLine:
-    """An instruction in a list. The three statuses and the code are named as in ISO 20022."""
+    """An instruction in a list: its three statuses, and the ISO 20022 code that says why they are as they are.
+
+    ``rule`` names what is in the way, where something is. ``due_ms``: when it is tried next, or expires; 0: never.
+    """
 
     id: bytes
     by: bytes
@@ -207,27 +235,31 @@ class InstructionLine:
     matching: str
     settlement: str
     code: str
+    rule: str
     settle_day: int
     due_ms: int
-    """When it settles by itself, or expires; 0 where no such time is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstructionStatement:
-    """All about one instruction: its statuses, what holds it up, its three moments, its legs."""
+    """All about one instruction. ``pair``: the one that it was matched with; empty: none.
+
+    ``rules_version`` is that of the rules under which it was locked, 0 before. ``stopped_by`` are orders of authority
+    that reach what it moves. ``digest`` is what its participants affirm, over ``legs``.
+    """
 
     line: InstructionLine
     origin: str
     calendar: str
     trade_day: int
-    holds: tuple[bytes, ...]
-    """The parties that hold it."""
-    stopped_by: tuple[bytes, ...]
-    """Orders of authority that reach one of its legs."""
+    pair: bytes
+    expires_ms: int
     rules_version: int
-    """Of the rules under which it was locked."""
     moments: tuple[MomentLine, ...]
+    participants: tuple[ParticipantLine, ...]
+    stopped_by: tuple[bytes, ...]
     legs_wanted: int
+    digest: bytes
     legs: tuple[LegLine, ...]
 
 
@@ -257,34 +289,50 @@ class Tasks:
     lines: tuple[TaskLine, ...]
 
 
-# --- money, venues, orders, permissions ---------------------------------------------------------------------------------
+# --- money, venues, orders, permissions -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class MoneyLine:
-    """One asset of money. ``attested`` and ``age_ms`` are of the newest attestation; age 0 where there is none.
+    """One asset of money. ``kind``: base, bank, or other, which nobody has authorised.
 
-    ``counts``: whether it is part of the supply of its currency; a mirror of money elsewhere is not.
+    ``attested`` and ``as_of_ms`` are of the newest attestation, 0 where there is none; ``waiting`` is what waits for
+    reserves in payments. ``counts``: a mirror of money that lies elsewhere is shown and is no part of any total.
     """
 
     asset: bytes
     decimals: int
     kind: str
-    """base, bank, or other: money that nobody has authorised."""
     bank: bytes
+    bank_name: str
     issued: int
     redeemed: int
     circulating: int
     attested: int
-    age_ms: int
+    as_of_ms: int
+    reserves: int
     waiting: int
-    """What waits for reserves, in payments."""
     is_quarantined: bool
     counts: bool
 
 
 @dataclass(frozen=True, slots=True)
+class CurrencyLine:
+    """The totals of a currency: base money, of which ``reserves`` lie with banks, and the money of all banks."""
+
+    currency: str
+    decimals: int
+    base: int
+    reserves: int
+    bank_money: int
+    held_by_public: int
+    only_authorised: bool
+    """Whether nothing else may be paid with."""
+
+
+@dataclass(frozen=True, slots=True)
 class MoneySupply:
+    totals: tuple[CurrencyLine, ...]
     lines: tuple[MoneyLine, ...]
 
 
@@ -310,19 +358,22 @@ class VenueReport:
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
+    """An order of authority. ``party``, ``account`` and ``asset`` are empty where the order does not name one."""
+
     id: bytes
+    rule: str
+    """As refusals name it."""
     authority: bytes
-    second: bytes
+    approver: bytes
     power: str
+    status: str
     party: bytes
     account: bytes
     asset: bytes
     quantity: int
-    is_in_force: bool
     expires_ms: int
-    appealed: bool
+    appeals: int
     document: bytes
-    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,19 +382,34 @@ class OrderList:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether somebody may do something, by which rule, and what was looked at on the way."""
+class WeighedLine:
+    """A permission that was looked at: its effect, and why it does not apply (empty: it does)."""
 
+    name: str
+    effect: str
+    why_not: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether somebody may do something: the rule that decides, why, and the permissions that were weighed.
+
+    ``article`` is the part of the rulebook under which the operation stands.
+    """
+
+    who: bytes
     party: bytes
     name: str
+    roles: tuple[str, ...]
     operation: str
     is_allowed: bool
     rule: str
-    sentence: str
-    considered: tuple[str, ...]
+    why: str
+    article: str
+    weighed: tuple[WeighedLine, ...]
 
 
-# --- for programs -------------------------------------------------------------------------------------------------------
+# --- for programs -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

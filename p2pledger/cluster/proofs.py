@@ -1,0 +1,57 @@
+"""Makes the file that proves a holding (``ledger/holding_proof.py``) out of the answers of one node.
+
+Nothing is believed: the file is judged as its receiver will judge it before it is handed out.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pledger.api.client import Client
+from p2pledger.ledger import proofs
+from p2pledger.ledger.finality import FinalityProof, Turn
+from p2pledger.ledger.holding_proof import HoldingProof, check_holding, owner_in, rows_to_prove
+from p2pledger.ledger.tables import Table
+from p2pledger.primitives.blocks import Block
+from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
+from p2pledger.primitives.genesis import Genesis
+
+__all__ = ["fetch_holding_proof"]
+
+_ATTEMPTS: Final = 10
+_OWNERS: Final = 3
+"""Which of the rows says whose account it is."""
+
+
+async def fetch_holding_proof(
+    client: Client, genesis: Genesis, account: bytes, asset: bytes, turns: tuple[Turn, ...] = ()
+) -> bytes:
+    """The file's bytes, about the newest certified state.
+
+    ``turns``: how the validators changed since the genesis, as a finality certificate of the same epoch or a later one
+    has them; none are needed in the first two epochs. InvalidInput ``wrong_engine`` or ``no_turns``, and
+    ``unknown_holding`` where account or asset do not exist; RequestFailed ``not_ready`` before the first block.
+    """
+    if genesis.engine != "simplex":
+        raise InvalidInput(f"under {genesis.engine} nobody signs that a block is final", code="wrong_engine")
+    owner = owner_in(account, (await client.row(Table.OWNERS, account)).value)
+    for _ in range(_ATTEMPTS):
+        answer = await client.proofs(rows_to_prove(account, owner, asset))
+        header = Block.decode(answer.block).header
+        proved = proofs.verify(header.parent_state_root, answer.proofs[_OWNERS])[2]
+        if (now := owner_in(account, proved)) != owner:  # the account changed hands in between
+            owner = now
+            continue
+        needed = max(0, header.epoch - 1)
+        if len(turns) < needed:
+            raise InvalidInput(
+                f"the validators of epoch {header.epoch} have to be shown",
+                why="a node keeps only its newest states",
+                hint="Name a certificate of this epoch: p2pledger certificate writes one from a node's store",
+                code="no_turns",
+            )
+        finality = FinalityProof(genesis.encode(), turns[:needed], (header.encode(),), answer.finalisation)
+        data = HoldingProof(finality.encode(), account, asset, answer.proofs).encode()
+        check_holding(data, genesis.hash)
+        return data
+    raise P2PLedgerError("the account changed hands again and again while it was asked for", code="not_ready")
