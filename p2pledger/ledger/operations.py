@@ -26,7 +26,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from p2pledger.ledger.books import Books
-from p2pledger.ledger.market import calendars, instructions, links, mirrors, money, offers, payments, settlement
+from p2pledger.ledger.market import (
+    calendars,
+    escrow,
+    instructions,
+    links,
+    mirrors,
+    money,
+    offers,
+    order_rules,
+    payments,
+    settlement,
+)
 from p2pledger.ledger.market.buckets import FREE_SPOT, Bucket, Spot, require_in
 from p2pledger.ledger.market.movement import Cause, Movement, move
 from p2pledger.ledger.native_rules import PayRule, StakeRule, UnstakeRule
@@ -270,6 +281,8 @@ RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
         **payments.RULES,
         **links.RULES,
         **mirrors.RULES,
+        **order_rules.RULES,
+        **escrow.RULES,
     }
 )
 """The rule of each operation."""

@@ -20,8 +20,10 @@ from typing import Final, Protocol
 from p2pledger import core
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.due import DueItem, DueKind
+from p2pledger.ledger.market.escrow import expire_escrow
 from p2pledger.ledger.market.instructions import expire_instruction
 from p2pledger.ledger.market.offers import expire_offer
+from p2pledger.ledger.market.order_rules import expire_order
 from p2pledger.ledger.market.payments import retry_payment
 from p2pledger.ledger.market.settlement import settle_due
 from p2pledger.ledger.rule import Place, Refused
@@ -41,6 +43,8 @@ HANDLERS: Final[Mapping[DueKind, Handler]] = MappingProxyType(
         DueKind.SETTLE: settle_due,
         DueKind.RECYCLE: settle_due,
         DueKind.OFFER_EXPIRY: expire_offer,
+        DueKind.ESCROW_EXPIRY: expire_escrow,
+        DueKind.ORDER_EXPIRY: expire_order,
         DueKind.PAYMENT_RETRY: retry_payment,
         DueKind.INSTRUCTION_EXPIRY: expire_instruction,
     }

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.money import MONEY_GUARD, MONEY_SUPPLY_GUARD
 from p2pledger.ledger.market.movement import Movement
+from p2pledger.ledger.market.order_guard import ORDER_GUARD
 from p2pledger.ledger.rule import Place
 
 __all__ = ["GUARDS", "SUPPLY_GUARDS", "Guard", "SupplyGuard"]
@@ -46,6 +47,7 @@ class SupplyGuard(Protocol):
     def judge(self, books: Books, place: Place, movement: Movement, /) -> None: ...
 
 
-GUARDS: Final[tuple[Guard, ...]] = (MONEY_GUARD,)
+GUARDS: Final[tuple[Guard, ...]] = (MONEY_GUARD, ORDER_GUARD)
+"""That of orders stands last: when it is told, it may move on what has come in, and the others have counted by then."""
 
 SUPPLY_GUARDS: Final[tuple[SupplyGuard, ...]] = (MONEY_SUPPLY_GUARD,)

@@ -37,6 +37,7 @@ from p2pledger.ledger.tables import AssetFlag, Table, fields_of
 from p2pledger.primitives.codec import encode
 from p2pledger.primitives.forms import Operation
 from p2pledger.primitives.market.money import CancelPayment, MoneyKind, PayAcross, ReleasePayment
+from p2pledger.primitives.market.orders import Order
 from p2pledger.primitives.names import asset_text
 from p2pledger.primitives.reasons import Reason
 
@@ -49,6 +50,7 @@ __all__ = [
     "Payment",
     "PaymentStatus",
     "Waiting",
+    "cancel_for_order",
     "queue_of",
     "retry_payment",
     "waiting_amount",
@@ -240,6 +242,12 @@ def _give_back(
     asset, payer, amount = payment.source_asset, payment.payer, payment.amount
     move(books, place, Movement(asset, payer, spot, payer, FREE_SPOT, amount, Cause.RETURN, operation))
     _end(books, place, identifier, payment, status, reason)
+
+
+def cancel_for_order(books: Books, place: Place, identifier: bytes) -> None:
+    """A waiting payment is cancelled because an order of authority takes units of it: all are the payer's free ones."""
+    payment = _require_payment(books, identifier)
+    _give_back(books, place, identifier, payment, PaymentStatus.CANCELLED, Reason.ORDER_STOPS, Order.code)
 
 
 def _work(books: Books, place: Place, asset: bytes, wanted: bytes = b"") -> int:

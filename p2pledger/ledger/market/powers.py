@@ -33,7 +33,7 @@ from typing import Final
 from p2pledger.primitives.market.buckets import Bucket
 from p2pledger.primitives.market.orders import Power
 
-__all__ = ["TABLE", "Outcome", "missing_cells", "render", "stops"]
+__all__ = ["TABLE", "Outcome", "missing_cells", "render"]
 
 
 class Outcome(IntEnum):
@@ -90,7 +90,9 @@ TABLE: Final[Mapping[tuple[Bucket, Power], Outcome]] = MappingProxyType(
 
 
 def missing_cells(
-    table: Mapping[tuple[Bucket, Power], Outcome], buckets: Iterable[IntEnum] = Bucket, powers: Iterable[IntEnum] = Power
+    table: Mapping[tuple[Bucket, Power], Outcome],
+    buckets: Iterable[IntEnum] = Bucket,
+    powers: Iterable[IntEnum] = Power,
 ) -> list[str]:
     """The cells of the product that a table lacks, and those that it has beyond it, in words. Empty: it is complete."""
     product = {(bucket, power): f"{bucket.name} x {power.name}" for bucket in buckets for power in powers}
@@ -100,11 +102,6 @@ def missing_cells(
 
 _MISSING: Final = missing_cells(TABLE)
 assert not _MISSING, f"the table of powers is not complete: {', '.join(_MISSING)}"
-
-
-def stops(bucket: Bucket, power: Power) -> bool:
-    """Whether a unit that an order of this power holds in this bucket cannot leave it but to its owner's free units."""
-    return TABLE[bucket, power] is Outcome.EFFECTIVE_NOW
 
 
 def render() -> str:
