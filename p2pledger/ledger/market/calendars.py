@@ -70,8 +70,9 @@ class CalendarRow:
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        values = fields_of(row, "CALENDARS", 10)
-        return cls(*values[:9], late=Lateness(values[9]))
+        values = list(fields_of(row, "CALENDARS", 10))
+        values[9] = Lateness(values[9])
+        return cls(*values)
 
     @property
     def title(self) -> str:

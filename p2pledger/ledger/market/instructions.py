@@ -33,7 +33,7 @@ next attempt to settle from then on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
@@ -309,9 +309,9 @@ class InstructionRow:
                 self.expires_ms,
                 self.due_kind,
                 self.due_ms,
-                astuple(self.entry),
-                astuple(self.irrevocable),
-                astuple(self.final),
+                (self.entry.height, self.entry.time_ms),
+                (self.irrevocable.height, self.irrevocable.time_ms),
+                (self.final.height, self.final.time_ms),
                 self.rules_version,
                 self.calendar_version,
             )
@@ -613,7 +613,6 @@ def _statement_of(books: Books, identifier: bytes, row: InstructionRow) -> match
         calendar=row.calendar,
         tolerance=row.tolerance,
         legs=[(Leg(leg.giver, leg.taker, leg.asset, leg.amount), kinds[leg.asset]) for leg in legs],
-        entry_height=row.entry.height,
     )
 
 
@@ -750,7 +749,7 @@ class SetHoldRule:
         key = affirmation_key(identifier, operation.party)
         books.put(AffirmationRow, key, replace(said, held=operation.on))
         row = replace(row, holds=row.holds + (1 if operation.on else -1))
-        if row.matched is Matched.MATCHED and row.settlement is Settlement.PENDING:
+        if row.reason in (IsoReason.FUTU, IsoReason.CYCL, IsoReason.PREA):
             row = replace(row, reason=waiting_reason(require_calendar(books, row.calendar), row, place.time_ms))
         put_instruction(books, identifier, row)
 
@@ -775,7 +774,7 @@ class CancelRule:
         _require_revocable(row)
         if row.matched is Matched.UNMATCHED:
             if operation.by != row.by:
-                raise Refused(Reason.NOT_A_PARTICIPANT)
+                raise Refused(Reason.NOT_A_PARTICIPANT, "its maker alone cancels what is not matched")
             close(books, identifier, row, Processing.CANCELLED, IsoReason.CANI)
             return
         if said.cancels:

@@ -17,7 +17,7 @@ two parties alone, by which one that almost agrees finds it too, so that both le
     reference     optional     NMAT        compared where both give one
 
 Legs are compared as sorted lists, so their order does not matter. Of several counterparts the one wins whose cash is
-nearest, then the one that entered first, then the smaller identifier.
+nearest, then one that gives the very same reference, then the smaller identifier.
 """
 
 from __future__ import annotations
@@ -85,7 +85,6 @@ class Statement:
     quantities: tuple[int, ...]
     cash: bytes
     amounts: tuple[int, ...]
-    entry_height: int
 
     @classmethod
     def of(
@@ -99,7 +98,6 @@ class Statement:
         calendar: str,
         tolerance: int,
         legs: Iterable[tuple[Leg, AssetKind]],
-        entry_height: int,
     ) -> Self:
         """From the terms of an instruction and its legs with the kinds of their assets."""
         rows = sorted((kind, leg.giver, leg.taker, leg.asset, leg.amount) for leg, kind in legs)
@@ -119,7 +117,6 @@ class Statement:
             amounts[0],
             sides[1],
             amounts[1],
-            entry_height,
         )
 
     def encode(self) -> bytes:
@@ -137,13 +134,12 @@ class Statement:
                 self.quantities,
                 self.cash,
                 self.amounts,
-                self.entry_height,
             )
         )
 
     @classmethod
     def decode(cls, row: bytes) -> Self:
-        return cls(*fields_of(row, "MATCHING", 12))
+        return cls(*fields_of(row, "MATCHING", 11))
 
     def digests(self, *, reverse: bool = False) -> tuple[bytes, bytes]:
         """(over all mandatory fields, over the parties alone); ``reverse``: those of the counterpart's."""
@@ -169,15 +165,18 @@ def _digest(values: tuple[object, ...]) -> bytes:
 
 def find(books: Books, mine: Statement) -> bytes | None:
     """The instruction of the counterparty that matches, or None."""
-    found: list[tuple[int, int, bytes]] = []
+    best: tuple[int, bool, bytes] | None = None
     exact, _ = mine.digests(reverse=True)
     for looked_at, (key, other) in enumerate(books.rows(Statement, exact)):
         if looked_at == _MOST_COUNTERPARTS:
             break
         if mine.agrees(other, "amounts") and mine.agrees(other, "reference"):
             apart = sum(abs(one - two) for one, two in zip(mine.amounts, other.amounts, strict=True))
-            found.append((apart, other.entry_height, key[32:]))
-    return min(found)[2] if found else None
+            found = apart, mine.reference != other.reference, key[32:]
+            best = found if best is None else min(best, found)
+            if best[:2] == (0, False):
+                break  # Those behind it in the order of identifiers cannot be better.
+    return None if best is None else best[2]
 
 
 def nearest(books: Books, mine: Statement) -> tuple[bytes, str] | None:

@@ -36,6 +36,7 @@ from p2pledger.ledger.market.buckets import FREE_SPOT, Bucket, Spot, amount_in
 from p2pledger.ledger.market.calendars import CalendarRow, require_calendar
 from p2pledger.ledger.market.due import DueKind
 from p2pledger.ledger.market.instructions import (
+    EXPIRY_BUSINESS_DAYS,
     RULES_VERSION,
     InstructionRow,
     IsoReason,
@@ -78,38 +79,43 @@ class LegRefused(Refused):
 # Lock -----------------------------------------------------------------------------------------------------------------
 
 
-def _require_ready(row: InstructionRow) -> None:
-    """That everybody agrees and nobody holds it."""
-    if not row.is_open or row.processing is not Processing.ACCEPTED:
-        raise Refused(Reason.INSTRUCTION_CLOSED if not row.is_open else Reason.BAD_LEGS, str(row.reason))
+def _require_ready(place: Place, row: InstructionRow) -> None:
+    """That everybody agrees, nobody holds it, and it has not run out."""
+    if not row.is_open:
+        raise Refused(Reason.INSTRUCTION_CLOSED, str(row.reason))
+    if row.processing is not Processing.ACCEPTED:
+        raise Refused(Reason.BAD_LEGS, f"{row.legs_there} of {row.leg_count} legs are there")
     if row.matched is not Matched.MATCHED or row.affirmed != row.participants:
-        raise Refused(Reason.NOT_MATCHED, f"{row.participants - row.affirmed} of {row.participants} have not affirmed")
+        raise Refused(Reason.NOT_MATCHED, f"{row.affirmed} of {row.participants} have affirmed")
     if row.holds:
         raise Refused(Reason.ON_HOLD)
+    if place.time_ms > row.expires_ms:
+        raise Refused(Reason.LATE, f"{EXPIRY_BUSINESS_DAYS} business days after the settlement day")
 
 
 def _locked_day(calendar: CalendarRow, row: InstructionRow, time_ms: int) -> int:
-    """The day on which what is locked now settles: its own, or a later one where that has passed."""
-    today = calendar.day_of(time_ms)
-    if today <= row.effective_day:
-        return settlement_day(calendar, row.effective_day, time_ms)
-    day = calendar.business_day_from(today)
-    return settlement_day(calendar, day, time_ms)
+    """The day on which what is locked now settles: its own; a later one where that has passed or became a holiday."""
+    day = max(row.effective_day, calendar.day_of(time_ms))
+    return settlement_day(calendar, calendar.business_day_from(day), time_ms)
 
 
 def _judged(books: Books, place: Place, row: InstructionRow, legs: Sequence[LegRow]) -> bool:
-    """Asks for permission and venue of every asset; returns whether guards stand at any account or asset."""
+    """Asks for venue and permission, of the maker and of everybody who gives; returns whether guards stand anywhere."""
     given: dict[tuple[bytes, bytes], int] = {}
+    totals: dict[bytes, int] = {}
+    for leg in legs:
+        given[leg.giver, leg.asset] = given.get((leg.giver, leg.asset), 0) + leg.amount
+        totals[leg.asset] = totals.get(leg.asset, 0) + leg.amount
     flags = 0
     for account in dict.fromkeys(account for leg in legs for account in (leg.giver, leg.taker)):
         flags |= require_account(books, account).flags
-    for asset in dict.fromkeys(leg.asset for leg in legs):
+    for asset, amount in totals.items():
         entry = require_asset(books, asset)
         flags |= entry.flags
-        if row.origin is Origin.VENUE and entry.kind is AssetKind.SECURITY:
-            require_on(books, asset, holder_of(books, row.by))
-    for leg in legs:
-        given[leg.giver, leg.asset] = given.get((leg.giver, leg.asset), 0) + leg.amount
+        if row.origin is Origin.VENUE:
+            if entry.kind is AssetKind.SECURITY:
+                require_on(books, asset, holder_of(books, row.by))
+            permissions.require(books, place, row.by, Instruct.code, asset=asset, amount=amount)
     for (giver, asset), amount in given.items():
         permissions.require(books, place, giver, Instruct.code, asset=asset, amount=amount)
     return flags != 0
@@ -119,7 +125,7 @@ def lock_instruction(
     books: Books, place: Place, identifier: bytes, row: InstructionRow, legs: Sequence[LegRow], operation: int
 ) -> InstructionRow:
     """Judges and reserves; the row as it is then, which the caller writes. Refused where anything speaks against it."""
-    _require_ready(row)
+    _require_ready(place, row)
     calendar = require_calendar(books, row.calendar)
     day = _locked_day(calendar, row, place.time_ms)
     guarded = _judged(books, place, row, legs)
@@ -205,14 +211,14 @@ def settle_instruction(books: Books, place: Place, identifier: bytes, row: Instr
     )
 
 
-def _require_part(books: Books, identifier: bytes, row: InstructionRow, account: bytes) -> None:
-    """That an account has a say in the instruction. Venues have it in those that they made, and in no others."""
-    if account == row.by:
-        return
-    if row.pair or not has_role(books, account, Role.VENUE):
+def _require_part(books: Books, identifier: bytes, account: bytes) -> None:
+    """That an account has a say in the instruction: venues have it in those that they made, and in no others."""
+    try:
         require_participant(books, identifier, account)
-        return
-    raise Refused(Reason.NOT_A_PARTICIPANT, "venues settle trades of their own only")
+    except Refused as refusal:
+        if has_role(books, account, Role.VENUE):
+            raise Refused(refusal.reason, "venues settle trades of their own only") from None
+        raise
 
 
 class LockInstructionRule:
@@ -234,7 +240,7 @@ class LockInstructionRule:
     def execute(self, books: Books, operation: LockInstruction, place: Place) -> None:
         permissions.require(books, place, operation.by, operation.code)
         identifier, row = principal_of(books, operation.instruction)
-        _require_part(books, identifier, row, operation.by)
+        _require_part(books, identifier, operation.by)
         if row.is_open and row.is_locked:
             raise Refused(Reason.IRREVOCABLE)
         legs = legs_of(books, identifier)
@@ -258,7 +264,7 @@ class SettleRule:
     def execute(self, books: Books, operation: Settle, place: Place) -> None:
         permissions.require(books, place, operation.by, operation.code)
         identifier, row = principal_of(books, operation.instruction)
-        _require_part(books, identifier, row, operation.by)
+        _require_part(books, identifier, operation.by)
         settle_instruction(books, place, identifier, row, operation.code)
 
 
@@ -290,7 +296,7 @@ def _fail(books: Books, place: Place, identifier: bytes, row: InstructionRow, re
     elif place.time_ms > row.expires_ms:
         close(books, identifier, row, Processing.CANCELLED, IsoReason.CANS, f"not settled in time: {reason}")
         return
-    else:
+    elif refusal.reason is not Reason.TOO_EARLY:
         row = replace(row, settlement=Settlement.FAILING)
     calendar = require_calendar(books, row.calendar)
     again_ms = calendar.next_settlement_ms(row.effective_day, place.time_ms + 1)
