@@ -60,7 +60,7 @@ class Outcome:
 
     ``ids`` holds 32 bytes a transaction and ``codes`` 4 (code, then operation, two bytes each, big-endian), in the
     order of execution over all batches. ``rules`` names what refused a transaction, by its index, where a rule of the
-    market did.
+    market did. ``due_cost`` is what due work cost; above 0 the block changed the state even if it has no transaction.
     """
 
     version: core.Version
@@ -69,6 +69,7 @@ class Outcome:
     state_root: bytes
     receipts_root: bytes
     rules: Mapping[int, str] = field(default_factory=lambda: _NO_RULES)
+    due_cost: int = 0
 
     def __len__(self) -> int:
         """The number of transactions."""
@@ -133,7 +134,7 @@ def _execute(
         elections.open_block(branch, header, spec)
         # What was remembered for heights that have passed can expire only: nobody needs to remember it.
         branch.delete_below(Table.REPLAY, place.height.to_bytes(8, "big"))
-        run_due(branch, place)
+        due_cost = run_due(branch, place)
         all_codes: list[bytes] = []
         rules: dict[int, str] = {}
         done = 0
@@ -163,7 +164,7 @@ def _execute(
     ids = b"".join([columns.ids for columns in batches])
     joined = b"".join(all_codes)
     named = MappingProxyType(rules) if rules else _NO_RULES
-    return Outcome(version, ids, joined, version.root(), core.receipts_root(ids, joined), named)
+    return Outcome(version, ids, joined, version.root(), core.receipts_root(ids, joined), named, due_cost)
 
 
 def reward_at(height: int, parameters: Parameters) -> int:

@@ -30,10 +30,19 @@ class Entry:
     final: bool = False
     executing: bool = False
     outcome: Outcome | None = None
+    due_height: int = -1
+    """The height of the newest block on its chain that did due work; -1 if none above the start did."""
     digests: frozenset[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.digests = frozenset(self.block.digests)
+        if self.outcome is not None and self.outcome.due_cost:
+            self.due_height = self.block.height
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the block changes the state: its roots stand in the next one, so that must come."""
+        return bool(self.digests) or self.due_height == self.block.height
 
 
 class Chain:
@@ -110,6 +119,13 @@ class Chain:
     def needs(self, digest: bytes) -> bool:
         """Whether an accepted block above the root orders this batch."""
         return any(entry.accepted and digest in entry.digests for entry in self._entries.values())
+
+    def executed(self, entry: Entry, outcome: Outcome) -> None:
+        """This entry, whose parent is executed, has been executed."""
+        parent = self.parent(entry)
+        entry.executing = False
+        entry.outcome = outcome
+        entry.due_height = entry.block.height if outcome.due_cost else -1 if parent is None else parent.due_height
 
     def ready(self) -> list[Entry]:
         """Accepted entries that wait for execution and whose parent is executed, from the root up."""

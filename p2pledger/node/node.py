@@ -31,6 +31,7 @@ from p2pledger.consensus import engine as consensus
 from p2pledger.consensus.chain import ChainEngine
 from p2pledger.consensus.simplex import Simplex
 from p2pledger.ledger.chainspec import Chainspec
+from p2pledger.ledger.market.due import next_due_ms
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of
@@ -126,6 +127,8 @@ class Node:
         self._reports = Reports(genesis, keypair)
         self._waits: tuple[core.Version, int, bool] | None = None
         """For which state and epoch it was found whether a change of the validators waits."""
+        self._due: tuple[core.Version, int | None] | None = None
+        """When the first due work of which state has to be done."""
         self._ended: consensus.EpochEnded | None = None
         """The epoch is over, and the next engine cannot start yet."""
         self._proposals = Proposals(genesis, keypair.public_key, self.chain, self.pool, archive)
@@ -220,6 +223,9 @@ class Node:
     def next_timer_ms(self) -> int | None:
         """When ``tick`` is due."""
         times = [self._engine_timer_ms, self._build_timer_ms]
+        due_ms = self._next_due_ms(self._tip)
+        if due_ms is not None and due_ms > self._now_ms:
+            times.append(due_ms)  # later it is unfinished work, which has timers of its own
         if self.mempool.oldest_ms is not None and self._lane_has_room():
             times.append(self.mempool.oldest_ms + self.parameters.batch_delay_ms)
         if self.pool.open:
@@ -559,9 +565,8 @@ class Node:
                 return False
         self._build = None
         self._build_timer_ms = None
-        block = self._proposals.build(
-            build, parent, self.validators, self._now_ms, is_needed=build.needed or self._change_waits(parent)
-        )
+        is_needed = build.needed or self._change_waits(parent) or self._is_due(parent)
+        block = self._proposals.build(build, parent, self.validators, self._now_ms, is_needed=is_needed)
         if block is not None and not self._is_chain_family:
             self.chain.add(block)
             if self.traces:
@@ -615,8 +620,7 @@ class Node:
             if isinstance(outcome, PeerFault):
                 self._cannot_execute(block, outcome)
                 return
-            entry.executing = False
-            entry.outcome = outcome
+            self.chain.executed(entry, outcome)
             self._mark(Stage.EXECUTED, block.id, is_block=True)
             if self._is_chain_family:
                 self._tell_engine(consensus.Executed(block.id))
@@ -884,10 +888,27 @@ class Node:
             self._waits = version, epoch, self.epochs.change_waits(version, epoch)
         return self._waits[2]
 
+    def _next_due_ms(self, tip: Entry) -> int | None:
+        """When the ledger has to do something by itself; None if never."""
+        version = (tip.outcome or self.final_outcome).version
+        if self._due is None or self._due[0] is not version:
+            self._due = version, next_due_ms(version)
+        return self._due[1]
+
+    def _is_due(self, tip: Entry) -> bool:
+        """Whether a block on this one has due work to do: then it must come, even if it orders nothing."""
+        due_ms = self._next_due_ms(tip)
+        return due_ms is not None and due_ms <= self._now_ms
+
+    def _did_due(self, tip: Entry) -> bool:
+        """Whether due work was done whose roots are not in a final block yet (simplex: not in the newest one)."""
+        return tip.due_height >= (self.final_height if self._is_chain_family else tip.block.height)
+
     def _update_work(self) -> bool:
         """Tell the engine when there begins, or ceases, to be work that it cannot see. True if it was told."""
         tip = self._tip
-        has_work = bool(tip.digests) or self._holds_unordered(tip) or self._change_waits(tip)
+        ordering = bool(tip.digests) or self._holds_unordered(tip)
+        has_work = ordering or self._change_waits(tip) or self._did_due(tip) or self._is_due(tip)
         if has_work == self._has_work:
             return False
         self._has_work = has_work

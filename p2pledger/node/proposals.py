@@ -178,7 +178,7 @@ class Proposals:
         """A block on an executed parent; None if there is nothing to put into one that is not needed."""
         assert parent.outcome is not None
         digests = [] if build.closing else self._digests_for(parent)
-        if not digests and not parent.digests and not is_needed:
+        if not digests and not parent.is_loaded and not is_needed:
             return None
         state_root, receipts_root = parent.outcome.roots
         header = Header(
