@@ -28,14 +28,20 @@ from typing import Any, Final
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market import (
     calendars,
+    claims,
     escrow,
+    holders,
     instructions,
     links,
+    listing,
     mirrors,
     money,
     offers,
+    omnibus,
     order_rules,
     payments,
+    permissions,
+    registration,
     settlement,
 )
 from p2pledger.ledger.market.buckets import FREE_SPOT, Bucket, Spot, require_in
@@ -192,7 +198,7 @@ class DefineRule:
             raise Refused(Reason.BAD_CURRENCY)
         if books.asset(asset) is not None:
             raise Refused(Reason.ASSET_EXISTS)
-        flags = money.flags_at_birth(books, asset, kind)
+        flags = money.flags_at_birth(books, asset, kind) | permissions.flags_at_birth(books, asset)
         books.put_asset(asset, Asset(kind, operation.decimals, operation.issuer, operation.name, flags=flags))
 
 
@@ -273,6 +279,12 @@ RULES: Final[Mapping[type[tx.Operation], Rule[Any]]] = MappingProxyType(
         tx.SetValidators: SetValidatorsRule(),
         tx.Report: ReportRule(),
         # The market: the rules of each file, in the order of their operations' codes.
+        **registration.RULES,
+        **omnibus.RULES,
+        **permissions.RULES,
+        **listing.RULES,
+        **holders.RULES,
+        **claims.RULES,
         **instructions.RULES,
         **settlement.RULES,
         **offers.RULES,

@@ -12,9 +12,13 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from p2pledger.ledger.books import Books
+from p2pledger.ledger.market.holders import HolderGuard
+from p2pledger.ledger.market.instruments import InstrumentGuard, IssueGuard
 from p2pledger.ledger.market.money import MONEY_GUARD, MONEY_SUPPLY_GUARD
 from p2pledger.ledger.market.movement import Movement
+from p2pledger.ledger.market.omnibus import OmnibusGuard
 from p2pledger.ledger.market.order_guard import ORDER_GUARD
+from p2pledger.ledger.market.permissions import PermissionGuard
 from p2pledger.ledger.rule import Place
 
 __all__ = ["GUARDS", "SUPPLY_GUARDS", "Guard", "SupplyGuard"]
@@ -47,7 +51,15 @@ class SupplyGuard(Protocol):
     def judge(self, books: Books, place: Place, movement: Movement, /) -> None: ...
 
 
-GUARDS: Final[tuple[Guard, ...]] = (MONEY_GUARD, ORDER_GUARD)
-"""That of orders stands last: when it is told, it may move on what has come in, and the others have counted by then."""
+GUARDS: Final[tuple[Guard, ...]] = (
+    InstrumentGuard(),
+    PermissionGuard(),
+    OmnibusGuard(),
+    HolderGuard(),
+    MONEY_GUARD,
+    ORDER_GUARD,
+)
+"""That of omnibus accounts stands before that of holders: it hands to the house what the house loses to an order. That
+of orders stands last: when it is told, it may move on what has come in, and the others have counted by then."""
 
-SUPPLY_GUARDS: Final[tuple[SupplyGuard, ...]] = (MONEY_SUPPLY_GUARD,)
+SUPPLY_GUARDS: Final[tuple[SupplyGuard, ...]] = (IssueGuard(), MONEY_SUPPLY_GUARD)

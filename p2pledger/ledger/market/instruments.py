@@ -11,7 +11,7 @@ The flag INACTIVE of the asset repeats the status, so that plain transactions as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from p2pledger.ledger.books import Books
@@ -79,6 +79,10 @@ class InstrumentRow:
     def decode(cls, row: bytes) -> Self:
         status, nature, *others = fields_of(row, "INSTRUMENTS", 11)
         return cls(InstrumentStatus(status), Nature(nature), *others)
+
+    def with_status(self, status: InstrumentStatus) -> Self:
+        """The same description in another status."""
+        return replace(self, status=status)
 
 
 @dataclass(frozen=True, slots=True)

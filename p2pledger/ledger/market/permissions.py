@@ -48,6 +48,7 @@ __all__ = [
     "PermissionGuard",
     "Weighed",
     "explain",
+    "flags_at_birth",
     "is_permissioned",
     "permission_key",
     "permissions_of",
@@ -270,6 +271,11 @@ def is_permissioned(books: Books, asset: bytes, instrument_class: str | None = N
         for operation in permission.operations
         if operation in PLAIN
     )
+
+
+def flags_at_birth(books: Books, asset: bytes) -> int:
+    """The flags with which an asset begins that nobody has described yet."""
+    return int(AssetFlag.PERMISSIONED) if is_permissioned(books, asset, "") else 0
 
 
 class PermissionGuard:
