@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from p2pledger import core
 from p2pledger.ledger import elections
+from p2pledger.ledger.market.lookalikes import Lookalike, NameKind
 from p2pledger.ledger.tables import (
     KEY_WIDTHS,
     Account,
@@ -25,6 +26,7 @@ from p2pledger.ledger.tables import (
     validators_key,
 )
 from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.market.lookalikes import skeleton_key
 from p2pledger.primitives.names import account_named, register_code, stake_id
 from p2pledger.primitives.policies import Policy
 
@@ -42,6 +44,10 @@ def genesis_state(genesis: Genesis) -> core.Version:
     for member in genesis.members:
         branch.put(Table.ACCOUNTS, member.account, Account(member.policy).encode())
         branch.put(Table.PARTIES, member.account, Party(member.name, member.roles).encode())
+        # Nobody who comes later may bear a name that looks like a member's; members agreed on each other's.
+        if branch.get(Table.LOOKALIKES, skeleton_key(NameKind.PARTY, member.name)) is None:
+            taken = Lookalike(NameKind.PARTY, member.name, member.account)
+            branch.put(Table.LOOKALIKES, skeleton_key(NameKind.PARTY, member.name), taken.encode())
     for register in genesis.registers:
         row = Register(account_named(register.depository), register.title)
         branch.put(Table.REGISTERS, register_code(register.code), row.encode())

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from p2pledger.ledger.books import Books
-from p2pledger.ledger.market import holders, instruments
+from p2pledger.ledger.market import holders, instruments, orders
 from p2pledger.ledger.market.buckets import FREE_SPOT
 from p2pledger.ledger.market.custody import (
     Beneficiary,
@@ -98,16 +98,32 @@ class OmnibusGuard:
                     holders.change(books, asset, house, loss)
 
 
+def _require_unordered(books: Books, place: Place, account: bytes, asset: bytes, source: bytes, amount: int) -> None:
+    """``order_stops`` where an order reaches the source, or holds so much in the account that the rest is too small."""
+    if source:
+        for identifier in orders.orders_over(books, asset, source):
+            order = books.row(orders.OrderRow, identifier)
+            if order is not None and order.stands_at(place.time_ms):
+                raise Refused(Reason.ORDER_STOPS, rule=orders.name_of(identifier))
+    free = books.holding(asset, account).free
+    for held in orders.holds_on(books, place, asset, account):
+        if held.spot == FREE_SPOT and held.stay:
+            free -= held.amount
+            if free < amount:
+                raise Refused(Reason.ORDER_STOPS, rule=orders.name_of(held.order))
+
+
 class AllocateRule:
     """Moves shares in an omnibus account from one beneficiary, or the house, to another.
 
     who may     a depository, broker or bank that owns the account
     signed by   the account's owner
     needs       an omnibus account; an active asset; beneficiaries that are parties; the amount in the share of the
-                source, or free in the account and nobody's share; a target that may hold the asset
+                source, or free in the account and nobody's share; no order over the source, or over so much of the
+                account that the rest is smaller; a target that may hold the asset
     changes     the shares, and the sums of holders of a counted asset; no unit moves
     refuses     (bad_custody), zero_amount, same_account, unknown_asset, not_permitted, unknown_party, inactive,
-                insufficient_allocation, ineligible, holder_limit
+                insufficient_allocation, order_stops, ineligible, holder_limit
     """
 
     def must_sign(self, books: Books, operation: Allocate) -> Iterator[bytes]:
@@ -135,6 +151,7 @@ class AllocateRule:
             present = books.holding(asset, account).free - allocated(books, account, asset)
         if present < amount:
             raise Refused(Reason.INSUFFICIENT_ALLOCATION, rule="share" if source else HOUSE_RULE)
+        _require_unordered(books, place, account, asset, source, amount)
         if holders.is_counted(books, asset):
             holders.judge(books, place, asset, target or house, amount, source or house)
             holders.change(books, asset, source or house, -amount)
