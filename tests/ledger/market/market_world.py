@@ -30,6 +30,7 @@ from p2pledger.ledger.tables import Holding
 from p2pledger.ledger.transition import Outcome, execute_block, execute_block_in_python, simulate
 from p2pledger.primitives.blocks import sign_batch
 from p2pledger.primitives.genesis import Genesis, Member, Register
+from p2pledger.primitives.market.money import Attest, AuthoriseMoney, MoneyKind
 from p2pledger.primitives.names import AssetKind, account_named, asset_id
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
@@ -58,6 +59,7 @@ ROLES = {
 }
 
 DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
 START_MS = 1_772_409_600_000
 """2026-03-02, a Monday, at midnight UTC."""
 
@@ -235,4 +237,22 @@ def founded(**parameters: int) -> World:
         *((Issue(BASE_CASH, account(name), 100_000), ("pboc",)) for name in ("icbc", "cmbc")),
     ):
         world.do(operation, *signers)
+    return world
+
+
+def with_money(world: World, *, attested: int = 1_000_000) -> World:
+    """The three kinds of money are authorised: PBOC's as base money, in which ICBC and CMBC hold their reserves.
+
+    What stands behind the banks' money is attested as of now, and gets old in an hour.
+    """
+    world.do(AuthoriseMoney(account("pboc"), BASE_CASH, MoneyKind.BASE), "pboc")
+    for bank, asset in (("icbc", CASH), ("cmbc", OTHER_CASH)):
+        world.do(
+            AuthoriseMoney(
+                account("pboc"), asset, MoneyKind.BANK, BASE_CASH, account(bank), account("auditor"), HOUR_MS
+            ),
+            "pboc",
+            bank,
+        )
+        world.do(Attest(asset, attested, world.now_ms, bytes(32)), "auditor")
     return world
