@@ -71,6 +71,7 @@ __all__ = [
     "Names",
     "Plain",
     "assets_named",
+    "expected",
     "form_plain",
     "operation_kind",
     "operation_of",
@@ -214,17 +215,17 @@ def _absent(field: Field) -> Any:
         return b""
     if isinstance(field, Text | ListOf | Blob) and field.least == 0:
         return {Text: "", ListOf: (), Blob: b""}[type(field)]
-    raise InvalidInput(f"field {field.name} is missing", hint=f"It is {_expected(field)}", code="missing_field")
+    raise InvalidInput(f"field {field.name} is missing", hint=f"It is {expected(field)}", code="missing_field")
 
 
 def _wrong(field: Field, plain: Plain) -> InvalidInput:
     shown = plain.hex() if isinstance(plain, bytes) else str(plain)
     return InvalidInput(
-        f"{shown[:80]!r} is not what field {field.name} takes", hint=f"It is {_expected(field)}", code="bad_field"
+        f"{shown[:80]!r} is not what field {field.name} takes", hint=f"It is {expected(field)}", code="bad_field"
     )
 
 
-def _expected(field: Field) -> str:
+def expected(field: Field) -> str:
     """What a field takes, for whoever wrote something else."""
     match field:
         case Account():
@@ -261,7 +262,7 @@ def _expected(field: Field) -> str:
             form = field.kind.form if isinstance(field, Record) else field.form
             return f"a record of {', '.join(part.name for part in form)}"
         case ListOf():
-            return f"a list of {field.least} to {field.most:,}, each {_expected(field.item)}"
+            return f"a list of {field.least} to {field.most:,}, each {expected(field.item)}"
         case _:
             raise NotImplementedError(field)
 
@@ -278,7 +279,7 @@ def _value(field: Field, plain: Plain, names: Names, salt: bytes, asset: bytes) 
             if isinstance(plain, str) and plain in names.accounts:
                 return names.accounts[plain]
             if isinstance(plain, str) and plain and not re.fullmatch(r"[0-9a-fA-F]{64}", plain):
-                hint = _meant(plain, names.accounts) or f"It is {_expected(field)}"
+                hint = _meant(plain, names.accounts) or f"It is {expected(field)}"
                 raise InvalidInput(f"there is no account {plain!r}", hint=hint, code="unknown_account")
             return _bytes(field, plain, field.width, lambda text: None)
         case AssetName():
