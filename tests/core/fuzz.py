@@ -20,7 +20,9 @@ from typing import Any
 
 from p2pledger import _core, _reference
 from p2pledger._reference import MalformedBytes, Proof
+from p2pledger.primitives.transactions import OPERATIONS
 from tests.core import builders as b
+from tests.core import form_values
 from tests.core.curve import signed
 
 INTERESTING = [0, 1, 0x7F, 0x80, 0x90, 0x91, 0x92, 0x93, 0x9F, 0xA0, 0xC0, 0xC4, 0xC5, 0xC6, 0xCC, 0xCD, 0xCE, 0xCF,
@@ -113,6 +115,32 @@ def scan_operations(core: ModuleType, rng: random.Random) -> Any:
         content = [*content[:6], operations]
         transaction = [content, signatures] if rng.random() < 0.9 else twisted([content, signatures], rng)
         items.append(b.pack(transaction))
+    columns, refused = core.scan_transactions(items, b.NETWORK, b.LIMITS)
+    whole = b"\x92" + core.encode_batch(b.NETWORK, b.MAKER, 1, 2, items) + b"\xc4\x40" + bytes(64)
+    return shown(columns), refused, told(lambda: shown(core.scan_batch(whole, b.NETWORK, b.LIMITS)))
+
+
+KINDS = list(OPERATIONS.values())
+
+
+def listed(value: Any) -> Any:
+    """Tuples as lists, for `twisted`."""
+    return [listed(part) for part in value] if isinstance(value, tuple) else value
+
+
+def scan_forms(core: ModuleType, rng: random.Random) -> Any:
+    """Every operation that there is: at the limits of its form, beyond them, and with bent bytes."""
+    items = []
+    for _ in range(rng.randrange(1, 4)):
+        kinds = rng.choices(KINDS, k=rng.randrange(1, 4))
+        operations = [listed(form_values.operation(kind, rng).values()) for kind in kinds]
+        if rng.random() < 0.6:
+            at = rng.randrange(1, len(operations[0]))
+            operations[0][at] = twisted(operations[0][at], rng)
+        if rng.random() < 0.1:
+            operations[0][0] = rng.randrange(max(OPERATIONS) + 2)
+        item = b.pack(b.signed(b.body(operations, b.account("a")), ["a"]))
+        items.append(bent(item, rng) if rng.random() < 0.4 else item)
     columns, refused = core.scan_transactions(items, b.NETWORK, b.LIMITS)
     whole = b"\x92" + core.encode_batch(b.NETWORK, b.MAKER, 1, 2, items) + b"\xc4\x40" + bytes(64)
     return shown(columns), refused, told(lambda: shown(core.scan_batch(whole, b.NETWORK, b.LIMITS)))
@@ -254,6 +282,7 @@ TARGETS: dict[str, Callable[[ModuleType, random.Random], Any]] = {
     "scan_batch": scan_batch,
     "scan_transactions": scan_transactions,
     "scan_operations": scan_operations,
+    "scan_forms": scan_forms,
     "execute": execute,
     "execute_many": execute_many,
     "pow_search": pow_search,
