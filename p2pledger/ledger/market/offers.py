@@ -84,8 +84,8 @@ class PlaceOfferRule:
     signed by   by
     needs       an unused salt; two assets; an expiry to come; all that is given among the free units
     changes     what is given moves from free to escrowed; the offer, and its expiry in the queue
-    refuses     not_permitted, identifier_used, zero_amount, same_asset, unknown_asset, unknown_account, self_trade,
-                late, overflow, insufficient_free, the guards
+    refuses     overflow, not_permitted, identifier_used, zero_amount, unknown_asset, unknown_account, self_trade,
+                late, insufficient_free, the guards
     """
 
     def must_sign(self, books: Books, operation: PlaceOffer) -> Iterator[bytes]:
