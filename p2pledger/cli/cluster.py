@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pledger.cli import faults
 from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption
 from p2pledger.cli.output import command, emit, say, table
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from p2pledger.primitives.genesis import Genesis
 
 app = typer.Typer(help="Run a consortium on this machine.", no_args_is_help=True)
+app.add_typer(faults.app, name="fault")
 
 NodeArgument = Annotated[str, typer.Argument(help="The node's name, such as VENUE-A.")]
 
@@ -33,6 +35,12 @@ def up(
     profile: Annotated[
         str, typer.Option("--profile", help="consortium (simplex), private (poa) or public (pow, with fees).")
     ] = "",
+    network: Annotated[
+        str, typer.Option("--network", metavar="FILE", help="What lies between the nodes: latency, bandwidth, loss.")
+    ] = "",
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Let the nodes note when what happened to each batch and block.")
+    ] = False,
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")] = False,
     ready_fd: Annotated[int, typer.Option("--ready-fd", hidden=True)] = -1,
@@ -41,17 +49,19 @@ def up(
     """Start a cluster, or go on with the one in the directory. Ctrl-C ends it in good order.
 
     A node that cannot be started is named and left out, as long as the others are a quorum.
+    The directory keeps a copy of the manifest that --network names (docs/measuring.md); "none" takes it away.
 
     \b
     Examples: p2pledger cluster up --seed 7
               p2pledger cluster up --detach --directory trial
               p2pledger cluster up --engine dpos --seed 7
               p2pledger cluster up --profile public
+              p2pledger cluster up --network network.toml --trace
     """
     from p2pledger.cluster.development import chosen
 
     chosen(profile, engine)
-    plan = _Plan(validators, seed, profile, engine)
+    plan = _Plan(validators, seed, profile, engine, network, trace)
     if detach:
         _detach(directory, plan, as_json)
     else:
@@ -66,6 +76,8 @@ class _Plan:
     seed: int | None
     profile: str
     engine: str
+    network: str
+    trace: bool
 
 
 def _foreground(directory: Path, plan: _Plan, ready_fd: int, as_json: bool) -> None:
@@ -90,7 +102,13 @@ def _foreground(directory: Path, plan: _Plan, ready_fd: int, as_json: bool) -> N
 
     async def run() -> str:
         cluster_to_be = Cluster(
-            plan.validators, seed=plan.seed, directory=directory, profile=plan.profile, engine=plan.engine
+            plan.validators,
+            seed=plan.seed,
+            directory=directory,
+            profile=plan.profile,
+            engine=plan.engine,
+            network=plan.network or None,
+            trace=plan.trace,
         )
         async with cluster_to_be as cluster, trio.open_nursery() as nursery:
             if cluster.consortium.seed is not None:
@@ -137,9 +155,10 @@ def _detach(directory: Path, plan: _Plan, as_json: bool) -> None:
     arguments = [sys.executable, "-m", "p2pledger", "cluster", "up", "--directory", str(directory.absolute())]
     arguments += ["--ready-fd", str(ready_write)]
     asked = {"validators": plan.validators, "seed": plan.seed, "profile": plan.profile, "engine": plan.engine}
-    for option, value in asked.items():
+    for option, value in {**asked, "network": plan.network}.items():
         if value not in (None, ""):
             arguments += [f"--{option}", str(value)]
+    arguments += ["--trace"] if plan.trace else []
     log = directory / "supervisor.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -219,6 +238,7 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
                 "seed": state.seed,
                 "running": running,
                 "supervisor_pid": state.supervisor.pid if running else None,
+                "faults": list(state.faults) if running else [],
                 "nodes": rows,
             },
         )
@@ -228,6 +248,8 @@ def _show(state: ClusterState, directory: Path, as_json: bool, heights: dict[str
     print(table(titles, cells, right=titles[3:]))
     who = f"run by process {state.supervisor.pid}" if running else "nobody runs it"
     say(f"network {state.network}, {genesis.profile}, engine {genesis.engine}, in {directory}, {who}")
+    for fault in state.faults if running else ():
+        say(f"fault in force: {fault}")
 
 
 def _word(value: object) -> object:
@@ -322,24 +344,27 @@ def logs(
 @command
 def kill(node: NodeArgument, directory: DirectoryOption = DEFAULT_DIRECTORY, as_json: JsonOption = False) -> None:
     """Kill a node with SIGKILL, as a power cut of its process would."""
-    _ask(directory, "kill", node, as_json)
+    ask(directory, "kill", node, as_json)
 
 
 @app.command()
 @command
 def restart(node: NodeArgument, directory: DirectoryOption = DEFAULT_DIRECTORY, as_json: JsonOption = False) -> None:
     """Start a node again; returns when it has caught up with the others."""
-    _ask(directory, "restart", node, as_json)
+    ask(directory, "restart", node, as_json)
 
 
-def _ask(directory: Path, do: str, node: str, as_json: bool) -> None:
+def ask(directory: Path, do: str, node: str, as_json: bool, **details: object) -> None:
+    """Let the process that runs the cluster do something, and show what came of it."""
+    from functools import partial
+
     import trio
 
     from p2pledger.cluster.consortium import load_genesis
     from p2pledger.cluster.supervisor import request, running_state
 
     load_genesis(directory)
-    trio.run(request, directory, do, node)
+    trio.run(partial(request, directory, do, node, details=details))
     _show(running_state(directory), directory, as_json, {})
 
 

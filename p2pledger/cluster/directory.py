@@ -3,7 +3,8 @@
     genesis.bin          the agreement; its hash is the network
     keys/NAME.json       business keys of the members          (mode 0600)
     nodes/NAME/          one node: its key, its configuration, its store, node.log
-    cluster.json         who runs now: process ids, start times, ports
+    network.toml         what lies between the nodes, if links are shaped; each node has a copy
+    cluster.json         who runs now: process ids, start times, ports; which faults are in force
     control.sock         where the process that runs the cluster listens
     lock                 held by that process; the kernel lets it go with its holder
 
@@ -36,6 +37,7 @@ _OWN_FILES: Final = frozenset(
         "cluster.json.partial",
         "control.sock",
         "lock",
+        "network.toml",
         "supervisor.log",
     }
 )
@@ -99,7 +101,7 @@ def usage_of(pid: int) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One node as it was last known. ``state``: starting, running, stopped, killed or failed.
+    """One node as it was last known. ``state``: starting, running, paused, stopped, killed or failed.
 
     ``votes`` is None until the node has told whether it votes; ``failure`` says why it failed.
     """
@@ -126,6 +128,8 @@ class ClusterState:
     seed: int | None
     supervisor: ProcessIdentity
     nodes: tuple[NodeState, ...]
+    faults: tuple[str, ...] = ()
+    """Those in force that were asked for by command, a sentence each."""
 
     @property
     def leftovers(self) -> tuple[NodeState, ...]:
@@ -167,7 +171,8 @@ class ClusterState:
                 for node in values["nodes"]
             )
             seed = None if values["seed"] is None else int(values["seed"])
-            return cls(str(values["network"]), seed, ProcessIdentity(**values["supervisor"]), nodes)
+            faults = tuple(str(fault) for fault in values.get("faults", ()))
+            return cls(str(values["network"]), seed, ProcessIdentity(**values["supervisor"]), nodes, faults)
         except (KeyError, TypeError, ValueError) as error:
             raise BadConfiguration(
                 "this is not the state of a cluster", where=str(path), why=f"{type(error).__name__}: {error}"

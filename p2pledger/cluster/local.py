@@ -40,6 +40,7 @@ from p2pledger.cluster.directory import (
     is_cluster,
     refuse_foreign,
 )
+from p2pledger.cluster.faults import Faults
 from p2pledger.cluster.opening import (
     AssetPlan,
     define_transactions,
@@ -49,15 +50,18 @@ from p2pledger.cluster.opening import (
 )
 from p2pledger.cluster.processes import NodeFailed, NodeProcess
 from p2pledger.cluster.settle import settle
+from p2pledger.network.topology import Topology
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput, P2PLedgerError
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.reasons import Reason, sentence_of
-from p2pledger.server.config import load_config, write_config
+from p2pledger.server.config import NETWORK_FILE, load_config, write_config
 from p2pledger.storage.lock import DirectoryLock
 
 __all__ = ["Cluster"]
 
+NO_NETWORK = "none"
+"""In the place of a manifest: nothing lies between the nodes any more."""
 _HOST = "127.0.0.1"
 _LAST_WORDS_S = 5.0
 """How long a node that has hung up may take to end and to say why."""
@@ -75,6 +79,9 @@ class Cluster:
     ``seed``: DEV KEYS from this number, which anybody can compute; without it the keys are random.
     ``directory``: where everything is kept; a cluster that is there already goes on. Without it a temporary directory
     is used and removed at the end.
+    ``network``: the file of a manifest that says what lies between the nodes (``p2pledger.network.topology``), of which
+    the directory keeps a copy; without one a cluster that is there goes on with its own; "none" ends that.
+    ``trace``: whether the nodes write down when what happened to each batch and block (``p2pledger.network.tracing``).
     ``opening``: whether a new ledger gets sample assets that the brokers hold: money, a bond, a share.
 
     InvalidInput (``directory_in_use``) if another process has the directory; NodeFailed if fewer nodes
@@ -92,6 +99,8 @@ class Cluster:
         parameters: Parameters | None = None,
         profile: str = "",
         engine: str = "",
+        network: str | Path | None = None,
+        trace: bool = False,
         opening: bool = True,
         ready_within_s: float = 60.0,
     ) -> None:
@@ -103,6 +112,10 @@ class Cluster:
         self._parameters = parameters
         self._profile = profile
         self._engine = engine
+        self._network = network
+        self._trace = trace
+        self._faults = Faults()
+        self._is_shaped = False
         self._opening = opening
         self._ready_within_s = ready_within_s
         self._lock: DirectoryLock | None = None
@@ -145,6 +158,7 @@ class Cluster:
                 code="leftovers",
             )
         fresh = not is_cluster(self.directory)
+        network = self._asked_network()
         if fresh:
             self.consortium = Consortium.make(
                 self._validators or 4,
@@ -155,15 +169,46 @@ class Cluster:
                 profile=self._profile,
                 engine=self._engine,
             )
+            self._check_network(network)
             self.consortium.save(self.directory)
         else:
             self.consortium = Consortium.load(self.directory, seed=None if before is None else before.seed)
             self._refuse_conflict()
+            self._check_network(network)
         for name, key in self.consortium.node_keys_by_genesis.items():
             self._nodes[name] = NodeProcess(name, key, node_directory(self.directory, name))
+        self._lay_network(network)
         await self._start_nodes(list(self._nodes))
         if fresh and self._opening:
             await self._open_new()
+
+    def _asked_network(self) -> str | None:
+        """The text of the manifest that is asked for, "" for none; None if nothing is said. BadConfiguration."""
+        if self._network is None or str(self._network) == NO_NETWORK:
+            return None if self._network is None else ""
+        path = Path(self._network)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            raise BadConfiguration("the network manifest cannot be read", where=str(path), why=why) from None
+        Topology.parse(text, where=str(path))
+        return text
+
+    def _check_network(self, text: str | None) -> None:
+        if text:
+            Topology.parse(text, where=str(self._network)).check_names(self.consortium.validators)
+
+    def _lay_network(self, asked: str | None) -> None:
+        """Keep the manifest that is asked for, and give each node a copy of the one that is kept. BadConfiguration."""
+        kept = self.directory / NETWORK_FILE
+        if asked:
+            kept.write_text(asked, encoding="utf-8")
+        elif asked is not None:
+            kept.unlink(missing_ok=True)
+        self._is_shaped = kept.exists()
+        for node in self._nodes.values() if self._is_shaped else ():
+            shutil.copyfile(kept, node.directory / NETWORK_FILE)
 
     async def _open_new(self) -> None:
         """Gives a new ledger its sample assets. If nodes end meanwhile, the last error of one of them says why.
@@ -269,6 +314,7 @@ class Cluster:
         with trio.move_on_after(self._ready_within_s) as patience:
             if await side_by_side(self._spawn) and await side_by_side(NodeProcess.wait_listening):
                 self._save_state()
+                self._tell_faults()
                 self._tell_peers()
                 await side_by_side(NodeProcess.wait_ready)
         self._save_state()
@@ -288,7 +334,8 @@ class Cluster:
         """BadConfiguration if the node's key or its configuration is not what it should be."""
         load_node_key(self.directory, next(seat for seat in self.genesis.validators if seat.name == node.name))
         # Ports are new at every start; those of the last one may belong to somebody else by now.
-        write_config(replace(load_config(node.directory), peers=()))
+        network = NETWORK_FILE if self._is_shaped else ""
+        write_config(replace(load_config(node.directory), peers=(), network=network, trace=self._trace))
         await node.spawn()
 
     def _can_be_a_quorum(self) -> bool:
@@ -348,7 +395,8 @@ class Cluster:
     def _save_state(self) -> None:
         this = ProcessIdentity.of(os.getpid())
         assert this is not None
-        ClusterState(self.genesis.network_id.hex(), self.consortium.seed, this, self.ps()).save(self.directory)
+        state = ClusterState(self.genesis.network_id.hex(), self.consortium.seed, this, self.ps(), self.faults)
+        state.save(self.directory)
 
     # --- nodes ------------------------------------------------------------------------------------------------------
 
@@ -395,17 +443,59 @@ class Cluster:
             await self.node(name).stop()
             await self._start_nodes([name])
 
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is in force, a sentence each."""
+        paused = [f"pause {node.name}" for node in self._nodes.values() if node.is_paused and node.is_running]
+        return (*self._faults.sentences(), *paused)
+
     def cut(self, *groups: Sequence[str]) -> None:
-        """Cuts the network: nodes of different groups have no sessions with each other until ``heal``. Clients do."""
-        for name in self._nodes:
-            own = next((group for group in groups if name in group), ())
-            strangers = [self.node(other).key for group in groups if group is not own for other in group]
-            self.node(name).shun(strangers if own else [])
+        """Cuts the network: nodes of different groups have no sessions with each other until ``heal``. Clients do.
+
+        One group alone is cut off from all others.
+        """
+        self._faults.cut([[self.node(name).name for name in group] for group in groups], self.nodes)
+        self._tell_faults()
+
+    def delay(self, one: str, other: str, delay_ms: float) -> None:
+        """From now on it takes so much longer from each of two nodes to the other than the manifest says."""
+        self._faults.delay(self.node(one).name, self.node(other).name, delay_ms)
+        self._tell_faults()
+
+    def bandwidth(self, name: str, bandwidth_mbit: float) -> None:
+        """From now on this is the uplink of a node; 0: without a bound."""
+        self._faults.bandwidth(self.node(name).name, bandwidth_mbit)
+        self._tell_faults()
+
+    def skew(self, name: str, skew_ms: float) -> None:
+        """From now on the clock of a node is so far ahead of the machine's, or behind it."""
+        self._faults.skew(self.node(name).name, skew_ms)
+        self._tell_faults()
+
+    def pause(self, name: str) -> None:
+        """The process of a node stands still, and its sessions stay open, until ``heal`` or ``restart``."""
+        self.node(name).pause()
+        self._save_state()
 
     def heal(self) -> None:
-        """Ends a cut."""
+        """Ends a cut, delays, other bandwidths and skews, and lets paused nodes go on. Nobody is started again."""
         for node in self._nodes.values():
-            node.shun([])
+            node.resume()
+        was_skewed = self._faults.skews_ms
+        self._faults = Faults(skews_ms=dict.fromkeys(was_skewed, 0.0))
+        self._tell_faults()
+
+    def _tell_faults(self) -> None:
+        """Every node what concerns it; one that has just started knows of none."""
+        faults = self._faults
+        for name, node in self._nodes.items():
+            node.shun([self.node(other).key for other in faults.strangers_of(name)])
+            node.trouble(faults.delays_from(name), faults.bandwidths_mbit.get(name))
+            if name in faults.skews_ms:
+                node.skew(faults.skews_ms[name])
+        self._save_state()
 
     # --- clients ----------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class NodeProcess:
         """Whether it votes; known when it is ready."""
         self.failure = ""
         """Why it failed."""
+        self.is_paused = False
         self.identity: ProcessIdentity | None = None
         self._process: trio.Process | None = None
         self._control = -1
@@ -123,6 +124,7 @@ class NodeProcess:
         self._ready = trio.lowlevel.FdStream(ready_read)
         self._unread.clear()
         self.state, self.port, self.votes, self.failure = "starting", 0, None, ""
+        self.is_paused = False
         self.identity = ProcessIdentity.of(self._process.pid)
 
     async def wait_listening(self) -> int:
@@ -186,7 +188,7 @@ class NodeProcess:
     async def stats(self) -> NodeStats:
         """What the node has used and moved since its process started. NodeFailed if it is not running."""
         async with self._asking:
-            if self._control < 0:
+            if self._control < 0 or self.is_paused:
                 raise NodeFailed(f"node {self.name} is not running", where=str(self.log))
             self._order({"stats": True})
             while "stats" not in (report := await self._next_report()):
@@ -257,6 +259,32 @@ class NodeProcess:
         if self._control >= 0:
             self._order({"shun": [key.hex() for key in keys]})
 
+    def trouble(self, delays_ms: Mapping[str, float], bandwidth_mbit: float | None) -> None:
+        """So much more latency to the nodes of these names, and another uplink, until told otherwise."""
+        if self._control >= 0:
+            order: dict[str, Any] = {"delays_ms": dict(delays_ms)}
+            if bandwidth_mbit is not None:
+                order["bandwidth_mbit"] = bandwidth_mbit
+            self._order({"trouble": order})
+
+    def skew(self, skew_ms: float) -> None:
+        """Let its clock be so far ahead of the machine's, or behind it."""
+        if self._control >= 0:
+            self._order({"skew_ms": skew_ms})
+
+    def pause(self) -> None:
+        """SIGSTOP: the process stands still, and its sockets stay open. NodeFailed if it does not run."""
+        if self._process is None or not self.is_running:
+            raise NodeFailed(f"node {self.name} is not running", where=str(self.log))
+        self._process.send_signal(signal.SIGSTOP)
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """SIGCONT, if it was paused."""
+        if self._process is not None and self.is_running and self.is_paused:
+            self._process.send_signal(signal.SIGCONT)
+        self.is_paused = False
+
     async def kill(self) -> None:
         """SIGKILL, and wait until the kernel has reaped it."""
         if self._process is not None and self._process.poll() is None:
@@ -268,6 +296,7 @@ class NodeProcess:
     async def stop(self, grace_s: float = _GRACE_S) -> None:
         """Asks the node to stop by closing its pipe; insists with SIGTERM, then SIGKILL."""
         process = self._process
+        self.resume()
         if self._control >= 0:
             os.close(self._control)
             self._control = -1
@@ -299,4 +328,5 @@ class NodeProcess:
         identity = self.identity if self.is_running else None
         votes = self.votes if self.is_running else None
         failure = self.failure if self.state == "failed" else ""
-        return NodeState(self.name, self.key.hex(), self.state, self.port, identity, str(self.log), votes, failure)
+        state = "paused" if self.is_paused and self.is_running else self.state
+        return NodeState(self.name, self.key.hex(), state, self.port, identity, str(self.log), votes, failure)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -98,12 +98,27 @@ async def _obey(cluster: Cluster, asked: dict[str, Any]) -> tuple[dict[str, Any]
                 await cluster.restart(node)
             case "stop":
                 await cluster.stop(node)
+            case "partition":
+                cluster.cut(*[[str(name) for name in group] for group in asked["groups"]])
+            case "delay":
+                cluster.delay(node, str(asked["other"]), float(asked["amount"]))
+            case "bandwidth":
+                cluster.bandwidth(node, float(asked["amount"]))
+            case "skew":
+                cluster.skew(node, float(asked["amount"]))
+            case "pause":
+                cluster.pause(node)
+            case "heal":
+                cluster.heal()
             case "down":
                 return {"ok": True}, True
             case unknown:
                 raise InvalidInput(f"request {unknown!r} is unknown", code="unknown_request")
     except P2PLedgerError as error:
         told = {"code": error.code, "what": error.what, "where": error.where, "why": error.why, "hint": error.hint}
+        return {"error": told}, False
+    except (KeyError, TypeError, ValueError) as error:
+        told = {"code": "bad_request", "what": "the request is not whole", "where": "", "why": repr(error), "hint": ""}
         return {"error": told}, False
     return {"ok": True}, False
 
@@ -139,8 +154,13 @@ def running_state(directory: Path) -> ClusterState:
     return state
 
 
-async def request(directory: Path, do: str, node: str = "", *, timeout_s: float = 90.0) -> None:
-    """Asks the process that runs the cluster to do something, and waits until it is done."""
+async def request(
+    directory: Path, do: str, node: str = "", *, timeout_s: float = 90.0, details: Mapping[str, object] | None = None
+) -> None:
+    """Asks the process that runs the cluster to do something, and waits until it is done.
+
+    ``details``: what else the request says: groups, other, amount.
+    """
     running_state(directory)
     sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
@@ -148,7 +168,7 @@ async def request(directory: Path, do: str, node: str = "", *, timeout_s: float 
             with _socket_path(directory) as name:
                 await sock.connect(name)
             stream = trio.SocketStream(sock)
-            await stream.send_all(json.dumps({"do": do, "node": node}).encode() + b"\n")
+            await stream.send_all(json.dumps({"do": do, "node": node, **(details or {})}).encode() + b"\n")
             answer = await _read_line(stream)
     except (OSError, ValueError, trio.BrokenResourceError) as error:
         raise InvalidInput(

@@ -348,6 +348,8 @@ class Node:
         for block in blocks:
             entry = self.chain.add(block)
             if entry is not None:
+                if not entry.final:
+                    self._mark(Stage.FINAL, block.id, is_block=True)
                 entry.accepted = entry.final = True
                 header = block.header
                 records.append(BlockRecord(block.id, header.height, header.view, header.parent, block.encode()))
