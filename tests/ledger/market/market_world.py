@@ -14,6 +14,7 @@ Everybody in ``ROLES`` is a party of the genesis with the roles named there, and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -26,15 +27,15 @@ from p2pledger.ledger.genesis_state import genesis_state
 from p2pledger.ledger.queries import check_conservation
 from p2pledger.ledger.receipts import Receipt
 from p2pledger.ledger.rule import Place
-from p2pledger.ledger.tables import Holding
+from p2pledger.ledger.tables import Holding, Table
 from p2pledger.ledger.transition import Outcome, execute_block, execute_block_in_python, simulate
 from p2pledger.primitives.blocks import sign_batch
 from p2pledger.primitives.genesis import Genesis, Member, Register
 from p2pledger.primitives.market.money import Attest, AuthoriseMoney, MoneyKind
-from p2pledger.primitives.names import AssetKind, account_named, asset_id
+from p2pledger.primitives.names import AssetKind, account_named, account_opened, asset_id
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
-from p2pledger.primitives.transactions import Define, Issue, Operation, Transaction
+from p2pledger.primitives.transactions import Define, Issue, Open, Operation, Transaction
 from p2pledger.primitives.validators import Validator
 from tests.ledger.small_market import header, key
 
@@ -166,16 +167,22 @@ class World:
     def judged(
         self, operations: Operation | Sequence[Operation], *signers: str, at_ms: int | None = None
     ) -> tuple[str, int, str]:
-        """(title of the reason, index of the operation, name of the rule) of a transaction, simulated, then
+        """(title of the reason, index of the operation, name of the rule) of a transaction, simulated, then executed.
 
-        executed.
+        One that is refused leaves the state that an empty block leaves, but for REPLAY, which remembers it.
         """
         signed = self.signed(operations, *signers)
         time_ms = self.now_ms + 1_000 if at_ms is None else at_ms
         said = simulate(self.version, signed, height=self.height + 1, time_ms=time_ms, spec=self.spec)
+        before = self.version
         outcome = self.outcome([signed], at_ms=at_ms)
         receipt, rule = outcome.receipt(0), outcome.rules.get(0, "")
         assert (said.receipt, said.rule) == (receipt, rule), "what was simulated is not what happened"
+        if not receipt.succeeded:
+            at = header(self.height, self.now_ms, network_id=self.spec.network_id)
+            empty = execute_block(before, [], header=at, spec=self.spec).version
+            traces = [table.name for table in Table if empty.table_root(table) != self.version.table_root(table)]
+            assert traces in ([], ["REPLAY"]), "a refusal left a trace"
         return receipt.reason.title, receipt.operation, rule
 
     def do(self, operations: Operation | Sequence[Operation], *signers: str, at_ms: int | None = None) -> None:
@@ -196,6 +203,12 @@ class World:
         assert title == reason, f"{title} ({named})"
         assert rule is None or rule == named, named
         return named
+
+    def open(self, opener: str, name: str) -> bytes:
+        """Opens an account that the key of ``name`` signs for; returns its identifier."""
+        operation = Open(account(opener), hashlib.sha256(name.encode()).digest()[:16], Policy.of(key(name).public_key))
+        self.do(operation, opener)
+        return account_opened(operation.opener, operation.salt, operation.policy.values())
 
     # Reading
 
