@@ -11,8 +11,9 @@ permission that has run out still closes its scope to everybody whom no other on
 anything by ending.
 
 What is decided bears a name, the article's or the permission's. Refusals carry it, and ``explain`` shows all that was
-weighed. Plain operations (transfer, lock, release, issue, redeem) ask nobody, as the core executes them in bulk; assets
-in the scope of a permission that names one of them therefore carry the flag PERMISSIONED, and a guard asks for them.
+weighed. Plain operations (transfer, lock, issue, redeem) ask nobody, as the core executes them in bulk; assets in the
+scope of a permission that names one of them therefore carry the flag PERMISSIONED, and a guard asks for them. Releasing
+a lock is always permitted, if orders let it: it gives back what is the owner's.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
 from p2pledger.ledger.books import Books
-from p2pledger.ledger.market.buckets import Bucket
 from p2pledger.ledger.market.flags import set_asset_flag
 from p2pledger.ledger.market.instruments import class_of, holds_until
 from p2pledger.ledger.market.movement import Cause, Movement
@@ -58,7 +58,7 @@ __all__ = [
 MOST_PERMISSIONS: Final = 256
 """Every operation of the market reads them all."""
 
-PLAIN: Final = frozenset(kind.code for kind in (tx.Transfer, tx.Lock, tx.Release, tx.Issue, tx.Redeem))
+PLAIN: Final = frozenset(kind.code for kind in (tx.Transfer, tx.Lock, tx.Issue, tx.Redeem))
 """The operations that a guard asks for; others below 32 need no permission of the ledger."""
 
 _FIRST_MARKET_CODE: Final = 32
@@ -286,9 +286,7 @@ class PermissionGuard:
 
     def leaving(self, books: Books, place: Place, movement: Movement) -> None:
         if movement.operation in PLAIN and movement.source is not None:
-            spot = movement.source_spot
-            actor = spot.reference if spot.bucket is Bucket.LOCKED else movement.source
-            require(books, place, actor, movement.operation, asset=movement.asset, amount=movement.amount)
+            require(books, place, movement.source, movement.operation, asset=movement.asset, amount=movement.amount)
 
     def entering(self, books: Books, place: Place, movement: Movement) -> None:
         if movement.operation in PLAIN and movement.cause is Cause.CREATION:
@@ -315,8 +313,8 @@ class SetPermissionRule:
     who may     an operator; the depository of the register that is the permission's scope
     signed by   by
     needs       a party that exists, a register that exists, where they are named; operations that permissions can
-                concern: the plain ones (transfer, lock, release, issue, redeem) and those of the market, save those
-                that supervise or set permissions; fewer than 256 others; a name that is free or was given by the same
+                concern: transfer, lock, issue, redeem, and those of the market save those that supervise or set
+                permissions; fewer than 256 others; a name that is free or was given by the same
                 party
     changes     the permission; the flag PERMISSIONED of the assets that it covers, or covered, by a plain operation
     refuses     unknown_register, not_permitted, unknown_party, bad_permission, already_registered
