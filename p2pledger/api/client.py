@@ -710,7 +710,7 @@ class Client:
 
     async def row(self, table: int, key: bytes) -> RowAnswer:
         """A row of the newest certified state, or its absence, with the proof."""
-        match await self.query("row", table, key):
+        match await self.query("row", int(table), key):
             case (int(height), (bytes() | None) as value, bytes(proof), bytes(block), bytes(finalisation)):
                 return RowAnswer(height, value, proof, block, finalisation)
         raise self._broken("a query for a row was answered with something else")

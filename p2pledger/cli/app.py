@@ -15,11 +15,14 @@ from p2pledger.cli import (
     fork,
     inspect,
     keys,
+    market,
+    proof,
     sim,
     stake,
     transactions,
     validators,
     verify,
+    views,
 )
 from p2pledger.cli.options import JsonOption
 from p2pledger.cli.output import command, emit
@@ -44,7 +47,18 @@ app.command()(demo.demo)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(keys.app, name="keys")
 app.add_typer(transactions.app, name="tx")
+app.add_typer(market.app, name="market")
 app.command()(inspect.holdings)
+app.command()(views.positions)
+app.command()(views.investor)
+app.command()(views.look_through)
+app.command()(views.tasks)
+app.add_typer(views.instruction_app, name="instruction")
+app.add_typer(views.money_app, name="money")
+app.add_typer(views.permissions_app, name="permissions")
+app.add_typer(views.orders_app, name="orders")
+app.add_typer(views.venue_app, name="venue")
+app.add_typer(proof.app, name="proof")
 app.add_typer(inspect.block_app, name="block")
 app.add_typer(fork.app, name="fork")
 app.add_typer(stake.app, name="stake")

@@ -38,7 +38,7 @@ def verify(
     if certificate is not None:
         from p2pledger.cli.certificate import check_file
 
-        check_file(certificate, _known_hash(genesis_hash, directory), as_json=as_json)
+        check_file(certificate, known_hash(genesis_hash, directory), as_json=as_json)
         return
     genesis = load_genesis(directory)
     seats = {seat.name: seat for seat in genesis.validators}
@@ -112,7 +112,7 @@ def verify(
         raise SystemExit(1)
 
 
-def _known_hash(text: str, directory: Path) -> bytes | None:
+def known_hash(text: str, directory: Path) -> bytes | None:
     """The hash of the genesis that the user knows: as given, or of the cluster in the directory, if there is one."""
     from p2pledger.cluster.consortium import load_genesis
     from p2pledger.primitives.errors import InvalidInput

@@ -7,40 +7,59 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pledger.api.client import Client
+import trio
+
+from p2pledger.api.client import Client, RequestFailed
 from p2pledger.ledger import proofs
 from p2pledger.ledger.finality import FinalityProof, Turn
 from p2pledger.ledger.holding_proof import HoldingProof, check_holding, owner_in, rows_to_prove
-from p2pledger.ledger.tables import Table
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
 from p2pledger.primitives.genesis import Genesis
 
 __all__ = ["fetch_holding_proof"]
 
-_ATTEMPTS: Final = 10
+_ATTEMPTS: Final = 100
+_PAUSE_S: Final = 0.05
 _OWNERS: Final = 3
 """Which of the rows says whose account it is."""
 
 
 async def fetch_holding_proof(
-    client: Client, genesis: Genesis, account: bytes, asset: bytes, turns: tuple[Turn, ...] = ()
+    client: Client,
+    genesis: Genesis,
+    account: bytes,
+    asset: bytes,
+    turns: tuple[Turn, ...] = (),
+    *,
+    least_height: int = 0,
 ) -> bytes:
-    """The file's bytes, about the newest certified state.
+    """The file's bytes, about the newest certified state, not below ``least_height``.
+
+    A state is certified by the block after it, some milliseconds later: for so long this asks again.
 
     ``turns``: how the validators changed since the genesis, as a finality certificate of the same epoch or a later one
-    has them; none are needed in the first two epochs. InvalidInput ``wrong_engine`` or ``no_turns``, and
+    has them; none are needed in the first two epochs. InvalidInput ``wrong_engine`` or ``no_turns``, and PeerFault
     ``unknown_holding`` where account or asset do not exist; RequestFailed ``not_ready`` before the first block.
     """
     if genesis.engine != "simplex":
         raise InvalidInput(f"under {genesis.engine} nobody signs that a block is final", code="wrong_engine")
-    owner = owner_in(account, (await client.row(Table.OWNERS, account)).value)
-    for _ in range(_ATTEMPTS):
-        answer = await client.proofs(rows_to_prove(account, owner, asset))
+    owner = account
+    for attempt in range(_ATTEMPTS):
+        try:
+            answer = await client.proofs(rows_to_prove(account, owner, asset))
+        except RequestFailed as error:
+            if error.code != "not_ready" or attempt == _ATTEMPTS - 1:
+                raise
+            await trio.sleep(_PAUSE_S)
+            continue
+        if answer.height < least_height:
+            await trio.sleep(_PAUSE_S)
+            continue
         header = Block.decode(answer.block).header
         proved = proofs.verify(header.parent_state_root, answer.proofs[_OWNERS])[2]
-        if (now := owner_in(account, proved)) != owner:  # the account changed hands in between
-            owner = now
+        if (named := owner_in(account, proved)) != owner:  # found out now, or it changed hands in between
+            owner = named
             continue
         needed = max(0, header.epoch - 1)
         if len(turns) < needed:
@@ -54,4 +73,4 @@ async def fetch_holding_proof(
         data = HoldingProof(finality.encode(), account, asset, answer.proofs).encode()
         check_holding(data, genesis.hash)
         return data
-    raise P2PLedgerError("the account changed hands again and again while it was asked for", code="not_ready")
+    raise P2PLedgerError(f"no state from height {least_height} on was certified in time", code="not_ready")

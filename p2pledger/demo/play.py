@@ -424,7 +424,8 @@ class _Player:
     async def _see_proof(self, client: Client, of: Mapping[str, str]) -> dict[str, str]:
         """A counterparty gets the file and checks it alone, with the hash of the genesis and nothing else."""
         asset = asset_id(of["asset"])
-        data = await fetch_holding_proof(client, self.cluster.genesis, self._account(of["account"]), asset)
+        account, genesis = self._account(of["account"]), self.cluster.genesis
+        data = await fetch_holding_proof(client, genesis, account, asset, least_height=self.height)
         proved = check_holding(data, self.cluster.genesis.hash)
         amount = units_of(of["amount"], proved.decimals, of["asset"])
         return {

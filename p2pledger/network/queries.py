@@ -12,6 +12,7 @@ from typing import Final
 from p2pledger import core
 from p2pledger.ledger import queries as ledger
 from p2pledger.ledger.chainspec import Chainspec
+from p2pledger.ledger.market import views
 from p2pledger.ledger.proofs import prove
 from p2pledger.ledger.rule import Place
 from p2pledger.ledger.tables import KEY_WIDTHS, Holding, Lock, Table, asset_of
@@ -258,8 +259,6 @@ def heavy_answer(query: Query, node: Node, reader: bytes) -> tuple[Callable[[], 
     """
     height, version, root = node.final_height, node.final_version, node.final_outcome.state_root
     if query.kind == "view":
-        from p2pledger.ledger.market import views
-
         place = Place(height, node.final_block.header.time_ms, Chainspec.of(node.genesis))
 
         def run() -> Answer:

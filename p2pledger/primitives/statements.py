@@ -171,7 +171,7 @@ class Investor:
 
 @dataclass(frozen=True, slots=True)
 class ShareLine:
-    """A beneficiary (zeros: the house) and his part of an omnibus holding."""
+    """Somebody and his part of a holding; the account's owner has what nobody else has a share in."""
 
     party: bytes
     name: str

@@ -3,21 +3,15 @@
 A view gets its arguments as values from the wire and gives a *statement* (``primitives/statements.py``). Nothing here
 changes anything, and nothing here is part of the protocol's rules: two nodes with the same state answer alike.
 
-Most of what stands on the ledger every member may read. Two views look through an account to the people behind it, and
-answer only those who are *entitled*: the reader names an account, the key of his session must belong to its policy, and
-then the account's party must be
-
-    himself                 the investor, or the owner of the omnibus account
-    a keeper                a custodian of the account or of one above it; who sponsored the investor; the depository of
-                            a register in which the investor holds something
-    a supervisor            regulator or auditor
-
-A view names the entitlement under which it was answered.
+Most of what stands on the ledger every member may read. Two views look through accounts to the people behind them, and
+answer only those whom ``custody.py`` entitles: the reader names an account of his, the key of his session must belong
+to its policy, and the answer names the entitlement under which it was given. An investor over all registers is shown as
+far as the entitlement of the reader goes, account by account and asset by asset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import MappingProxyType
 from typing import Final
 
@@ -26,7 +20,14 @@ from p2pledger.ledger import queries
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market import permissions
 from p2pledger.ledger.market.buckets import Bucket, encumbrances_of, locked_by
-from p2pledger.ledger.market.custody import Beneficiary
+from p2pledger.ledger.market.custody import (
+    LOOK_THROUGH,
+    Beneficiary,
+    allocated,
+    entitlement,
+    is_omnibus,
+    look_through,
+)
 from p2pledger.ledger.market.due import DueItem, DueKind
 from p2pledger.ledger.market.escrow import EscrowRow
 from p2pledger.ledger.market.instructions import (
@@ -43,7 +44,7 @@ from p2pledger.ledger.market.instruments import is_mirror
 from p2pledger.ledger.market.money import Attestation, Money, supply_of_money
 from p2pledger.ledger.market.offers import OfferRow
 from p2pledger.ledger.market.orders import OrderRow, holds_on, name_of, orders_over
-from p2pledger.ledger.market.parties import Owner, accounts_of, party_named, party_of
+from p2pledger.ledger.market.parties import Owner, accounts_of, holder_of, party_named, party_of
 from p2pledger.ledger.market.payments import Payment, PaymentStatus, waiting_amount
 from p2pledger.ledger.market.venues import Venue
 from p2pledger.ledger.operations import RULES
@@ -53,7 +54,6 @@ from p2pledger.primitives.codec import U64_MAX, Fields, Value, decode
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.forms import operation_name
 from p2pledger.primitives.market.money import MoneyKind
-from p2pledger.primitives.market.parties import Role
 from p2pledger.primitives.names import AssetKind
 from p2pledger.primitives.statements import (
     Beneficiaries,
@@ -142,47 +142,11 @@ class _Reading:
         self.require_account(subject)
         return list(accounts_of(self.books, subject)) or [subject]
 
-    # --- who may look through ----------------------------------------------------------------------------------------
-
-    def reading_party(self, account: bytes) -> bytes:
-        """The party as which somebody reads who names an account of it. NoView unless his key belongs to it."""
+    def require_reader(self, account: bytes) -> None:
+        """NoView unless the key of the session belongs to the account as which somebody wants to read."""
         row = self.books.account(account)
         if row is None or self.reader not in (key for key, _ in row.policy.keys):
             raise NoView("not_entitled", "the key of this session does not act for the account that is named as reader")
-        return party_of(self.books, account) or account
-
-    def entitlement(
-        self, party: bytes, *, himself: bytes, accounts: Iterable[bytes], registers: Iterable[bytes]
-    ) -> str:
-        """Why a party may look through. NoView where nothing allows it."""
-        row = party_named(self.books, party)
-        roles = () if row is None else row.roles
-        if party == himself:
-            return "himself"
-        for role in (Role.REGULATOR, Role.AUDITOR):
-            if role in roles:
-                return role.value
-        subject = party_named(self.books, himself)
-        if subject is not None and subject.sponsor == party:
-            return "sponsor"
-        if any(keeper == party for account in accounts for keeper in self.custodians(account)):
-            return "custodian"
-        for register in registers:
-            kept = self.books.register(register)
-            if kept is not None and kept.depository == party:
-                return "depository of " + register.rstrip(b"\0").decode()
-        raise NoView("not_entitled", f"{self.name(party) or party.hex()} is not entitled to look through this account")
-
-    def custodians(self, account: bytes) -> Iterator[bytes]:
-        """The parties that keep an account, and those that keep the accounts above it."""
-        seen = set()
-        while account != NOBODY and account not in seen:
-            seen.add(account)
-            row = self.books.row(Owner, account)
-            if row is None:
-                return
-            yield row.custodian
-            account = row.upper
 
 
 # --- holdings ---------------------------------------------------------------------------------------------------------
@@ -227,60 +191,60 @@ def _reference_kind(books: Books, bucket: Bucket, reference: bytes) -> str:
 
 
 def _investor(read: _Reading, fields: Fields) -> Investor:
-    """A party over all registers: what stands in its own accounts, and what others hold for it."""
+    """A party over all registers: what stands in its own accounts, and its shares in the omnibus accounts of others."""
     reader, party = fields.binary("reader", 32), fields.binary("party", 32)
-    accounts = read.accounts(party)
-    own: dict[bytes, tuple[int, int]] = {}
-    for account in accounts:
+    read.require_account(party)
+    read.require_reader(reader)
+    is_himself = holder_of(read.books, reader) == party
+    seen_as: dict[str, None] = {}
+    sums: dict[bytes, tuple[int, int, int]] = {}
+
+    def add(asset: bytes, account: bytes, free: int, encumbered: int, held: int) -> None:
+        entitled = "himself" if is_himself else entitlement(read.books, reader, account, asset)
+        if entitled:
+            seen_as[entitled] = None
+            before = sums.get(asset, (0, 0, 0))
+            sums[asset] = before[0] + free, before[1] + encumbered, before[2] + held
+
+    for account in read.accounts(party):
         for line in queries.holdings_of(read.version, account):
-            row = read.books.row(Owner, account)
-            if row is not None and row.kind.name == "OMNIBUS":
-                continue  # it is its customers'
-            free, encumbered = own.get(line.asset, (0, 0))
-            own[line.asset] = free + line.holding.free, encumbered + line.holding.locked
-    held: dict[bytes, int] = {}
+            # What an omnibus account of his holds for others is not his.
+            others = allocated(read.books, account, line.asset) if is_omnibus(read.books, account) else 0
+            add(line.asset, account, line.holding.free - others, line.holding.locked, 0)
     for key, share in read.books.rows(Beneficiary):
-        if key[48:] == party:
-            held[key[32:48]] = held.get(key[32:48], 0) + share.amount
-            accounts.append(key[:32])
-    assets = sorted(own.keys() | held.keys())
-    seen_as = read.entitlement(
-        read.reading_party(reader),
-        himself=party,
-        accounts=accounts,
-        registers=sorted({register_of(asset) for asset in assets}),
-    )
+        if key[48:] == party != NOBODY:
+            add(key[32:48], key[:32], share.amount, 0, share.amount)
+    if not seen_as and not is_himself:
+        raise NoView("not_entitled", f"{LOOK_THROUGH}: nothing of this investor is within the reader's scope")
     lines = tuple(
         InvestorLine(
-            asset[:12],
-            register_of(asset),
-            asset,
-            read.decimals(asset),
-            own.get(asset, (0, 0))[0] + held.get(asset, 0),
-            own.get(asset, (0, 0))[1],
-            held.get(asset, 0),
+            asset[:12], register_of(asset), asset, read.decimals(asset), free, encumbered, held,
             is_mirror(read.books, asset),
         )
-        for asset in assets
-    )
-    return Investor(party, read.name(party), seen_as, lines)
+        for asset, (free, encumbered, held) in sorted(sums.items())
+    )  # fmt: skip
+    return Investor(party, read.name(party), "; ".join(seen_as) or "himself", lines)
 
 
 def _look_through(read: _Reading, fields: Fields) -> Beneficiaries:
-    """The beneficiaries of an omnibus holding; what nobody is named for is the house's."""
+    """Whose units are in an account: of everybody for those entitled, of himself for a beneficiary."""
     reader, account, asset = fields.binary("reader", 32), fields.binary("account", 32), fields.binary("asset", 16)
     read.require_account(account)
-    owner = party_of(read.books, account) or account
-    party = read.reading_party(reader)
-    seen_as = read.entitlement(party, himself=owner, accounts=[account], registers=[register_of(asset)])
-    total = read.books.holding(asset, account).total
-    shares = []
-    for key, row in read.books.rows(Beneficiary, account + asset):
-        shares.append(ShareLine(key[48:], read.name(key[48:]), row.amount))
-    house = total - sum(share.amount for share in shares)
-    if house:
-        shares.append(ShareLine(NOBODY, "house", house))
-    return Beneficiaries(account, asset, read.decimals(asset), total, seen_as, tuple(shares))
+    read.require_reader(reader)
+    try:
+        shares = look_through(read.books, reader, account, asset)
+    except Refused as refusal:
+        raise NoView("not_entitled", refusal.rule or str(refusal)) from None
+    seen_as = entitlement(read.books, reader, account, asset)
+    total = read.books.holding(asset, account).total if seen_as else sum(amount for _, amount in shares)
+    return Beneficiaries(
+        account,
+        asset,
+        read.decimals(asset),
+        total,
+        seen_as or "beneficiaries see their own share",
+        tuple(ShareLine(party, read.name(party), amount) for party, amount in shares),
+    )
 
 
 # --- instructions -----------------------------------------------------------------------------------------------------
