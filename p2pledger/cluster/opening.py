@@ -1,7 +1,8 @@
 """What a fresh ledger needs before anybody can trade: assets, and somebody who holds them.
 
 A genesis has accounts and registers but no assets. These are made by ordinary transactions, signed by whoever keeps
-the register: it defines its assets, then issues units to members. Many operations go into one transaction.
+the register: it defines its assets, then issues units to members. Where two registers keep one instrument, their
+depositories may link them. Many operations go into one transaction.
 """
 
 from __future__ import annotations
@@ -9,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
+from itertools import islice, permutations
 from typing import Final
 
 from p2pledger.cluster.consortium import Consortium, suggestion
 from p2pledger.primitives.errors import InvalidInput
-from p2pledger.primitives.names import AssetKind, asset_id
+from p2pledger.primitives.market.links import AgreeLink
+from p2pledger.primitives.names import AssetKind, asset_id, register_code
 from p2pledger.primitives.transactions import Define, Issue, Operation, Transaction
 
-__all__ = ["AssetPlan", "define_transactions", "issue_transactions", "keeper_of", "sample_assets", "sample_holdings"]
+__all__ = [
+    "AssetPlan",
+    "define_transactions",
+    "issue_transactions",
+    "keeper_of",
+    "link_transactions",
+    "sample_assets",
+    "sample_holdings",
+]
 
 _OPERATION_BYTES: Final = 200
 """More than any Define or Issue takes, so that a transaction stays below its limit of bytes."""
@@ -88,6 +98,32 @@ def issue_transactions(
     )
 
 
+def link_transactions(
+    consortium: Consortium, kept: Mapping[str, Sequence[str]], limits: Mapping[str, int], *, valid_until: int
+) -> list[bytes]:
+    """Signed transactions by which depositories link their registers, both ways.
+
+    ``kept``: instrument -> codes of the registers that keep it; ``limits``: instrument -> units that may stand in the
+    other register.
+    """
+    by_keepers: dict[tuple[str, str], list[Operation]] = {}
+    for instrument, registers in kept.items():
+        for source, target in permutations(registers, 2):
+            link = AgreeLink(
+                register_code(source),
+                register_code(target),
+                instrument.encode().ljust(12, b"\0"),
+                limits[instrument],
+            )
+            one, other = sorted(keeper_of(consortium, f"{instrument}@{code}") for code in (source, target))
+            by_keepers.setdefault((one, other), []).append(link)
+    return [
+        transaction
+        for keepers, operations in by_keepers.items()
+        for transaction in _transactions(consortium, operations, keepers, valid_until)
+    ]
+
+
 def keeper_of(consortium: Consortium, asset: str) -> str:
     """The member who keeps the asset's register. InvalidInput if nobody does."""
     code = asset.partition("@")[2]
@@ -102,23 +138,31 @@ def _signed(consortium: Consortium, operations: Iterable[tuple[str, Operation]],
     by_keeper: dict[str, list[Operation]] = {}
     for asset, operation in operations:
         by_keeper.setdefault(keeper_of(consortium, asset), []).append(operation)
+    return [
+        transaction
+        for keeper, items in by_keeper.items()
+        for transaction in _transactions(consortium, items, (keeper,), valid_until)
+    ]
+
+
+def _transactions(
+    consortium: Consortium, operations: Sequence[Operation], signers: Sequence[str], valid_until: int
+) -> Iterator[bytes]:
+    """As few transactions as hold these operations, signed by those members; the first pays."""
     parameters = consortium.genesis.parameters
     most = min(parameters.max_operations, parameters.max_transaction_bytes // _OPERATION_BYTES)
-    transactions = []
-    for keeper, items in by_keeper.items():
-        for part in _chunks(items, most):
-            # The same opening of the same network gives the same transactions, so that sending it twice does no harm.
-            salt = sha256(b"".join(repr(operation).encode() for operation in part)).digest()[:16]
-            transaction = Transaction(
-                consortium.genesis.network_id,
-                valid_until,
-                salt,
-                consortium.account(keeper),
-                tuple(part),
-                parameters.least_fee * len(part),
-            )
-            transactions.append(transaction.sign([consortium.keypair(keeper)]))
-    return transactions
+    for part in _chunks(operations, most):
+        # The same opening of the same network gives the same transactions, so that sending it twice does no harm.
+        salt = sha256(b"".join(repr(operation).encode() for operation in part)).digest()[:16]
+        transaction = Transaction(
+            consortium.genesis.network_id,
+            valid_until,
+            salt,
+            consortium.account(signers[0]),
+            tuple(part),
+            parameters.least_fee * len(part),
+        )
+        yield transaction.sign([consortium.keypair(signer) for signer in signers])
 
 
 def _chunks(items: Sequence[Operation], most: int) -> Iterator[list[Operation]]:

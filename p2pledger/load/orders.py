@@ -7,11 +7,10 @@ from hashlib import sha256
 
 from p2pledger.cluster.consortium import Consortium
 from p2pledger.load.trades import Trade
+from p2pledger.primitives.market.links import Cross
 from p2pledger.primitives.names import asset_id
 from p2pledger.primitives.transactions import (
-    Issue,
     Operation,
-    Redeem,
     SignedTransaction,
     Transaction,
     Transfer,
@@ -38,7 +37,6 @@ class OrderDesk:
         self._network_id = consortium.genesis.network_id
         self._keys = dict(consortium.member_keys)
         self._accounts = {name: consortium.account(name) for name in self._keys}
-        self._keepers = {register.code: register.depository for register in consortium.genesis.registers}
         self._assets: dict[str, bytes] = {}
         self._least_fee = consortium.genesis.parameters.least_fee
         self._seed = seed
@@ -55,12 +53,13 @@ class OrderDesk:
         operations: tuple[Operation, ...]
         if trade.is_cross:
             source, target = self._asset(trade.source), self._asset(trade.target)
+            # A trade that is signed again, for other heights, is another crossing.
+            crossing = sha256(f"{self._seed}/{trade.number}/{valid_until}".encode()).digest()[:16]
             operations = (
-                Redeem(source, seller, trade.quantity),
-                Issue(target, buyer, trade.quantity),
+                Cross(seller, source, target[12:], trade.quantity, crossing),
+                Transfer(seller, buyer, target, trade.quantity),
                 Transfer(buyer, seller, self._asset(trade.money), trade.price),
             )
-            signers |= {self._keepers[asset.partition("@")[2]] for asset in (trade.source, trade.target)}
         elif not trade.price:
             operations = (Transfer(seller, buyer, self._asset(trade.source), trade.quantity),)
             signers = {trade.seller}

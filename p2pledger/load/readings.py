@@ -7,11 +7,14 @@ from typing import Final
 
 from p2pledger.api.client import Client
 from p2pledger.cluster.local import Cluster
-from p2pledger.cluster.opening import AssetPlan
+from p2pledger.cluster.opening import AssetPlan, link_transactions
+from p2pledger.cluster.settle import settle
 from p2pledger.load.generator import Outcome
 from p2pledger.load.orders import Order
 from p2pledger.load.trades import World
+from p2pledger.primitives.errors import P2PLedgerError
 from p2pledger.primitives.names import AssetKind, account_named, asset_id, asset_text
+from p2pledger.primitives.reasons import sentence_of
 
 __all__ = ["LOOKUPS_AT_ONCE", "holdings_of", "look_up", "open_world", "supply_of"]
 
@@ -19,7 +22,10 @@ LOOKUPS_AT_ONCE: Final = 1_000
 
 
 async def open_world(cluster: Cluster, world: World, *, timeout_s: float) -> None:
-    """Defines the assets of a world, and gives every broker what he is to have at the beginning."""
+    """Defines the assets of a world, and gives every broker what he is to have at the beginning.
+
+    Where both depositories keep a bond, they link their registers both ways, for all units that there are.
+    """
     plans = [AssetPlan(asset, AssetKind.MONEY, decimals, name) for asset, decimals, name in world.moneys]
     plans += [
         AssetPlan(item.asset(register), AssetKind.SECURITY, 0, item.name[:64] or item.isin)
@@ -28,6 +34,24 @@ async def open_world(cluster: Cluster, world: World, *, timeout_s: float) -> Non
     ]
     holdings = {(asset, broker): units for asset, units in world.opening.items() for broker in world.brokers}
     await cluster.open_ledger(plans, holdings, timeout_s=timeout_s)
+    kept = {item.isin: item.registers for item in world.instruments if len(item.registers) > 1}
+    if not kept:
+        return
+    brokers = len(world.brokers)
+    units = {
+        isin: brokers * sum(world.opening[f"{isin}@{register}"] for register in registers)
+        for isin, registers in kept.items()
+    }
+    async with cluster.connect() as client:
+        valid_until = (await client.status()).final_height + cluster.genesis.parameters.replay_window // 2
+        agreements = link_transactions(cluster.consortium, kept, units, valid_until=valid_until)
+        for outcome in await settle(client, agreements, timeout_s=timeout_s):
+            if outcome.code:
+                raise P2PLedgerError(
+                    "the registers could not be linked",
+                    why=f"{sentence_of(outcome.code)} (operation {outcome.operation})",
+                    code="not_opened",
+                )
 
 
 async def look_up(client: Client, orders: Sequence[Order]) -> Sequence[Outcome | None]:

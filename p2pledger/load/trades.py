@@ -1,10 +1,10 @@
 """Trades, and the seeded generator that makes them.
 
 A *plain* trade is delivery versus payment in one register: securities to the buyer, money to the seller (at a price of
-0 there is only a delivery). A *cross*
-trade finds its buyer in the other depository's market: in one transaction the units leave the seller's register
-(redeem), appear in the other register for the buyer (issue), and the money goes to the seller (transfer). Either
-everything happens or nothing, so an ISIN's units over both registers are the same before and after.
+0 there is only a delivery). A *cross* trade finds its buyer in the other depository's market: in one transaction the
+units cross from the seller's register to the other one, under the link of the two depositories, go to the buyer there,
+and the money goes to the seller. Either everything happens or nothing, so an ISIN's units over both registers are the
+same before and after.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def ledger_of(books: Books) -> tuple[Supply, Holdings]:
     held: Counter[str] = Counter()
     for (asset, _), units in books.holdings.items():
         held[asset] += units
-    supply = {asset: (books.issued[asset], books.redeemed[asset], held[asset]) for asset in books.issued}
+    supply = {asset: (books.issued[asset], 0, held[asset]) for asset in books.issued}
     return supply, books.holdings.copy()
 
 
@@ -57,10 +57,18 @@ def test_one_leg_alone_is_found() -> None:
 def test_units_made_by_a_move_between_registers_are_found() -> None:
     books = after(CROSS)
     supply, holdings = ledger_of(books)
-    supply["BOND@CSDC"] = (200, 0, 195)
+    assert supply["BOND@CSDC"] == (200, 0, 195)
+    supply["BOND@CSDC"] = (200, 0, 200)
     findings = books.compare(supply, holdings)
     assert "BOND: 405 units over all registers, 400 before" in findings
-    assert any("195 held, but 200 in existence" in finding for finding in findings)
+    assert any("200 held, but 195 in existence in this register" in finding for finding in findings)
+
+
+def test_a_move_by_redeeming_and_issuing_instead_of_crossing_is_found() -> None:
+    books = after(CROSS)
+    supply, holdings = ledger_of(books)
+    supply["BOND@CSDC"], supply["BOND@CCDC"] = (200, 5, 195), (205, 0, 205)
+    assert len(books.compare(supply, holdings)) == 4
 
 
 def test_an_asset_or_a_holder_that_nobody_knows_is_found() -> None:

@@ -1,11 +1,19 @@
 """What is signed for a trade."""
 
 from p2pledger.cluster.consortium import Consortium
-from p2pledger.cluster.opening import AssetPlan, define_transactions, issue_transactions, sample_assets, sample_holdings
+from p2pledger.cluster.opening import (
+    AssetPlan,
+    define_transactions,
+    issue_transactions,
+    link_transactions,
+    sample_assets,
+    sample_holdings,
+)
 from p2pledger.load.orders import OrderDesk
 from p2pledger.load.trades import Trade
-from p2pledger.primitives.names import AssetKind, isin_is_valid
-from p2pledger.primitives.transactions import Define, Issue, Redeem, SignedTransaction, Transfer
+from p2pledger.primitives.market.links import AgreeLink, Cross
+from p2pledger.primitives.names import AssetKind, asset_id, isin_is_valid
+from p2pledger.primitives.transactions import Define, SignedTransaction, Transfer
 
 CONSORTIUM = Consortium.make(seed=7)
 DESK = OrderDesk(CONSORTIUM, 7)
@@ -33,12 +41,32 @@ def test_a_plain_trade_has_two_legs_and_two_signers() -> None:
 def test_a_cross_trade_moves_the_bond_and_sells_it_in_one_transaction() -> None:
     trade = Trade(1, "broker-1", "broker-2", f"{BOND}@CSDC", f"{BOND}@CCDC", 10, "CNY@ICBC", 70)
     order = DESK.sign(trade, 500)
-    redeem, issue, money = SignedTransaction.decode(order.data).transaction.operations
-    assert isinstance(redeem, Redeem)
-    assert isinstance(issue, Issue)
+    crossing, sale, money = SignedTransaction.decode(order.data).transaction.operations
+    assert isinstance(crossing, Cross)
+    assert isinstance(sale, Transfer)
     assert isinstance(money, Transfer)
-    assert redeem.amount == issue.amount == 10
-    assert signers(order.data) == {"broker-1", "broker-2", "CSDC", "CCDC"}
+    assert crossing.target == sale.asset == asset_id(f"{BOND}@CCDC")
+    assert crossing.amount == sale.amount == 10
+    assert signers(order.data) == {"broker-1", "broker-2"}
+
+
+def test_a_cross_trade_signed_for_other_heights_is_another_crossing() -> None:
+    trade = Trade(1, "broker-1", "broker-2", f"{BOND}@CSDC", f"{BOND}@CCDC", 10, "CNY@ICBC", 70)
+    one, other = (SignedTransaction.decode(DESK.sign(trade, height).data) for height in (500, 501))
+    assert one.transaction.operations[0] != other.transaction.operations[0]
+
+
+def test_the_depositories_of_an_instrument_in_two_registers_link_them_both_ways() -> None:
+    limits = {"CND100000017": 500, "CNE100000007": 7}
+    kept = {"CND100000017": ("CCDC", "CSDC"), "CNE100000007": ("CSDC",)}
+    (data,) = link_transactions(CONSORTIUM, kept, limits, valid_until=100)
+    operations = SignedTransaction.decode(data).transaction.operations
+    assert all(isinstance(item, AgreeLink) and item.limit == 500 for item in operations)
+    assert [(item.source, item.target) for item in operations if isinstance(item, AgreeLink)] == [
+        (b"CCDC", b"CSDC"),
+        (b"CSDC", b"CCDC"),
+    ]
+    assert signers(data) == {"CCDC", "CSDC"}
 
 
 def test_the_same_trade_has_the_same_identifier_and_others_have_others() -> None:
