@@ -29,11 +29,13 @@ from p2pledger.ledger.market.orders import (
     spots_of,
 )
 from p2pledger.ledger.market.parties import accounts_of, has_role, party_of
+from p2pledger.ledger.market.powers import TABLE, Outcome
 from p2pledger.ledger.market.takings import holdings_in, subject_of, take_all
 from p2pledger.ledger.rule import Place, Refused, Rule, require_account, require_asset
 from p2pledger.ledger.tables import NOBODY, Table
 from p2pledger.primitives.codec import U64_MAX
 from p2pledger.primitives.forms import Operation
+from p2pledger.primitives.market.buckets import Bucket
 from p2pledger.primitives.market.orders import Appeal, Order, Power
 from p2pledger.primitives.market.parties import Role
 from p2pledger.primitives.reasons import Reason
@@ -149,12 +151,15 @@ def _require_fitting(operation: Order) -> None:
     require(somebody or bool(operation.asset), "no scope")
     if power in (Power.FREEZE, Power.PARTIAL_FREEZE):
         require(not operation.target, "a freeze has no target")
-    else:
-        require(bool(operation.target), "no target")
+        named = operation.consumes or tuple(Bucket)
+        later = any(TABLE[bucket, power] is Outcome.EFFECTIVE_WHEN_ENCUMBRANCE_ENDS for bucket in named)
+        require(not later or Bucket.FREE in named, "what is held when it is free needs the free bucket")
     if power is Power.FREEZE:
         require(not operation.quantity, "a freeze has no quantity")
     elif power is Power.PARTIAL_FREEZE:
         require(bool(operation.quantity), "no quantity")
+    else:
+        require(bool(operation.target), "no target")
     require(not operation.quantity or bool(operation.asset), "a quantity of no asset")
     if not somebody:
         require(power is Power.FREEZE and operation.catches_later, "over everybody there is only a lasting freeze")

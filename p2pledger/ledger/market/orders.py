@@ -19,7 +19,7 @@ quantity from the units that orders before it have left, bucket by bucket in the
 
 * quantities add up: two freezes of 100 hold 200, because each secures a claim of its own; a freeze of everything
   overlaps with all others, because there is nothing beside everything;
-* what is lifted leaves the others as if it had never been, and the one behind moves up to the units that were before it;
+* what is lifted leaves the others as if it had never been, and the one behind moves up to the units before it;
 * the result does not depend on the sequence in which orders with like buckets came, nor in which they are lifted.
 
 Whether a held unit may still leave its spot is the table's answer (``powers.py``) for its bucket.
@@ -227,8 +227,8 @@ class OrderOver:
     @classmethod
     def decode(cls, row: bytes) -> Self:
         holds, base, takes, all_hold, all_take, attached = fields_of(row, "ORDERS_OVER", 6)
-        rows = [(Spot(Bucket(bucket), reference), amount, of) for bucket, reference, amount, of in attached]  # type: ignore[union-attr]
-        return cls(holds, base, takes, all_hold, all_take, tuple(Attachment(*item) for item in rows))  # type: ignore[arg-type]
+        rows = [(Spot(Bucket(bucket), reference), amount, of) for bucket, reference, amount, of in attached]
+        return cls(holds, base, takes, all_hold, all_take, tuple(Attachment(*item) for item in rows))
 
 
 def over_key(subject: bytes, asset: bytes, order: bytes) -> bytes:
