@@ -21,7 +21,8 @@ from p2pledger.sim.evidence import Evidence
 __all__ = ["Books", "History", "Page", "identifier_of", "replay", "unpack"]
 
 LIMIT = 2**64
-MARKET_TABLES = 31
+FIRST_MARKET_TABLE, LOOKALIKES, TABLES = 15, 22, 46
+LOOKS_LIKE = {"0": "o", "1": "l", "i": "l", "|": "l"}
 WHOLE = 65535
 OK, EXPIRED, TOO_FAR, DUPLICATE, FEE, UNAUTHORISED, NO_ACCOUNT, NO_ASSET, NO_FREE, NO_LOCKED = range(10)
 ZERO, SAME, OVERFLOW, ASSET_EXISTS, ISIN, CURRENCY, NO_REGISTER, ACCOUNT_EXISTS, POLICY_VERSION = range(10, 19)
@@ -85,6 +86,13 @@ def alone(key: bytes) -> tuple[Any, ...]:
     return (1, ((key, 1),), 1)
 
 
+def skeleton_of(name: str) -> bytes:
+    """Under what all names of parties lie that look like this one; of names in ASCII, which all are here."""
+    assert name.isascii()
+    letters = "".join(LOOKS_LIKE.get(letter, letter) for letter in name.lower())
+    return digest(b"p2pl.lk1", bytes([2]), "".join(letter for letter in letters if letter.isalnum()).encode())
+
+
 class Refused(Exception):
     """A transaction is refused or fails: code and operation of its receipt."""
 
@@ -118,6 +126,9 @@ class Books:
         self.accounts: dict[bytes, tuple[int, Any]] = {account_of(key): (0, alone(key)) for key in keys}
         self.accounts |= {named[name]: (0, policy) for name, policy, _ in members}
         self.parties = {named[name]: (name, roles) for name, _, roles in members}
+        self.taken: dict[bytes, bytes] = {}
+        for name, _, _ in members:
+            self.taken.setdefault(skeleton_of(name), pack([1, 2, name, named[name], 1]))
         self.registers = {
             code.encode().ljust(4, b"\0"): (named[depository], title) for code, depository, title in registers
         }
@@ -493,7 +504,10 @@ class Books:
             [(bytes(8), pack([1, self.issued])), *self.election.rows()],
             [(key + epoch.to_bytes(8, "big"), pack([1, *row])) for (key, epoch), row in self.reports.items()],
             [(asset, pack([1, confirmations])) for asset, confirmations in self.finality.items()],
-            *([] for _ in range(MARKET_TABLES)),  # nobody in this world uses the market's operations
+            # Nobody in this world uses the market's operations: of its tables only the names that are taken have rows.
+            *([] for _ in range(FIRST_MARKET_TABLE, LOOKALIKES)),
+            list(self.taken.items()),
+            *([] for _ in range(LOOKALIKES + 1, TABLES)),
         ]
         return [sorted(table) for table in rows]
 
