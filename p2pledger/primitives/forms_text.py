@@ -26,7 +26,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
@@ -227,6 +227,8 @@ def _wrong(field: Field, plain: Plain) -> InvalidInput:
 
 def expected(field: Field) -> str:
     """What a field takes, for whoever wrote something else."""
+    if getattr(field, "optional", False):
+        return f"{expected(replace(field, optional=False))}, or nothing"  # type: ignore[call-arg]
     match field:
         case Account():
             return "an account: a name, or 64 hexadecimal digits"
@@ -236,7 +238,9 @@ def expected(field: Field) -> str:
             return "the code of a register, such as CSDC"
         case Instrument():
             return "an instrument such as DE0005140008"
-        case Salt() | Reference() | Digest() | PublicKey() | Signature():
+        case Salt():
+            return f"{2 * field.width} hexadecimal digits; drawn where none is given"
+        case Reference() | Digest() | PublicKey() | Signature():
             return f"{2 * field.width} hexadecimal digits"
         case Blob():
             return f"{field.least} to {field.most:,} bytes in hexadecimal digits"
