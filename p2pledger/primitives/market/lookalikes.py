@@ -3,7 +3,8 @@
 After Unicode Technical Standard 39, with its table cut to the letters that pass for Latin ones, and wider where tickers
 need it. The skeleton of a text is made in steps:
 
-    1  refuse what has no place in a name: control and format characters, and whatever Unicode 3.2 did not know
+    1  refuse what has no place in a name: control and format characters, spaces but the plain one, letters that are
+       blank, and whatever Unicode 3.2 did not know
     2  compatibility decomposition (full width, mathematical alphabets, ligatures), without the marks above and below
     3  no case
     4  letters of other scripts as the Latin letters that they look like; 0 as o, and 1, i, | as l
@@ -23,7 +24,9 @@ from p2pledger.primitives.hashing import tagged_hash
 __all__ = ["LOOKALIKE_TAG", "name_is_clean", "skeleton", "skeleton_key"]
 
 LOOKALIKE_TAG: Final = b"p2pl.lk1"
-_NEVER: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+_NEVER: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
+_BLANK: Final = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159")
+"""Fillers and empty patterns: letters and symbols that nobody sees."""
 _LATIN: Final = str.maketrans(
     {
         # digits and strokes
@@ -81,7 +84,11 @@ _LATIN: Final = str.maketrans(
 
 def name_is_clean(text: str) -> bool:
     """Whether a text may be a name: printable characters of Unicode 3.2, at least one of them a letter or a digit."""
-    return not any(unicode.category(character) in _NEVER for character in text) and bool(skeleton(text))
+    return not any(_is_hidden(character) for character in text) and bool(skeleton(text))
+
+
+def _is_hidden(character: str) -> bool:
+    return character != " " and (character in _BLANK or unicode.category(character) in _NEVER)
 
 
 def skeleton(text: str) -> str:
