@@ -198,3 +198,64 @@ def bench_report(folder: Annotated[Path, typer.Argument(help="A result folder.")
     from p2pledger.bench.results import Results
 
     print(write_report(Results.open(folder)))
+
+
+@app.command("links")
+@command
+def bench_links(
+    network: NetworkOption = None,
+    samples: Annotated[int, typer.Option("--samples", min=5, help="Small frames on each way.")] = 41,
+    kernel: Annotated[bool, typer.Option("--kernel/--no-kernel", help="Beside netem and tbf, where permitted.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Check shaped links without their model: are delays and rates within 5 % of the manifest? Exit code 1 if not.
+
+    \b
+    Examples: p2pledger bench links
+              p2pledger bench links --network network.toml --json
+    """
+    from dataclasses import asdict
+    from functools import partial
+
+    import trio
+
+    from p2pledger.bench import links
+    from p2pledger.network.topology import Topology
+    from p2pledger.server.config import load_manifest
+
+    topology = Topology.parse(links.MANIFEST) if network is None else load_manifest(network)
+    report = trio.run(partial(links.measure, topology, samples=samples, tell=say))
+    beside = links.kernel_figures() if kernel else ()
+    if as_json:
+        emit(
+            "p2pledger.bench.links/1",
+            {
+                "ok": report.is_right,
+                "tolerance": links.TOLERANCE,
+                "bare_ms": report.bare_ms,
+                "delays": [{**asdict(row), "deviation": row.deviation, "ok": row.is_right} for row in report.delays],
+                "rates": [{**asdict(row), "deviation": row.deviation, "ok": row.is_right} for row in report.rates],
+                "kernel": [asdict(row) for row in beside],
+            },
+        )
+    else:
+        print(f"a session that is not shaped: {report.bare_ms:.2f} ms one way\n")
+        delays = [
+            (row.source, row.target, f"{row.manifest_ms:.1f}", f"{row.measured_ms:.1f}", f"{row.lowest_ms:.1f}",
+             f"{row.highest_ms:.1f}", f"{row.deviation:+.1%}", "ok" if row.is_right else "WRONG")
+            for row in report.delays
+        ]  # fmt: skip
+        numbers: tuple[str, ...] = ("manifest ms", "median ms", "least", "most", "off by")
+        print(table(("from", "to", *numbers, ""), delays, right=numbers))
+        rates = [
+            (row.source, ", ".join(row.targets), f"{row.manifest_mbit:.1f}", f"{row.measured_mbit:.1f}",
+             f"{row.deviation:+.1%}", ("ok" if row.is_right else "WRONG") if row.is_judged else "not judged: loss")
+            for row in report.rates
+        ]  # fmt: skip
+        numbers = ("manifest Mbit/s", "Mbit/s", "off by")
+        print("\n" + table(("from", "to", *numbers, ""), rates, right=numbers))
+        for row in beside:
+            figures = f"{row.kernel:.1f} there, {row.ours:.1f} here" if not row.skipped else f"skipped: {row.skipped}"
+            print(f"\nbeside the kernel, {row.what}, {row.asked:g} {row.unit}: {figures}")
+    if not report.is_right:
+        raise typer.Exit(1)

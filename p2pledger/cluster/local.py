@@ -55,7 +55,7 @@ from p2pledger.primitives.errors import BadConfiguration, InvalidInput, P2PLedge
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.reasons import Reason, sentence_of
-from p2pledger.server.config import NETWORK_FILE, load_config, write_config
+from p2pledger.server.config import NETWORK_FILE, load_config, load_manifest, write_config
 from p2pledger.storage.lock import DirectoryLock
 
 __all__ = ["Cluster"]
@@ -186,14 +186,8 @@ class Cluster:
         """The text of the manifest that is asked for, "" for none; None if nothing is said. BadConfiguration."""
         if self._network is None or str(self._network) == NO_NETWORK:
             return None if self._network is None else ""
-        path = Path(self._network)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = (error.strerror if isinstance(error, OSError) else "") or str(error)
-            raise BadConfiguration("the network manifest cannot be read", where=str(path), why=why) from None
-        Topology.parse(text, where=str(path))
-        return text
+        load_manifest(Path(self._network))
+        return Path(self._network).read_text(encoding="utf-8")
 
     def _check_network(self, text: str | None) -> None:
         if text:

@@ -36,6 +36,7 @@ __all__ = [
     "load_config",
     "load_genesis",
     "load_keypair",
+    "load_manifest",
     "load_network",
     "write_config",
     "write_node_directory",
@@ -174,7 +175,11 @@ def load_network(config: ServerConfig) -> Topology | None:
     """The manifest of a node; None if it has none. BadConfiguration if it cannot be read or makes no sense."""
     if not config.network:
         return None
-    path = config.directory / config.network
+    return load_manifest(config.directory / config.network)
+
+
+def load_manifest(path: Path) -> Topology:
+    """A network manifest. BadConfiguration if it cannot be read or makes no sense."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
