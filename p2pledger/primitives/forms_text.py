@@ -27,12 +27,12 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 from p2pledger.primitives.amounts import amount_text, units_of
 from p2pledger.primitives.codec import Fields
+from p2pledger.primitives.dates import day_of_text, day_text, time_of_text, time_text
 from p2pledger.primitives.errors import InvalidInput, PeerFault
 from p2pledger.primitives.forms import (
     Account,
@@ -86,8 +86,6 @@ Plain: TypeAlias = Any
 NAMES: Final[Mapping[str, type[Operation]]] = {operation_name(kind): kind for kind in OPERATIONS.values()}
 """The operations by the names that people use."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_DAY: Final = date(1970, 1, 1)
 _INSTRUMENT: Final = re.compile(r"[A-Z0-9]{1,12}")
 _CODE: Final = re.compile(rb"[A-Z0-9]+\0*")
 _SWITCH: Final = {"on": True, "off": False, "true": True, "false": False, "yes": True, "no": False}
@@ -377,33 +375,31 @@ def _integer(field: Field, plain: Plain, least: int, most: int) -> int:
 
 
 def _time(field: Field, plain: Plain) -> int:
-    if not isinstance(plain, datetime) and (not isinstance(plain, str) or plain.isdecimal()):
+    plain = _written(plain)
+    if not isinstance(plain, str) or plain.isdecimal():
         return _integer(field, plain, 0, 2**64 - 1)
     try:
-        moment = plain if isinstance(plain, datetime) else datetime.fromisoformat(plain)
+        return time_of_text(plain)
     except ValueError:
-        raise _wrong(field, plain) from None
-    if moment.tzinfo is None:
+        hint = f"It is {expected(field)}: without its offset from UTC it would be the time of no place"
         raise InvalidInput(
-            f"{str(plain)!r} in field {field.name} does not say of which place it is the time",
-            hint="Add its offset from UTC, such as +08:00, or Z",
-            code="bad_field",
-        )
-    milliseconds, rest = divmod(moment - _EPOCH, timedelta(milliseconds=1))
-    if rest or milliseconds < 0:
-        raise _wrong(field, plain)
-    return milliseconds
+            f"{plain[:80]!r} is not what field {field.name} takes", hint=hint, code="bad_field"
+        ) from None
 
 
 def _day(field: Field, plain: Plain) -> int:
-    if isinstance(plain, str) and not plain.isdecimal():
-        try:
-            plain = date.fromisoformat(plain)
-        except ValueError:
-            raise _wrong(field, plain) from None
-    if isinstance(plain, date) and not isinstance(plain, datetime):
-        return _integer(field, (plain - _EPOCH_DAY).days, 0, 2**32 - 1)
-    return _integer(field, plain, 0, 2**32 - 1)
+    plain = _written(plain)
+    if not isinstance(plain, str) or plain.isdecimal():
+        return _integer(field, plain, 0, 2**32 - 1)
+    try:
+        return day_of_text(plain)
+    except ValueError:
+        raise _wrong(field, plain) from None
+
+
+def _written(plain: Plain) -> Plain:
+    """As text: files in TOML have dates and moments of their own."""
+    return plain.isoformat() if hasattr(plain, "isoformat") else plain
 
 
 def _encodes(text: str, least: int, most: int) -> bool:
@@ -534,12 +530,9 @@ def text_of(field: Field, value: Any, names: Names, *, asset: bytes = b"") -> Pl
                 return amount_text(value, names.decimals[asset])
             return f"{value:,}{_UNITS if asset else ''}"
         case TimeMs():
-            return _time_text(value)
+            return time_text(value)
         case Day():
-            try:
-                return (_EPOCH_DAY + timedelta(days=value)).isoformat()
-            except OverflowError:
-                return str(value)
+            return day_text(value)
         case Choice():
             return field.kind(value).name.lower()
         case Switch():
@@ -549,14 +542,3 @@ def text_of(field: Field, value: Any, names: Names, *, asset: bytes = b"") -> Pl
             return f"{value.threshold} of {keys} version {value.version}"
         case _:
             return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _time_text(value: int) -> str:
-    """ISO 8601 in UTC; digits beyond the year 9999, and for 0, which nobody means as a moment of 1970."""
-    try:
-        moment = _EPOCH + timedelta(milliseconds=value)
-    except OverflowError:
-        return str(value)
-    if not value:
-        return "0"
-    return moment.isoformat(timespec="milliseconds" if value % 1_000 else "seconds").replace("+00:00", "Z")

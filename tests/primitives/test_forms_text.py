@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -54,6 +54,7 @@ WRITTEN: list[tuple[f.Field, Any, Any]] = [
     (f.TimeMs("at"), "2026-03-02T02:00:00.250Z", 1_772_416_800_250),
     (f.TimeMs("at"), "1772416800000", 1_772_416_800_000),
     (f.TimeMs("at"), datetime(2026, 3, 2, 10, tzinfo=timezone(timedelta(hours=8))), 1_772_416_800_000),
+    (f.TimeMs("at"), datetime(2026, 3, 2, 2, microsecond=250_000, tzinfo=UTC), 1_772_416_800_250),
     (f.Day("day"), "2026-03-02", 20_514),
     (f.Day("day"), date(2026, 3, 2), 20_514),
     (f.Day("day"), 20_514, 20_514),
@@ -101,7 +102,7 @@ REFUSED: list[tuple[f.Field, Any, str]] = [
     (f.OperationCode("operation"), "transfr", "Did you mean transfer?"),
     (f.Amount("amount"), "1.5", "an amount"),
     (f.Amount("amount"), 2**64, "an amount"),
-    (f.TimeMs("at"), "2026-03-02T10:00:00", "of which place"),
+    (f.TimeMs("at"), "2026-03-02T10:00:00", "its offset from UTC"),
     (f.TimeMs("at"), "yesterday", "a time such as"),
     (f.TimeMs("at"), "1969-12-31T23:59:59Z", "a time such as"),
     (f.TimeMs("at"), "2026-03-02T10:00:00.0001Z", "a time such as"),
