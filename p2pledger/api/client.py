@@ -55,6 +55,7 @@ from p2pledger.primitives.messages import (
     Submitted,
     decode_message,
 )
+from p2pledger.primitives.reasons import MOST_RULE_BYTES
 from p2pledger.primitives.statements import (
     Beneficiaries,
     Decision,
@@ -156,13 +157,17 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a transaction: final at this height and block time, with this code at this operation."""
+    """What became of a transaction: final at this height and block time, with this code at this operation.
+
+    ``rule`` names what refused it, where a rule of the market did: a permission, an order, a calendar.
+    """
 
     id: bytes
     height: int
     time_ms: int
     code: int
     operation: int
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +302,7 @@ class LookupLine:
     height: int
     code: int
     operation: int
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +323,8 @@ class SimulationAnswer:
     time_ms: int
     state_height: int
     state_root: bytes
+    rule: str = ""
+    """Names what would refuse it, where a rule of the market does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -692,13 +700,14 @@ class Client:
             if row is None:
                 lines.append(None)
             else:
-                line = Fields(row, what="lookup", count=3)
-                lines.append(LookupLine(line.integer("height"), line.integer("code"), line.integer("operation")))
+                line = Fields(row, what="lookup", count=4)
+                height_of, code, operation = line.integer("height"), line.integer("code"), line.integer("operation")
+                lines.append(LookupLine(height_of, code, operation, line.text("rule", most=MOST_RULE_BYTES)))
         return LookupAnswer(height, tuple(lines))
 
     async def simulate(self, transaction: bytes) -> SimulationAnswer:
         """What a signed transaction would come to if it were executed next. Nothing is kept."""
-        fields = await self._fields(6, "simulate", transaction)
+        fields = await self._fields(7, "simulate", transaction)
         return SimulationAnswer(
             fields.integer("code"),
             fields.integer("operation"),
@@ -706,6 +715,7 @@ class Client:
             fields.integer("time_ms"),
             fields.integer("state_height"),
             fields.binary("state_root", 32),
+            fields.text("rule", most=MOST_RULE_BYTES),
         )
 
     async def row(self, table: int, key: bytes) -> RowAnswer:
@@ -944,6 +954,7 @@ _HINTS: Final = {
 
 
 def _outcomes(message: Settled | Progress) -> tuple[Outcome, ...]:
+    rules = dict(message.rules)
     return tuple(
         Outcome(
             message.ids[32 * i : 32 * i + 32],
@@ -951,6 +962,7 @@ def _outcomes(message: Settled | Progress) -> tuple[Outcome, ...]:
             message.time_ms,
             int.from_bytes(message.codes[4 * i : 4 * i + 2], "big"),
             int.from_bytes(message.codes[4 * i + 2 : 4 * i + 4], "big"),
+            rules.get(i, ""),
         )
         for i in range(len(message.ids) // 32)
     )

@@ -208,6 +208,7 @@ def show(
             if line is None or line.operation == WHOLE_TRANSACTION or not line.code
             else line.operation,
             "sentence": None if line is None else sentence_of(line.code),
+            "rule": None if line is None else line.rule,
         }
         values = {"id": wanted.hex(), "valid_until": valid_until, "found": line is not None, **found}
         emit("p2pledger.tx.show/1", {**values, "final_height": answer.height})
@@ -219,13 +220,13 @@ def show(
         else:
             say("it can no longer become final; one that was final long ago is not remembered under its id")
     else:
-        _print_outcome("final", "refused", line.code, line.height, line.operation, wanted, valid_until)
+        _print_outcome("final", "refused", line.code, line.height, line.operation, wanted, valid_until, line.rule)
     if line is None or line.code != 0:
         raise SystemExit(1)
 
 
 def _print_outcome(
-    good: str, bad: str, code: int, height: int, operation: int, identifier: bytes, valid_until: int
+    good: str, bad: str, code: int, height: int, operation: int, identifier: bytes, valid_until: int, rule: str
 ) -> None:
     """One line of data, and what a refusal means."""
     from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
@@ -236,7 +237,7 @@ def _print_outcome(
     else:
         which = "" if operation == WHOLE_TRANSACTION else f" (operation {operation + 1})"
         print(f"{bad}: {Reason(code).title}{which}  {told}")
-        say(sentence_of(code))
+        say(f"{sentence_of(code)} ({rule})" if rule else sentence_of(code))
 
 
 def send(
@@ -266,7 +267,7 @@ def send(
     from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
     from p2pledger.primitives.transactions import Transaction
 
-    async def run() -> tuple[Transaction, int, int, int, float]:
+    async def run() -> tuple[Transaction, int, int, int, str, float]:
         async with remote.connect(signers[0], node) as client:
             status = await client.status()
             decimals = await decimals_of(client, assets)
@@ -283,7 +284,7 @@ def send(
             begun = time.monotonic()
             if simulate:
                 receipt = await client.simulate(data)
-                return transaction, receipt.height, receipt.code, receipt.operation, 0.0
+                return transaction, receipt.height, receipt.code, receipt.operation, receipt.rule, 0.0
             try:
                 [outcome] = await settle(client, [data], timeout_s=timeout_s)
             except P2PLedgerError as error:
@@ -295,9 +296,10 @@ def send(
                         f"--valid-until {transaction.valid_until}"
                     )
                 raise
-            return transaction, outcome.height, outcome.code, outcome.operation, time.monotonic() - begun
+            elapsed_s = time.monotonic() - begun
+            return transaction, outcome.height, outcome.code, outcome.operation, outcome.rule, elapsed_s
 
-    sent, height, code, operation, elapsed_s = trio.run(run)
+    sent, height, code, operation, rule, elapsed_s = trio.run(run)
     if as_json:
         emit(
             "p2pledger.tx/1",
@@ -310,13 +312,14 @@ def send(
                 "reason": Reason(code).title,
                 "operation": None if operation == WHOLE_TRANSACTION or code == 0 else operation,
                 "sentence": sentence_of(code),
+                "rule": rule,
                 "seconds": round(elapsed_s, 4),
                 **more,
             },
         )
     else:
         good, bad = ("would succeed", "would be refused") if simulate else ("final", "refused")
-        _print_outcome(good, bad, code, height, operation, sent.id, sent.valid_until)
+        _print_outcome(good, bad, code, height, operation, sent.id, sent.valid_until, rule)
         if code == 0 and not simulate:
             say(f"seen final after {elapsed_s * 1000:.0f} ms")
     if code != 0:

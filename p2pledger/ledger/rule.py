@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.chainspec import Chainspec
@@ -12,10 +12,9 @@ from p2pledger.ledger.tables import Account, Asset
 from p2pledger.primitives import transactions as tx
 from p2pledger.primitives.codec import U64_MAX
 from p2pledger.primitives.errors import InvalidInput
-from p2pledger.primitives.reasons import Reason, sentence_of
+from p2pledger.primitives.reasons import MOST_RULE_BYTES, Reason, sentence_of
 
 __all__ = [
-    "MOST_RULE_BYTES",
     "Place",
     "Refused",
     "Rule",
@@ -26,9 +25,6 @@ __all__ = [
     "require_room",
     "shortened",
 ]
-
-MOST_RULE_BYTES: Final = 64
-"""The longest name of a rule that is remembered."""
 
 OperationT = TypeVar("OperationT", bound=tx.Operation, contravariant=True)
 

@@ -88,6 +88,12 @@ class Outcome:
             self.ids[32 * index : 32 * index + 32], int.from_bytes(code, "big"), int.from_bytes(operation, "big")
         )
 
+    def rules_of(self, start: int, count: int) -> Mapping[int, str]:
+        """The rules that were named for ``count`` transactions from ``start`` on, counted from there."""
+        if not self.rules:
+            return _NO_RULES
+        return {index - start: rule for index, rule in self.rules.items() if start <= index < start + count}
+
     def receipts(self) -> Iterator[Receipt]:
         return (self.receipt(index) for index in range(len(self)))
 

@@ -20,6 +20,7 @@ refused, when it does so repeatedly (``conduct.py``). The reason is logged. Nobo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -83,6 +84,7 @@ from p2pledger.primitives.messages import (
     Progress,
     ProposalMessage,
     Query,
+    Rules,
     Settled,
     Status,
     Submit,
@@ -661,12 +663,10 @@ class Peer:
                         self._send(self._sessions[client], Submitted(request, codes, retry_after_ms))
                 case Settle():
                     self._tell_client(effect)
-                case Tell(client, status, height, time_ms, ids, codes):
-                    for at in range(0, len(codes) // 4, _SETTLED_PER_MESSAGE):
-                        end = at + _SETTLED_PER_MESSAGE
-                        told = Progress(status, height, time_ms, ids[32 * at : 32 * end], codes[4 * at : 4 * end])
-                        if client in self._sessions:
-                            self._send(self._sessions[client], told)
+                case Tell(client, status, height, time_ms):
+                    if client in self._sessions:
+                        for ids, codes, rules in _parts(effect):
+                            self._send(self._sessions[client], Progress(status, height, time_ms, ids, codes, rules))
                 case consensus.Evidence(kind, first, second):
                     fields = (("kind", int(kind)), ("first", first.hex()), ("second", second.hex()))
                     self._out.append(Log("error", "equivocation", fields))
@@ -701,10 +701,8 @@ class Peer:
         session = self._sessions.get(settle.client)
         if session is None:
             return
-        for at in range(0, len(settle.codes) // 4, _SETTLED_PER_MESSAGE):
-            end = at + _SETTLED_PER_MESSAGE
-            ids, codes = settle.ids[32 * at : 32 * end], settle.codes[4 * at : 4 * end]
-            self._send(session, Settled(settle.height, settle.time_ms, ids, codes))
+        for ids, codes, rules in _parts(settle):
+            self._send(session, Settled(settle.height, settle.time_ms, ids, codes, rules))
 
     def _set_timer(self) -> None:
         times = [self.node.next_timer_ms, self._batches.next_due_ms, self._blocks.next_due_ms]
@@ -717,6 +715,14 @@ class Peer:
         if at_ms != self._timer_ms:
             self._timer_ms = at_ms
             self._out.append(SetTimer(at_ms))
+
+
+def _parts(told: Settle | Tell) -> Iterator[tuple[bytes, bytes, Rules]]:
+    """Ids, codes and rules, cut to what fits a message."""
+    for at in range(0, len(told.codes) // 4, _SETTLED_PER_MESSAGE):
+        end = at + _SETTLED_PER_MESSAGE
+        rules = tuple((index - at, rule) for index, rule in told.rules if at <= index < end)
+        yield told.ids[32 * at : 32 * end], told.codes[4 * at : 4 * end], rules
 
 
 def _wire(message: consensus.Proposal | Vote | Certificate) -> Message:

@@ -181,7 +181,7 @@ def _lookup(node: Node, fields: Fields) -> tuple[Value, ...]:
         entry = Fields(pair, what="lookup", count=2)
         valid_until, identifier = entry.integer("valid_until"), entry.binary("id", 32)
         row = ledger.remembered(node.final_version, valid_until, identifier)
-        found.append(None if row is None else (row.height, row.code, row.operation))
+        found.append(None if row is None else (row.height, row.code, row.operation, row.rule))
     return node.final_height, tuple(found)
 
 
@@ -190,7 +190,8 @@ def _simulate(node: Node, fields: Fields) -> tuple[Value, ...]:
     data = fields.binary("transaction")
     height, time_ms = node.final_height + 1, node.final_block.header.time_ms + 1
     result = simulate(node.final_version, data, height=height, time_ms=time_ms, spec=Chainspec.of(node.genesis))
-    return result.receipt.code, result.receipt.operation, height, time_ms, node.final_height, result.state_root
+    code, operation = result.receipt.code, result.receipt.operation
+    return code, operation, height, time_ms, node.final_height, result.state_root, result.rule
 
 
 def _row(node: Node, fields: Fields) -> tuple[Value, ...]:

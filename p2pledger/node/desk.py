@@ -11,9 +11,10 @@ outcome, the first, and that is what its clients are told.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 from p2pledger import core
@@ -24,11 +25,13 @@ from p2pledger.node.chain import Entry
 from p2pledger.node.effects import Admitted, Settle
 from p2pledger.node.mempool import Candidate, Mempool
 from p2pledger.primitives.blocks import Block
+from p2pledger.primitives.messages import Rules
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason
 
-__all__ = ["Desk", "HandedIn", "executed_earlier"]
+__all__ = ["NO_RULES", "Desk", "HandedIn", "executed_earlier", "rules_among"]
 
+NO_RULES: Final[Mapping[int, str]] = MappingProxyType({})
 _SUBMISSION_BYTES: Final = 64
 """What a submission, and each transaction in it, counts beside its bytes: also what is empty has to be judged."""
 
@@ -125,8 +128,11 @@ class Desk:
 
     # --- what goes out --------------------------------------------------------------------------------------------
 
-    def settle(self, held: HeldBatch, codes: bytes, root: Entry) -> list[Settle]:
-        """Tell the clients of an own batch what became of it; ``codes`` are its receipts' in the block ``root``."""
+    def settle(self, held: HeldBatch, codes: bytes, root: Entry, rules: Mapping[int, str] = NO_RULES) -> list[Settle]:
+        """Tell the clients of an own batch what became of it.
+
+        ``codes`` are its receipts' in the block ``root``, ``rules`` the names of what refused some, by index in it.
+        """
         ids, earlier = held.columns.ids, executed_earlier(held.columns, codes, root)
         height, time_ms = root.block.height, root.block.header.time_ms
         told: list[Settle] = []
@@ -135,13 +141,15 @@ class Desk:
             if fresh is None:
                 cut_ids = ids[32 * segment.start : 32 * segment.end]
                 cut_codes = codes[4 * segment.start : 4 * segment.end]
+                cut_rules = rules_among(rules, range(segment.start, segment.end))
             else:
                 cut_ids = b"".join(ids[32 * index : 32 * index + 32] for index in fresh)
                 cut_codes = b"".join(codes[4 * index : 4 * index + 4] for index in fresh)
+                cut_rules = rules_among(rules, fresh)
                 for index in sorted(earlier.keys() & range(segment.start, segment.end)):
                     told.append(self._executed(segment.client, ids[32 * index :][:32], earlier[index], root))
             if cut_codes:
-                told.append(Settle(segment.client, height, time_ms, cut_ids, cut_codes))
+                told.append(Settle(segment.client, height, time_ms, cut_ids, cut_codes, cut_rules))
         names = _names_in(held.columns)
         self._pending.difference_update(names)
         if self._watchers:
@@ -152,7 +160,8 @@ class Desk:
                         told.append(self._executed(client, identifier, earlier[index], root))
                     else:
                         code = codes[4 * index : 4 * index + 4]
-                        told.append(Settle(client, height, time_ms, identifier, code))
+                        named = rules_among(rules, (index,))
+                        told.append(Settle(client, height, time_ms, identifier, code, named))
         return told
 
     def expire(self, held: HeldBatch, root: Entry) -> list[Settle]:
@@ -184,7 +193,14 @@ class Desk:
         data = self._archive.final_block(row.height)
         header = root.block.header if data is None else Block.decode(data).header
         code = row.code.to_bytes(2, "big") + row.operation.to_bytes(2, "big")
-        return Settle(client, row.height, header.time_ms, identifier, code)
+        return Settle(client, row.height, header.time_ms, identifier, code, ((0, row.rule),) if row.rule else ())
+
+
+def rules_among(rules: Mapping[int, str], indexes: Sequence[int]) -> Rules:
+    """The names of rules for transactions that are told in this order: by their index in what is told."""
+    if not rules:
+        return ()
+    return tuple((at, rules[index]) for at, index in enumerate(indexes) if index in rules)
 
 
 def executed_earlier(columns: core.Columns, codes: bytes, root: Entry) -> dict[int, ReplayRow]:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from p2pledger.primitives.blocks import Block
-from p2pledger.primitives.messages import ProgressStatus
+from p2pledger.primitives.messages import ProgressStatus, Rules
 from p2pledger.primitives.records import Record
 
 __all__ = [
@@ -136,18 +136,19 @@ class Admitted(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Settle(Effect):
-    """Final outcomes for a client: ids (n x 32 bytes) and codes (n x 4 bytes)."""
+    """Final outcomes for a client: ids (n x 32 bytes), codes (n x 4 bytes), and by index the rules that were named."""
 
     client: int
     height: int
     time_ms: int
     ids: bytes
     codes: bytes
+    rules: Rules = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Tell(Effect):
-    """What became of transactions of a client that follows them and that are not final: ids and codes as in Settle."""
+    """What became of transactions of a client that follows them and that are not final: the rest as in Settle."""
 
     client: int
     status: ProgressStatus
@@ -155,3 +156,4 @@ class Tell(Effect):
     time_ms: int
     ids: bytes
     codes: bytes
+    rules: Rules = ()

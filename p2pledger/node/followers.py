@@ -16,7 +16,7 @@ is final, and so is a transaction that touches no asset: nobody is told *confirm
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from p2pledger.ledger.tables import FinalityRow, Table
@@ -40,6 +40,7 @@ class _Outcome:
     id: bytes
     code: bytes
     needed: int | None
+    rule: str = ""
 
 
 class Followers:
@@ -100,7 +101,7 @@ class Followers:
             at += count
             wanted = self._desk.interested(held, self._clients)
             if wanted:
-                outcomes += self._outcomes(held, codes, wanted, entry)
+                outcomes += self._outcomes(held, codes, wanted, entry, result.rules_of(at - count, count))
         if outcomes:
             self._told[entry.block.id] = outcomes
             waiting = [outcome for outcome in outcomes if outcome.needed is not None]
@@ -109,7 +110,12 @@ class Followers:
         return outcomes
 
     def _outcomes(
-        self, held: HeldBatch, codes: bytes, wanted: Iterable[tuple[int, int]], entry: Entry
+        self,
+        held: HeldBatch,
+        codes: bytes,
+        wanted: Iterable[tuple[int, int]],
+        entry: Entry,
+        rules: Mapping[int, str],
     ) -> list[_Outcome]:
         assert entry.outcome is not None
         earlier = executed_earlier(held.columns, codes, entry)
@@ -118,13 +124,13 @@ class Followers:
         outcomes = []
         for client, index in wanted:
             row = earlier.get(index)
-            code = codes[4 * index : 4 * index + 4]
+            code, rule = codes[4 * index : 4 * index + 4], rules.get(index, "")
             if row is not None:  # It reached the ledger twice, and its outcome is the first.
-                code = row.code.to_bytes(2, "big") + row.operation.to_bytes(2, "big")
+                code, rule = row.code.to_bytes(2, "big") + row.operation.to_bytes(2, "big"), row.rule
             if index not in needs:
                 needs[index] = self._needed(held.columns.transaction(index), entry) if has_policies else None
             identifier = held.columns.ids[32 * index : 32 * index + 32]
-            outcomes.append(_Outcome(client, identifier, code, needs[index]))
+            outcomes.append(_Outcome(client, identifier, code, needs[index], rule))
         return outcomes
 
     def _needed(self, signed: bytes, entry: Entry) -> int | None:
@@ -179,6 +185,7 @@ class Followers:
                 header.time_ms,
                 b"".join([outcome.id for outcome in told]),
                 b"".join([outcome.code for outcome in told]),
+                tuple((at, outcome.rule) for at, outcome in enumerate(told) if outcome.rule),
             )
             for client, told in by_client.items()
         ]

@@ -701,7 +701,8 @@ class Node:
         for held in self.pool.finalise(block.height, block.digests):
             count = held.columns.count
             if held.segments:
-                self._out.extend(self._desk.settle(held, outcome.codes[4 * at : 4 * (at + count)], entry))
+                codes = outcome.codes[4 * at : 4 * (at + count)]
+                self._out.extend(self._desk.settle(held, codes, entry, outcome.rules_of(at, count)))
             at += count
         if block.height % _FORGET_EVERY == 0:
             self._forget()

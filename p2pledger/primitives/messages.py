@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
 from p2pledger.primitives.codec import Fields, Value, decode, encode
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.hashing import ZERO_HASH
+from p2pledger.primitives.reasons import MOST_RULE_BYTES
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -29,6 +30,7 @@ __all__ = [
     "ProgressStatus",
     "ProposalMessage",
     "Query",
+    "Rules",
     "Settled",
     "Status",
     "Submit",
@@ -43,6 +45,9 @@ __all__ = [
 ]
 
 MAX_MESSAGE_BYTES: Final = 1_048_576
+Rules: TypeAlias = tuple[tuple[int, str], ...]
+"""(index of a transaction, name of the rule that refused it), by index; only where one was named."""
+
 _MAX_DIGESTS: Final = 64
 _MAX_BLOCKS: Final = 1_024
 _MAX_SUBMITTED: Final = 4_096
@@ -347,19 +352,35 @@ class Submitted(Message):
         return cls(request, codes, fields.integer("retry_after_ms"))
 
 
+def _read_rules(fields: Fields, count: int) -> Rules:
+    """Indexes ascending and below ``count``; names of 1 to 64 bytes."""
+    rules: list[tuple[int, str]] = []
+    for item in fields.array("rules", most=count):
+        entry = Fields(item, what="rule", count=2)
+        index, rule = entry.integer("index"), entry.text("rule", most=MOST_RULE_BYTES)
+        if index >= count or (rules and index <= rules[-1][0]) or not rule:
+            raise PeerFault("the rules of outcomes are not in order", code="malformed")
+        rules.append((index, rule))
+    return tuple(rules)
+
+
 @dataclass(frozen=True, slots=True)
 class Settled(Message):
-    """Final outcomes of transactions that this client submitted: n ids (n x 32 bytes), n outcomes (n x 4 bytes)."""
+    """Final outcomes of transactions that this client submitted: n ids (n x 32 bytes), n outcomes (n x 4 bytes).
+
+    ``rules`` names what refused some of them: (index from 0, name), by index.
+    """
 
     type: ClassVar[int] = 32
-    count: ClassVar[int] = 5
+    count: ClassVar[int] = 6
     height: int
     time_ms: int
     ids: bytes
     codes: bytes
+    rules: Rules = ()
 
     def values(self) -> tuple[Value, ...]:
-        return (self.height, self.time_ms, self.ids, self.codes)
+        return (self.height, self.time_ms, self.ids, self.codes, self.rules)
 
     @classmethod
     def read(cls, fields: Fields) -> Settled:
@@ -367,7 +388,7 @@ class Settled(Message):
         ids, codes = fields.binary("ids"), fields.binary("codes")
         if len(ids) % 32 or len(codes) * 8 != len(ids):
             raise PeerFault("the columns of settled differ in length", code="malformed")
-        return cls(height, time_ms, ids, codes)
+        return cls(height, time_ms, ids, codes, _read_rules(fields, len(ids) // 32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,18 +442,19 @@ class ProgressStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Message):
-    """What became of transactions of this client that are not final yet: n ids (n x 32 bytes), n outcomes (n x 4)."""
+    """What became of transactions of this client that are not final yet: ids, outcomes and rules as in ``Settled``."""
 
     type: ClassVar[int] = 35
-    count: ClassVar[int] = 6
+    count: ClassVar[int] = 7
     status: ProgressStatus
     height: int
     time_ms: int
     ids: bytes
     codes: bytes
+    rules: Rules = ()
 
     def values(self) -> tuple[Value, ...]:
-        return (int(self.status), self.height, self.time_ms, self.ids, self.codes)
+        return (int(self.status), self.height, self.time_ms, self.ids, self.codes, self.rules)
 
     @classmethod
     def read(cls, fields: Fields) -> Progress:
@@ -442,7 +464,7 @@ class Progress(Message):
             raise PeerFault(f"status {status} of progress is unknown", code="malformed")
         if len(ids) % 32 or len(codes) * 8 != len(ids):
             raise PeerFault("the columns of progress differ in length", code="malformed")
-        return cls(ProgressStatus(status), height, time_ms, ids, codes)
+        return cls(ProgressStatus(status), height, time_ms, ids, codes, _read_rules(fields, len(ids) // 32))
 
 
 @dataclass(frozen=True, slots=True)

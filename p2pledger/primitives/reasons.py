@@ -9,10 +9,13 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["REASONS", "WHOLE_TRANSACTION", "Reason", "sentence_of"]
+__all__ = ["MOST_RULE_BYTES", "REASONS", "WHOLE_TRANSACTION", "Reason", "sentence_of"]
 
 WHOLE_TRANSACTION: Final = 65535
 """The operation index of a receipt whose reason concerns the whole transaction."""
+
+MOST_RULE_BYTES: Final = 64
+"""The longest name of a rule that goes with a receipt, in UTF-8."""
 
 REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     (0, "ok", "All operations were executed."),

@@ -234,8 +234,8 @@ async def test_settlements_come_to_all_who_listen_and_are_remembered(mock_clock:
     async with client_of(node) as client:
         settlements = client.settlements()
         await client.submit([b"x"])
-        node.say(Settled(5, 1_000, first + second, bytes(4) + b"\x00\x08\x00\x01"))
-        expected = (Outcome(first, 5, 1_000, 0, 0), Outcome(second, 5, 1_000, 8, 1))
+        node.say(Settled(5, 1_000, first + second, bytes(4) + b"\x00\x08\x00\x01", ((1, "order 0011aabb"),)))
+        expected = (Outcome(first, 5, 1_000, 0, 0), Outcome(second, 5, 1_000, 8, 1, "order 0011aabb"))
         assert await anext(settlements) == expected
         assert await client.wait_settled([second, first], 1) == {first: expected[0], second: expected[1]}
         settlements.close()

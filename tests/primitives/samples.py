@@ -127,7 +127,7 @@ def sample_messages() -> list[messages.Message]:
         messages.Branch((block, block)),
         messages.Submit(1, tuple(signed_transactions()[:2])),
         messages.Submitted(1, (0, 104, 103), 250),
-        messages.Settled(8, 1_500_000_000_000, b"i" * 64, b"c" * 8),
+        messages.Settled(8, 1_500_000_000_000, b"i" * 64, b"c" * 8, ((1, "order 0011aabb"),)),
         messages.Query(4, "holdings", (ALICE, BOND, None, True, "text", (1, 2))),
         messages.Answer(4, "", ((BOND, 5, 6),)),
         messages.Progress(messages.ProgressStatus.REVERTED, 8, 1_500_000_000_000, b"i" * 64, b"c" * 8),
