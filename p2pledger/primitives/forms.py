@@ -83,11 +83,6 @@ class Field:
     name: str
 
     @property
-    def notation(self) -> str:
-        """How docs/protocol.md writes it, such as `asset (16)`."""
-        return self.name
-
-    @property
     def shape(self) -> Shape:
         """What the cores check."""
         raise NotImplementedError
@@ -107,10 +102,6 @@ class _Bytes(Field):
 
     optional: bool = False
     width: ClassVar[int]
-
-    @property
-    def notation(self) -> str:
-        return f"{self.name} ({'0 or ' if self.optional else ''}{self.width})"
 
     @property
     def shape(self) -> Shape:
@@ -196,10 +187,6 @@ class Blob(Field):
     most: int = 1_024
 
     @property
-    def notation(self) -> str:
-        return f"{self.name} (bytes, {self.least} to {self.most})"
-
-    @property
     def shape(self) -> Shape:
         return ("bytes", self.least, self.most)
 
@@ -218,12 +205,6 @@ class Number(Field):
     most: int = U64_MAX
 
     @property
-    def notation(self) -> str:
-        if not self.least:
-            return self.name if self.most == U64_MAX else f"{self.name} (to {_count(self.most)})"
-        return f"{self.name} (from {_count(self.least)}{'' if self.most == U64_MAX else f' to {_count(self.most)}'})"
-
-    @property
     def shape(self) -> Shape:
         return ("number", self.least, self.most)
 
@@ -234,24 +215,12 @@ class Number(Field):
         return value
 
 
-def _count(number: int) -> str:
-    """A limit for people; powers of two as such."""
-    for power in (64, 63, 32):
-        if number == 2**power - 1:
-            return f"2^{power} - 1"
-    return f"{number:,}"
-
-
 @dataclass(frozen=True, slots=True)
 class OperationCode(Number):
     """The code of an operation; people write its name."""
 
     least: int = 1
     most: int = 65_535
-
-    @property
-    def notation(self) -> str:
-        return f"{self.name} (code of an operation)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,10 +254,6 @@ class Day(Field):
     """Days since 1970-01-01."""
 
     @property
-    def notation(self) -> str:
-        return f"{self.name} (day)"
-
-    @property
     def shape(self) -> Shape:
         return ("number", 0, U32_MAX)
 
@@ -301,10 +266,6 @@ class Choice(Field):
     """One member of an enumeration that counts from 0 without gaps."""
 
     kind: type[IntEnum]
-
-    @property
-    def notation(self) -> str:
-        return f"{self.name} ({', '.join(f'{member.value} {member.name.lower()}' for member in self.kind)})"
 
     @property
     def shape(self) -> Shape:
@@ -322,10 +283,6 @@ class Switch(Field):
     """True or false."""
 
     @property
-    def notation(self) -> str:
-        return f"{self.name} (true or false)"
-
-    @property
     def shape(self) -> Shape:
         return ("switch",)
 
@@ -339,10 +296,6 @@ class Text(Field):
 
     least: int = 1
     most: int = 64
-
-    @property
-    def notation(self) -> str:
-        return f"{self.name} (text, {self.least} to {self.most})"
 
     @property
     def shape(self) -> Shape:
@@ -360,10 +313,6 @@ class SigningPolicy(Field):
     """Who may sign for an account: `[threshold, [[key (32), weight], ...], version]`."""
 
     @property
-    def notation(self) -> str:
-        return f"{self.name} (policy)"
-
-    @property
     def shape(self) -> Shape:
         return ("policy",)
 
@@ -379,10 +328,6 @@ class Record(Field):
     """The fields of ``kind``, a frozen dataclass with a form of its own, as an array."""
 
     kind: type[Any]
-
-    @property
-    def notation(self) -> str:
-        return f"{self.name} [{', '.join(field.notation for field in self.kind.form)}]"
 
     @property
     def shape(self) -> Shape:
@@ -404,10 +349,6 @@ class Row(Field):
     form: tuple[Field, ...]
 
     @property
-    def notation(self) -> str:
-        return f"{self.name} [{', '.join(field.notation for field in self.form)}]"
-
-    @property
     def shape(self) -> Shape:
         return ("record", *[field.shape for field in self.form])
 
@@ -427,11 +368,6 @@ class ListOf(Field):
     least: int = 0
     most: int = 256
     ascending: bool = False
-
-    @property
-    def notation(self) -> str:
-        limits = f"{self.least} to {self.most:,}{', ascending' if self.ascending else ''}"
-        return f"{self.name} [{self.item.notation}, ...] ({limits})"
 
     @property
     def shape(self) -> Shape:
