@@ -80,7 +80,7 @@ REASONS: Final[tuple[tuple[int, str, str], ...]] = (
     ),
     (55, "late", "The cut-off of the settlement day has passed."),
     (56, "too_early", "The settlement day has not come, or the market has not opened."),
-    (57, "self_trade", "Both sides of a trade are the same account or belong to the same party."),
+    (57, "self_trade", "Both sides of a trade are the same account, party or asset."),
     (58, "bad_legs", "The legs are not the next ones, are not all there, or are others than those affirmed."),
     (59, "not_a_participant", "The account has no part in this instruction."),
     (60, "not_matched", "The instruction is not matched, or somebody who gives has not affirmed it."),

@@ -27,9 +27,6 @@ from p2pledger.primitives.reasons import Reason
 
 __all__ = ["RULES", "OfferRow", "end_offer", "expire_offer"]
 
-_RETRY_MS: Final = 86_400_000
-"""After so long an expired offer is given back again, if an order of authority forbade it."""
-
 
 @dataclass(frozen=True, slots=True)
 class OfferRow:
@@ -102,6 +99,8 @@ class PlaceOfferRule:
         require_amount(operation.takes_amount)
         require_room(0, operation.takes_amount * operation.lots)
         require_asset(books, operation.takes)
+        if operation.gives == operation.takes:
+            raise Refused(Reason.SELF_TRADE)
         if operation.taker:
             require_account(books, operation.taker)
             if same_party(books, operation.by, operation.taker):
@@ -179,7 +178,7 @@ class WithdrawOfferRule:
     signed by   by
     needs       the offer
     changes     what is left moves from escrowed to free; there is no offer any more
-    refuses     not_permitted, unknown_offer, not_a_participant, orders of authority
+    refuses     not_permitted, unknown_offer, not_a_participant
     """
 
     def must_sign(self, books: Books, operation: WithdrawOffer) -> Iterator[bytes]:
@@ -194,7 +193,7 @@ class WithdrawOfferRule:
 
 
 def end_offer(books: Books, place: Place, identifier: bytes, row: OfferRow, operation: int) -> None:
-    """What is left of an offer goes back to its maker's free units. Refused where an order of authority forbids it."""
+    """What is left of an offer goes back to its maker's free units."""
     spot, left = Spot(Bucket.ESCROWED, identifier), row.gives_amount * row.lots
     move(books, place, Movement(row.gives, row.by, spot, row.by, FREE_SPOT, left, Cause.RETURN, operation))
     books.put(OfferRow, identifier, None)
@@ -202,16 +201,10 @@ def end_offer(books: Books, place: Place, identifier: bytes, row: OfferRow, oper
 
 
 def expire_offer(books: Books, place: Place, reference: bytes) -> int:
-    """Due work: an offer that has expired is given back; a day later, where an order of authority forbids it now."""
+    """Due work: an offer that has expired is given back. No order of authority forbids a return to its owner."""
     row = books.row(OfferRow, reference)
-    if row is None:
-        return 1
-    mark = books.mark()
-    try:
+    if row is not None:
         end_offer(books, place, reference, row, 0)
-    except Refused:
-        books.back_to(mark)
-        schedule(books, min(place.time_ms + _RETRY_MS, U64_MAX), DueKind.OFFER_EXPIRY, reference)
     return 1
 
 

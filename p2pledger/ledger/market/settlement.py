@@ -289,12 +289,13 @@ def _fail(books: Books, place: Place, identifier: bytes, row: InstructionRow, re
     """Writes why it could not settle, and when it is tried again; or ends it, if it will not be."""
     reason, rule = _iso_reason(refusal), shortened(refusal.rule)
     if row.is_locked:
-        if not _is_whole(books, identifier) and _give_back(books, place, identifier):
+        if not _is_whole(books, identifier):
+            _give_back(books, place, identifier)
             close(books, identifier, row, Processing.CANCELLED, IsoReason.CANS, "an order took what was reserved")
             return
         row = replace(row, settlement=Settlement.PENDING)
     elif place.time_ms > row.expires_ms:
-        close(books, identifier, row, Processing.CANCELLED, IsoReason.CANS, f"not settled in time: {reason}")
+        close(books, identifier, row, Processing.CANCELLED, IsoReason.CANS, f"not settled in time: {row.reason}")
         return
     elif refusal.reason is not Reason.TOO_EARLY:
         row = replace(row, settlement=Settlement.FAILING)
@@ -335,18 +336,12 @@ def _is_whole(books: Books, identifier: bytes) -> bool:
     return all(amount == there for amount, there in _reserved(books, identifier).values())
 
 
-def _give_back(books: Books, place: Place, identifier: bytes) -> bool:
-    """What is still reserved goes back to its owners' free units. False, and nothing done: an order forbids it."""
-    mark = books.mark()
+def _give_back(books: Books, place: Place, identifier: bytes) -> None:
+    """What is still reserved goes back to its owners' free units. No order of authority forbids that."""
     spot = Spot(Bucket.SETTLING, identifier)
-    try:
-        for (giver, asset), (_, there) in _reserved(books, identifier).items():
-            if there:
-                move(books, place, Movement(asset, giver, spot, giver, FREE_SPOT, there, Cause.RETURN, 0))
-    except Refused:
-        books.back_to(mark)
-        return False
-    return True
+    for (giver, asset), (_, there) in _reserved(books, identifier).items():
+        if there:
+            move(books, place, Movement(asset, giver, spot, giver, FREE_SPOT, there, Cause.RETURN, 0))
 
 
 @dataclass(frozen=True, slots=True)
