@@ -47,6 +47,9 @@ def run(
     transcript: Annotated[
         Path | None, typer.Option("--trace", help="Write what happens to this file, one line an event.")
     ] = None,
+    network: Annotated[
+        Path | None, typer.Option("--network", metavar="FILE", help="What lies between the nodes (docs/measuring.md).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Live through seeded worlds and judge them: agreement, conservation, progress. Exit code 1 on a violation.
@@ -54,20 +57,23 @@ def run(
     \b
     Examples: p2pledger sim run --seed 7
               p2pledger sim run --seeds 1..300
+              p2pledger sim run --seed 7 --network network.toml
     """
     from contextlib import nullcontext
 
     from p2pledger.primitives.errors import InvalidInput
+    from p2pledger.server.config import load_manifest
     from p2pledger.sim.run import run_seed
 
     wanted = _range_of(seeds) if seeds else range(1 if seed is None else seed, 2 if seed is None else seed + 1)
     if seeds and seed is not None:
         raise InvalidInput("--seed and --seeds exclude each other", code="usage")
     _check(engine, plant)
+    topology = None if network is None else load_manifest(network)
     outcomes: list[Outcome] = []
     with nullcontext() if transcript is None else transcript.open("w", encoding="utf-8") as file:
         for number in wanted:
-            outcome = run_seed(number, seconds, file, engine=engine, beyond=beyond, plant=plant)
+            outcome = run_seed(number, seconds, file, engine=engine, beyond=beyond, plant=plant, topology=topology)
             outcomes.append(outcome)
             for line in _lines(outcome):
                 say(line)
@@ -390,6 +396,87 @@ def engines(
         raise SystemExit(1)
 
 
+@app.command()
+@command
+def baseline(
+    trades: Annotated[int, typer.Option("--trades", min=1, max=100_000, help="How many sales.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Trades and world come from this number.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Sell bonds from one depository's market to the other's, as before and on one ledger; compare the times.
+
+    Before: two registers, and custody transfer between them at T+1. Exit code 1 if books do not add up or differ.
+
+    \b
+    Examples: p2pledger sim baseline
+              p2pledger sim baseline --trades 1000 --seed 7 --json
+    """
+    from p2pledger.sim.baseline import MODELLED, compare, percentile
+
+    found = compare(seed, trades)
+    before, ledger = found.before, found.ledger
+    shares = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
+    times = {
+        name: {title: percentile(world.times_s, share) for title, share in shares}
+        for name, world in (("before", before), ("ledger", ledger))
+    }
+    if as_json:
+        emit(
+            "p2pledger.sim.baseline/1",
+            {
+                "seed": seed,
+                "trades": trades,
+                "before": {
+                    "settled": len(before.times_s),
+                    "failed": before.failed,
+                    "seconds": {title: round(value, 3) for title, value in times["before"].items()},
+                    "most_units_in_transit": before.most_in_transit,
+                    "longest_in_transit_s": before.longest_in_transit_s,
+                },
+                "ledger": {
+                    "settled": len(ledger.times_s),
+                    "failed": ledger.failed,
+                    "seconds": {title: round(value, 3) for title, value in times["ledger"].items()},
+                    "most_units_in_transit": 0,
+                    "longest_in_transit_s": 0,
+                    "final_height": ledger.final_height,
+                    "findings": list(ledger.findings),
+                },
+                "median_times_sooner": round(found.times_sooner, 1),
+                "same_holdings": found.same_holdings,
+                "modelled": list(MODELLED),
+            },
+        )
+    else:
+        rows = [
+            (
+                title,
+                f"{len(world.times_s):,}",
+                f"{world.failed:,}",
+                *(_duration(value) for value in times[name].values()),
+            )
+            for title, name, world in (
+                ("two registers, T+1", "before", before),
+                ("one ledger", "ledger", ledger),
+            )
+        ]
+        titles = ("from trade to settlement", "settled", "failed", *(title for title, _ in shares))
+        print(table(titles, rows, right=titles[1:]))
+        print(f"median:      {found.times_sooner:,.0f} times sooner on one ledger")
+        print(
+            f"in transit:  before, up to {before.most_in_transit:,} units stood in neither register, for up to "
+            f"{_duration(before.longest_in_transit_s)}; on the ledger none ever did"
+        )
+        print(f"books:       {'everybody holds the same in the end' if found.same_holdings else 'HOLDINGS DIFFER'}")
+        for finding in ledger.findings:
+            print(f"             {finding}")
+        print("What is modelled:")
+        for sentence in MODELLED:
+            print(f"  {sentence}")
+    if ledger.findings or not found.same_holdings:
+        raise SystemExit(1)
+
+
 def _check(engine: str, plant: str) -> None:
     from p2pledger.primitives.errors import InvalidInput
     from p2pledger.sim.assumptions import ASSUMPTIONS
@@ -416,6 +503,14 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     )
     for violation in outcome.violations:
         yield f"  VIOLATION {violation.checker}: {violation.detail}"
+
+
+def _duration(seconds: float) -> str:
+    """``0.145 s``, or ``21 h 54 min``."""
+    if seconds < 60:
+        return f"{seconds:.3f} s"
+    hours, rest_s = divmod(round(seconds), 3_600)
+    return f"{hours} h {rest_s // 60:02d} min"
 
 
 def _range_of(text: str) -> range:

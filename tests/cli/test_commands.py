@@ -20,6 +20,7 @@ COMMANDS = [
     ("cluster", "restart"), ("cluster", "down"), ("keys",), ("keys", "new"), ("keys", "show"), ("tx",),
     ("tx", "transfer"), ("tx", "trade"), ("tx", "show"), ("holdings",), ("block",), ("block", "show"), ("verify",),
     ("certificate",), ("doctor",), ("version",), ("sim",), ("sim", "run"), ("sim", "views"), ("sim", "model"),
+    ("sim", "baseline"),
 ]  # fmt: skip
 
 
