@@ -391,8 +391,9 @@ def test_a_block_its_batches_and_its_outcome_can_be_read(network: SmallNetwork) 
 
 def test_simulate_says_what_execution_will(network: SmallNetwork) -> None:
     for amount, reason in ((1_000, Reason.OK), (1_001, Reason.INSUFFICIENT_FREE)):
-        code, operation, height, _, state_height, root = network.query(0, "simulate", network.transfer(amount)).result
-        assert (code, operation) == (reason, 0)
+        answer = network.query(0, "simulate", network.transfer(amount))
+        code, operation, height, _, state_height, root, rule = answer.result
+        assert (code, operation, rule) == (reason, 0, "")
         assert (height, state_height) == (network.heights()[0] + 1, network.heights()[0])
         assert root == network.peers[0].node.final_outcome.state_root
 
