@@ -77,7 +77,7 @@ def _lower_bases(books: Books, place: Place, asset: bytes, account: bytes) -> No
     total = books.holding(asset, account).total
     for key, row in list(books.rows(OrderOver, account + asset)):
         if row.holds and total < row.base < EVERYTHING:
-            lowered = replace(row, base=total) if total else replace(row, holds=0, base=EVERYTHING)
+            lowered = replace(row, holds=min(row.holds, total), base=total or EVERYTHING)
             change_over(books, place, key[48:], account, asset, lowered)
 
 
@@ -119,9 +119,9 @@ def _hold_proceeds(books: Books, place: Place, movement: Movement, account: byte
                 continue
             share = -(-movement.amount * item.amount // item.reserved)
             over = books.row(OrderOver, over_key(account, movement.asset, identifier)) or OrderOver()
-            holds = over.holds + share
-            base = max(books.holding(movement.asset, account).total, holds)
-            change_over(books, place, identifier, account, movement.asset, replace(over, holds=holds, base=base))
+            base = books.holding(movement.asset, account).total
+            caught = replace(over, holds=over.holds + share, base=base)
+            change_over(books, place, identifier, account, movement.asset, caught)
 
 
 def _catch_credit(books: Books, place: Place, movement: Movement, account: bytes) -> None:

@@ -14,8 +14,9 @@ gets later inherits it. One that does not is spread, when it is made, over the h
 executed; a release, or the end of its time, takes them away.
 
 **Which units are held** is not written down but follows from the rows, each time somebody asks (``holds_on``). Orders
-are served one after another: the smaller base first, then those without a base, among equals by age. Each takes its
-quantity from the units that orders before it have left, bucket by bucket in the order that it names. Therefore
+are served one after another: the smaller base first, then those without a base; among equals those over one account
+before those over a party, for these can go to its other accounts; then by age. Each takes its quantity from the units
+that orders before it have left, bucket by bucket in the order that it names. Therefore
 
 * quantities add up: two freezes of 100 hold 200, because each secures a claim of its own; a freeze of everything
   overlaps with all others, because there is nothing beside everything;
@@ -305,12 +306,13 @@ class _Hold:
     identifier: bytes
     order: OrderRow
     accounts: tuple[bytes, ...]
+    is_wide: bool
     quantity: int
     base: int
 
     @property
-    def turn(self) -> tuple[int, int, bytes]:
-        return self.base, self.order.entered_height, self.identifier
+    def turn(self) -> tuple[int, bool, int, bytes]:
+        return self.base, self.is_wide, self.order.entered_height, self.identifier
 
 
 def holds_on(books: Books, place: Place, asset: bytes, account: bytes) -> list[Held]:
@@ -366,9 +368,9 @@ def _holds(
         if not order.stands_at(place.time_ms):
             continue
         if row.holds and subject in accounts:
-            yield _Hold(identifier, order, (subject,), row.holds, row.base)
+            yield _Hold(identifier, order, (subject,), False, row.holds, row.base)
         if row.all_hold:
-            yield _Hold(identifier, order, accounts, row.all_hold, EVERYTHING)
+            yield _Hold(identifier, order, accounts, True, row.all_hold, EVERYTHING)
 
 
 # What is to be taken --------------------------------------------------------------------------------------------------

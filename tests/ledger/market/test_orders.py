@@ -267,7 +267,8 @@ PAIRS: dict[str, tuple[Callable[[], Order], Callable[[], Order], tuple[int, int]
     "partial freeze, forced transfer": (
         lambda: freeze_of(400, later=False), lambda: take_of(500, Power.FORCED_TRANSFER), (100, 500)),
     "freeze, clawback": (lambda: freeze_of(0, later=True), lambda: take_of(700), (0, 300)),
-    "freeze, forced transfer": (lambda: freeze_of(0, later=False), lambda: take_of(700, Power.FORCED_TRANSFER), (0, 300)),
+    "freeze, forced transfer": (
+        lambda: freeze_of(0, later=False), lambda: take_of(700, Power.FORCED_TRANSFER), (0, 300)),
     "clawback, forced transfer": (lambda: take_of(300), lambda: take_of(200, Power.FORCED_TRANSFER), (500, 500)),
     "clawback, clawback": (lambda: take_of(300), lambda: take_of(200), (500, 500)),
 }  # fmt: skip
