@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pledger import core
+from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.buckets import Encumbrance
+from p2pledger.ledger.market.custody import misallocations
+from p2pledger.ledger.market.holders import miscounts
 from p2pledger.ledger.tables import (
+    NOBODY,
     Account,
     Asset,
     FinalityRow,
@@ -245,8 +249,8 @@ def check_conservation(version: core.Version) -> list[Finding]:
 
     For each asset, free and locked over all holdings make issued less redeemed, and what came from other registers less
     what went there; for each instrument, what came into its registers is what went out of them; for each holding, its
-    locks and encumbrances make its locked amount; nothing is held or locked that is not in the books. It reads every
-    row: for checks, not for clients.
+    locks and encumbrances make its locked amount; nothing is held or locked that is not in the books; counted holders
+    and the shares in omnibus accounts are what the holdings say. It reads every row: for checks, not for clients.
     """
     findings: list[Finding] = []
     held: dict[bytes, int] = {}
@@ -284,4 +288,7 @@ def check_conservation(version: core.Version) -> list[Finding]:
             findings.append(Finding(instrument + bytes(4), None, what, departed, arrived))
     for asset, total in held.items():
         findings.append(Finding(asset, None, "holdings of an unknown asset", 0, total))
+    books = Books(version)
+    for asset, account, what, expected, present in (*miscounts(books), *misallocations(books)):
+        findings.append(Finding(asset, None if account == NOBODY else account, what, expected, present))
     return findings

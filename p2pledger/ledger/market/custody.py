@@ -37,6 +37,7 @@ __all__ = [
     "entitlement",
     "is_omnibus",
     "look_through",
+    "misallocations",
 ]
 
 LOOK_THROUGH: Final = "only those entitled look through an account"
@@ -88,6 +89,32 @@ def beneficiaries_of(books: Books, account: bytes, asset: bytes) -> Iterator[tup
     for key, row in books.rows(Beneficiary, account + asset):
         if key[48:] != NOBODY:
             yield key[48:], row.amount
+
+
+def misallocations(books: Books) -> list[tuple[bytes, bytes, str, int, int]]:
+    """(asset, account, what, expected, found) wherever shares are not what they must be.
+
+    It reads all of them: for checks, not for clients.
+    """
+    found: list[tuple[bytes, bytes, str, int, int]] = []
+    sums: dict[tuple[bytes, bytes], int] = {}
+    totals: dict[tuple[bytes, bytes], int] = {}
+    for key, row in books.rows(Beneficiary):
+        place, party = (key[:32], key[32:48]), key[48:]
+        if party == NOBODY:
+            totals[place] = row.amount
+        else:
+            sums[place] = sums.get(place, 0) + row.amount
+    for account, asset in sorted(sums.keys() | totals.keys()):
+        expected, says = sums.get((account, asset), 0), totals.get((account, asset), 0)
+        if expected != says:
+            found.append((asset, account, "the sum of all shares is another", expected, says))
+        free = books.holding(asset, account).free
+        if expected > free:
+            found.append((asset, account, "more is allocated than is free", free, expected))
+        if not is_omnibus(books, account):
+            found.append((asset, account, "shares in an account that is no omnibus account", 0, expected))
+    return found
 
 
 def chain_of(books: Books, account: bytes) -> tuple[tuple[bytes, Owner], ...]:

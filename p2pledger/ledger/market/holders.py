@@ -52,6 +52,7 @@ __all__ = [
     "holder_count",
     "is_counted",
     "judge",
+    "miscounts",
     "promise",
     "recount",
     "sum_of",
@@ -197,14 +198,14 @@ class HolderGuard:
             change(books, asset, holder_of(books, target), amount, -amount if kept else 0)
 
 
-def recount(books: Books, asset: bytes) -> dict[bytes, int]:
+def recount(books: Books, asset: bytes, most: int = U64_MAX) -> dict[bytes, int]:
     """holder -> what it has, from the holdings and shares alone: what HOLDER_SUMS must say.
 
-    ``holder_limit`` where there are more than ``MOST_COUNTED`` holdings.
+    ``holder_limit`` where there are more holdings than ``most``.
     """
     sums: dict[bytes, int] = {}
     for number, (key, row) in enumerate(books.rows(Holding, asset)):
-        if number == MOST_COUNTED:
+        if number == most:
             raise Refused(Reason.HOLDER_LIMIT, rule=f"at most {MOST_COUNTED} holdings can be counted at once")
         account = key[16:]
         house = row.total
@@ -216,6 +217,37 @@ def recount(books: Books, asset: bytes) -> dict[bytes, int]:
             owner = holder_of(books, account)
             sums[owner] = sums.get(owner, 0) + house
     return sums
+
+
+def miscounts(books: Books) -> list[tuple[bytes, bytes, str, int, int]]:
+    """(asset, holder, what, expected, found) wherever sums and counters are not what holdings and shares say.
+
+    It reads all of them: for checks, not for clients.
+    """
+    found: list[tuple[bytes, bytes, str, int, int]] = []
+    kept: dict[bytes, dict[bytes, HolderSum]] = {}
+    for key, row in books.rows(HolderSum):
+        kept.setdefault(key[:16], {})[key[16:]] = row
+    for asset in counted_assets(books):
+        sums, expected = kept.pop(asset, {}), recount(books, asset)
+        count = sums.pop(NOBODY, _NOTHING)
+        for holder in sorted(sums.keys() | expected.keys()):
+            has, says = expected.get(holder, 0), sums.get(holder, _NOTHING).amount
+            if has != says:
+                found.append((asset, holder, "the sum of a holder is not what its accounts hold", has, says))
+        coming = sum(_is_coming(row) for row in sums.values())
+        for what, number, says in (
+            ("the number of holders is not how many hold", len(expected), count.amount),
+            ("the number of holders to be is not how many are promised units", coming, count.promised),
+        ):
+            if number != says:
+                found.append((asset, NOBODY, what, number, says))
+        if not is_counted(books, asset):
+            found.append((asset, NOBODY, "a counted asset has no flag", 1, 0))
+    found += [
+        (asset, NOBODY, "holders of an asset without rules are counted", 0, len(sums)) for asset, sums in kept.items()
+    ]
+    return found
 
 
 class SetHolderRulesRule:
@@ -251,7 +283,7 @@ class SetHolderRulesRule:
             _end_counting(books, asset)
             return
         if present is None:
-            for holder, amount in recount(books, asset).items():
+            for holder, amount in recount(books, asset, MOST_COUNTED).items():
                 change(books, asset, holder, amount)
             set_asset_flag(books, asset, AssetFlag.HOLDERS, True)
         version = 1 if present is None else present.version + 1
