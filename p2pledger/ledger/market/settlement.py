@@ -231,7 +231,7 @@ class LockInstructionRule:
     changes     what is given moves from free to settling; the moment, the rules' version and the calendar's times are
                 written; it is due at its settlement time
     refuses     not_permitted, unknown_instruction, not_a_participant, irrevocable, instruction_closed, bad_legs,
-                not_matched, on_hold, bad_value_date, late, venue_off, not_permitted, insufficient_free, the guards
+                not_matched, on_hold, late, venue_off, not_permitted, insufficient_free, the guards
     """
 
     def must_sign(self, books: Books, operation: LockInstruction) -> Iterator[bytes]:
