@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pledger.bench import finality
+from p2pledger.bench import finality, gossip
+from p2pledger.bench.progress import Progress
 from p2pledger.bench.results import Results
-from p2pledger.bench.settling import Progress
 from p2pledger.primitives.errors import InvalidInput
 
 __all__ = ["run_again"]
@@ -16,4 +16,6 @@ def run_again(before: Results, folder: Path, progress: Progress) -> Results:
     """The same measurement with the same arguments, into another folder."""
     if before.kind == "finality":
         return finality.measure_finality(finality.Settings.of(before.arguments), folder, progress)
+    if before.kind == "gossip":
+        return gossip.measure_gossip(gossip.Settings.of(before.arguments), folder, progress)
     raise InvalidInput(f"results of {before.kind} cannot be measured again by this program", code="usage")

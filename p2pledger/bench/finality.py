@@ -8,27 +8,25 @@ too late in most runs, has no figures: the row says what was wrong instead.
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from p2pledger.bench.histogram import Histogram
 from p2pledger.bench.machine import describe_machine
+from p2pledger.bench.progress import Progress
 from p2pledger.bench.results import Results
 from p2pledger.bench.runner import fresh_run
-from p2pledger.bench.settling import Plan, Progress, lag_allowed_ms
-from p2pledger.bench.statistics import bootstrap
+from p2pledger.bench.settling import Plan, lag_allowed_ms
+from p2pledger.bench.tables import PERCENTILES, histogram_of, percentile_columns
 
 __all__ = ["COLUMNS", "Settings", "measure_finality", "rows_of"]
 
 COLUMNS: Final = (
-    "offered_per_s", "committed_per_s", "p50_ms", "p99_ms", "p50_low_ms", "p50_high_ms", "p99_low_ms", "p99_high_ms",
-    "committed", "rejected", "timed_out", "unfinished", "lag_p99_ms", "blocks_per_s", "cores_used", "runs", "saturated",
-    "correct", "faults",
+    "offered_per_s", "committed_per_s", *PERCENTILES, "committed", "rejected", "timed_out", "unfinished", "lag_p99_ms",
+    "blocks_per_s", "cores_used", "runs", "saturated", "correct", "faults",
 )  # fmt: skip
 """Of a row, beside nothing else."""
 
@@ -81,7 +79,7 @@ def rows_of(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _row(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     seconds = runs[0]["plan"]["seconds"]
-    histograms = [Histogram.decode(b64decode(run["latencies"])) for run in runs]
+    histograms = [histogram_of(run) for run in runs]
     faults = sorted({fault for run in runs for fault in run["faults"]})
     saturated = sum(_saturated(run, histogram) for run, histogram in zip(runs, histograms, strict=True)) * 2 > len(runs)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
@@ -99,34 +97,14 @@ def _row(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     if faults or saturated:
         return row
-    merged = _merged(histograms)
     row |= {
         "committed_per_s": median(run["committed_per_s"] for run in runs),
-        "p50_ms": merged.milliseconds(0.50),
-        "p99_ms": merged.milliseconds(0.99),
         "blocks_per_s": round(median(run["blocks"] for run in runs) / seconds, 2),
         "cores_used": round(median(sum(node["cpu_s"] for node in run["nodes"]) for run in runs) / seconds, 2),
     }
-    for name, share in (("p50", 0.50), ("p99", 0.99)):
-        interval = bootstrap(histograms, partial(_percentile_ms, share), seed=1, draws=500)
-        row[f"{name}_low_ms"], row[f"{name}_high_ms"] = round(interval.low, 3), round(interval.high, 3)
-    return row
+    return row | percentile_columns(histograms)
 
 
 def _saturated(run: Mapping[str, Any], histogram: Histogram) -> bool:
     """As ``Run.is_saturated``."""
     return bool(run["lag_p99_ms"] > lag_allowed_ms(histogram))
-
-
-def _merged(histograms: Sequence[Histogram]) -> Histogram:
-    merged = Histogram(histograms[0].limit_us)
-    for histogram in histograms:
-        merged.merge(histogram)
-    return merged
-
-
-def _percentile_ms(share: float, histograms: Sequence[Histogram]) -> float:
-    """Of the runs together; the limit stands for what lies above it."""
-    merged = _merged(histograms)
-    found = merged.percentile_us(share)
-    return (merged.limit_us if found is None else found) / 1000

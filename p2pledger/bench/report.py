@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
@@ -12,6 +11,7 @@ from typing import Any, Final
 from p2pledger.bench.histogram import Histogram
 from p2pledger.bench.plots import Line, plot
 from p2pledger.bench.results import Results
+from p2pledger.bench.tables import histogram_of
 
 __all__ = ["PLOTS", "page", "write_report"]
 
@@ -114,20 +114,7 @@ def _finality_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iter
         "trades committed per second",
         [Line("committed", tuple((row["offered_per_s"], row["committed_per_s"]) for row in rows))],
     )
-    merged: dict[str, Histogram] = {}
-    for run in runs:
-        histogram = Histogram.decode(b64decode(run["latencies"]))
-        merged.setdefault(run["plan"]["arrivals"], Histogram(histogram.limit_us)).merge(histogram)
-    yield plot(
-        "Share of all trades that were final within a time (what never ended is missing above)",
-        "milliseconds",
-        "share",
-        [
-            Line(name, tuple((us / 1000, share) for us, share in histogram.curve()))
-            for name, histogram in merged.items()
-        ],
-        log_x=True,
-    )
+    yield _curves("Share of all trades that were final within a time (what never ended is missing above)", runs)
     yield plot(
         "Processors used by all validators together",
         "trades offered per second",
@@ -136,5 +123,37 @@ def _finality_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iter
     )
 
 
-PLOTS: dict[str, Callable[[Results, Sequence[Mapping[str, Any]]], Iterator[str]]] = {"finality": _finality_plots}
+def _gossip_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield _curves("Share of all payloads that had reached every node within a time", runs)
+    yield plot(
+        "Payloads due and not yet everywhere, in the first run of each load",
+        "seconds",
+        "payloads",
+        [
+            Line(name, tuple(((at + 1) / 4, float(left)) for at, left in enumerate(run["backlog"])))
+            for name, run in {_load_name(run): run for run in reversed(runs)}.items()
+        ],
+    )
+
+
+def _curves(title: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    merged: dict[str, Histogram] = {}
+    for run in runs:
+        histogram = histogram_of(run)
+        merged.setdefault(_load_name(run), Histogram(histogram.limit_us)).merge(histogram)
+    lines = [
+        Line(name, tuple((us / 1000, share) for us, share in histogram.curve())) for name, histogram in merged.items()
+    ]
+    return plot(title, "milliseconds", "share", lines, log_x=True)
+
+
+def _load_name(run: Mapping[str, Any]) -> str:
+    plan = run["plan"]
+    return f"{plan['size_bytes']:,} B, {plan['arrivals']}" if "size_bytes" in plan else str(plan["arrivals"])
+
+
+PLOTS: dict[str, Callable[[Results, Sequence[Mapping[str, Any]]], Iterator[str]]] = {
+    "finality": _finality_plots,
+    "gossip": _gossip_plots,
+}
 """Kind of results -> its plots."""

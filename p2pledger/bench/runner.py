@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from p2pledger.bench.settling import Progress
+from p2pledger.bench.progress import Progress
 from p2pledger.primitives.errors import P2PLedgerError
 
 __all__ = ["fresh_run"]

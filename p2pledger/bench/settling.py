@@ -18,12 +18,13 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import trio
 
 from p2pledger.api.client import Client, Settlements
 from p2pledger.bench.histogram import Histogram
+from p2pledger.bench.progress import Progress
 from p2pledger.bench.workloads import BROKERS, workload
 from p2pledger.cluster.consortium import BANK
 from p2pledger.cluster.development import development_parameters
@@ -39,7 +40,7 @@ from p2pledger.load.readings import holdings_of, look_up, open_world, supply_of
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.parameters import Parameters
 
-__all__ = ["Plan", "Progress", "Run", "Usage", "lag_allowed_ms", "run_plan"]
+__all__ = ["Plan", "Run", "Usage", "lag_allowed_ms", "run_plan"]
 
 _SAMPLE_S: Final = 0.25
 _AGREE_WITHIN_S: Final = 60.0
@@ -65,7 +66,6 @@ class Plan:
 
     def check(self) -> Self:
         """InvalidInput where it cannot be run."""
-        Arrivals.parse(self.arrivals)
         workload(self.workload, 1, self.seed, money_register=BANK)
         if not 0 <= self.warmup_s < self.seconds or self.limit_s <= 0 or self.validators < 1 or self.gateways < 1:
             raise InvalidInput(
@@ -74,7 +74,13 @@ class Plan:
         known = development_parameters("consortium", self.engine, self.validators).__dataclass_fields__
         if unknown := [name for name in self.parameters if name not in known]:
             raise InvalidInput(f"no parameter is called {unknown[0]!r}", code="usage")
+        if max(self.moments()) < self.warmup_s:
+            raise InvalidInput(f"of {self.arrivals} nothing falls due behind the warm-up", code="usage")
         return self
+
+    def moments(self) -> list[float]:
+        """When orders fall due, in seconds. InvalidInput for arrivals that are none."""
+        return list(Arrivals.parse(self.arrivals).due_s(self.seconds, self.seed)) or [0.0]
 
     def cluster_parameters(self) -> Parameters:
         return replace(development_parameters("consortium", self.engine, self.validators), **self.parameters)
@@ -139,22 +145,10 @@ class Run:
         return {**plain, "plan": asdict(self.plan), "latencies": latencies, "nodes": nodes}
 
 
-class Progress(Protocol):
-    """Whoever watches a run."""
-
-    def say(self, sentence: str, /) -> None:
-        """What is being done."""
-
-    def show(self, elapsed_s: float, expected_s: float, committed: int, /) -> None:
-        """How far the window is, several times a second."""
-
-
 async def run_plan(plan: Plan, directory: Path | None, progress: Progress) -> Run:
     """Runs a plan on a new cluster. P2PLedgerError where it could not be run at all."""
     plan.check()
-    moments = list(Arrivals.parse(plan.arrivals).due_s(plan.seconds, plan.seed))
-    if not moments or moments[-1] < plan.warmup_s:
-        raise InvalidInput("nothing falls due behind the warm-up", code="usage")
+    moments = plan.moments()
     source = workload(plan.workload, len(moments), plan.seed, money_register=BANK)
     progress.say(f"starting {plan.validators} validators")
     async with Cluster(

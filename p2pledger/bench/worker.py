@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 from p2pledger.bench.settling import Plan, run_plan
+from p2pledger.bench.spreading import SpreadPlan, run_spread
 from p2pledger.primitives.errors import P2PLedgerError
 
 __all__ = ["main"]
@@ -41,6 +42,8 @@ def main() -> int:
     try:
         if task["kind"] == "settling":
             _tell("run", trio.run(run_plan, Plan(**task["plan"]), None, _Told()).values())
+        elif task["kind"] == "spreading":
+            _tell("run", trio.run(run_spread, SpreadPlan(**task["plan"]), _Told()).values())
         else:
             raise AssertionError(f"no runs of kind {task['kind']!r}")
     except P2PLedgerError as error:

@@ -137,6 +137,40 @@ def bench_finality(
     show(results, as_json)
 
 
+@app.command("gossip")
+@command
+def bench_gossip(
+    load: Annotated[
+        list[str] | None,
+        typer.Option("--load", metavar="SIZE@HOW", help="A row: bytes and arrivals, such as 1000@poisson:200."),
+    ] = None,
+    nodes: Annotated[int, typer.Option("--nodes", "-n", min=2, help="Nodes, all in one process.")] = 8,
+    degree: Annotated[int, typer.Option("--degree", min=0, help="Neighbours of each; 0: everybody.")] = 0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="The window, warm-up included.")] = 10.0,
+    warmup: Annotated[float, typer.Option("--warmup", min=0.0, help="Its first seconds, not counted.")] = 1.0,
+    limit: Annotated[float, typer.Option("--limit", min=0.1, help="Seconds after which a payload is lost.")] = 10.0,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Repetitions of each row, each in a fresh process.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of payloads, moments and neighbours.")] = 1,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how fast payloads reach every node, encrypted and authenticated, over size and rate.
+
+    \b
+    Examples: p2pledger bench gossip
+              p2pledger bench gossip --load 1000@1000 --seconds 61
+              p2pledger bench gossip --nodes 32 --degree 4 --load 1000@50 --load 100000@5 --json
+    """
+    from p2pledger.bench.gossip import DEFAULT_LOADS, Settings, measure_gossip
+    from p2pledger.bench.spreading import SpreadPlan
+
+    plan = SpreadPlan(nodes, degree, seconds=seconds, warmup_s=warmup, limit_s=limit, seed=seed)
+    with Watched() as watched:
+        settings = Settings(tuple(load or DEFAULT_LOADS), runs, plan)
+        results = measure_gossip(settings, folder_of("gossip", out), watched)
+    show(results, as_json)
+
+
 @app.command("rerun")
 @command
 def bench_rerun(

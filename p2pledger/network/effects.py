@@ -65,10 +65,14 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened(Event):
-    """A handshake was completed. ``session`` is a number of the shell's choosing, never used twice."""
+    """A handshake was completed. ``session`` is a number of the shell's choosing, never used twice.
+
+    ``is_dialled``: this node called the other one, so its choice and not the other's made the session.
+    """
 
     session: int
     identity: Identity
+    is_dialled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -772,7 +772,7 @@ class Sessions:
                     session.end(*_SHUNNED)
                 who = (("session", number), ("name", session.identity.name), ("key", session.identity.node_key.hex()))
                 self._log("info", "session_opened", (*who, ("address", session.address)))
-                await self._deliver([SessionOpened(number, session.identity)])
+                await self._deliver([SessionOpened(number, session.identity, is_dialled=not is_server)])
                 ending = await session.run(partial(self._receive, number))
             finally:
                 del self._sessions[number]

@@ -19,6 +19,8 @@ __all__ = [
     "MATCHING_TAG",
     "MODIFIER_TAG",
     "OBJECT_TAG",
+    "PAYLOAD_HEAD_TAG",
+    "PAYLOAD_TAG",
     "SEAL_TAG",
     "SEATS_TAG",
     "SEED_TAG",
@@ -49,6 +51,8 @@ KERNEL_TAG: Final = b"p2pl.kn1"
 MODIFIER_TAG: Final = b"p2pl.md1"
 SEED_TAG: Final = b"p2pl.sd1"
 COMMITMENT_TAG: Final = b"p2pl.cm1"
+PAYLOAD_TAG: Final = b"p2pl.py1"
+PAYLOAD_HEAD_TAG: Final = b"p2pl.ph1"
 LEGS_TAG: Final = b"p2pl.lg1"
 MATCHING_TAG: Final = b"p2pl.mt1"
 OBJECT_TAG: Final = b"p2pl.ob1"

@@ -12,11 +12,15 @@ from typing import ClassVar, Final, TypeAlias
 
 from p2pledger.primitives.codec import Fields, Value, decode, encode
 from p2pledger.primitives.errors import PeerFault
-from p2pledger.primitives.hashing import ZERO_HASH
+from p2pledger.primitives.hashing import PAYLOAD_HEAD_TAG, PAYLOAD_TAG, ZERO_HASH, tagged_hash
 from p2pledger.primitives.reasons import MOST_RULE_BYTES
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_PAYLOAD_IDS",
+    "MAX_SMALL_PAYLOAD_BYTES",
+    "PIECE_BYTES",
     "Answer",
     "BatchMessage",
     "BlockMessage",
@@ -24,8 +28,13 @@ __all__ = [
     "CertificateMessage",
     "Chain",
     "Follow",
+    "HavePayloads",
+    "MeshLink",
     "Message",
     "MissingBatches",
+    "Payload",
+    "PayloadHead",
+    "Piece",
     "Progress",
     "ProgressStatus",
     "ProposalMessage",
@@ -41,13 +50,21 @@ __all__ = [
     "WantBranch",
     "WantCertificates",
     "WantChain",
+    "WantPayload",
     "decode_message",
+    "head_id",
+    "payload_id",
 ]
 
 MAX_MESSAGE_BYTES: Final = 1_048_576
+MAX_SMALL_PAYLOAD_BYTES: Final = 16_384
+"""A payload up to this size is sent whole; of a larger one, pieces."""
+PIECE_BYTES: Final = 65_536
+MAX_PAYLOAD_BYTES: Final = 256 * PIECE_BYTES
+MAX_PAYLOAD_IDS: Final = 1_024
+"""In one announcement."""
 Rules: TypeAlias = tuple[tuple[int, str], ...]
 """(index of a transaction, name of the rule that refused it), by index; only where one was named."""
-
 _MAX_DIGESTS: Final = 64
 _MAX_BLOCKS: Final = 1_024
 _MAX_SUBMITTED: Final = 4_096
@@ -311,6 +328,116 @@ class Branch(Message):
         return cls(fields.binaries("blocks", most=_MAX_BLOCKS))
 
 
+# --- relaying -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Payload(Message):
+    """A small payload, whole. ``topic`` says what it is; its id is ``payload_id(topic, data)``."""
+
+    type: ClassVar[int] = 40
+    count: ClassVar[int] = 3
+    topic: int
+    data: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.topic, self.data)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Payload:
+        return cls(fields.integer("topic", most=255), fields.binary("data", most=MAX_SMALL_PAYLOAD_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadHead(Message):
+    """Of a large payload what its pieces are to be: its id is the hash of this (``head_id``). The pieces follow."""
+
+    type: ClassVar[int] = 41
+    count: ClassVar[int] = 4
+    topic: int
+    size_bytes: int
+    pieces: bytes
+    """32 bytes a piece: the SHA-256 of each."""
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.topic, self.size_bytes, self.pieces)
+
+    @classmethod
+    def read(cls, fields: Fields) -> PayloadHead:
+        topic, size_bytes = fields.integer("topic", most=255), fields.integer("size_bytes", most=MAX_PAYLOAD_BYTES)
+        pieces = fields.binary("pieces", most=32 * (MAX_PAYLOAD_BYTES // PIECE_BYTES))
+        if size_bytes <= MAX_SMALL_PAYLOAD_BYTES or len(pieces) != 32 * -(-size_bytes // PIECE_BYTES):
+            raise PeerFault("a payload's head does not have the pieces of its size", code="malformed")
+        return cls(topic, size_bytes, pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Message):
+    """One piece of a large payload: 64 KiB, the last one what is left."""
+
+    type: ClassVar[int] = 42
+    count: ClassVar[int] = 4
+    id: bytes
+    index: int
+    data: bytes
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.id, self.index, self.data)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Piece:
+        return cls(fields.binary("id", 32), fields.integer("index"), fields.binary("data", most=PIECE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class HavePayloads(Message):
+    """These the sender has: who lacks one may want it, and nobody needs to send it here."""
+
+    type: ClassVar[int] = 43
+    count: ClassVar[int] = 2
+    ids: tuple[bytes, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.ids,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> HavePayloads:
+        return cls(fields.binaries("ids", 32, most=MAX_PAYLOAD_IDS))
+
+
+@dataclass(frozen=True, slots=True)
+class WantPayload(Message):
+    """Asks for a payload that was announced; of a large one from a piece on, 0 for the head too."""
+
+    type: ClassVar[int] = 44
+    count: ClassVar[int] = 3
+    id: bytes
+    first: int
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.id, self.first)
+
+    @classmethod
+    def read(cls, fields: Fields) -> WantPayload:
+        return cls(fields.binary("id", 32), fields.integer("first", most=MAX_PAYLOAD_BYTES // PIECE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class MeshLink(Message):
+    """Whether the sender wants payloads pushed to it over this session (else they are only announced)."""
+
+    type: ClassVar[int] = 45
+    count: ClassVar[int] = 2
+    wanted: bool
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.wanted,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> MeshLink:
+        return cls(fields.boolean("wanted"))
+
+
 # --- between a client and a node ------------------------------------------------------------------------------------
 
 
@@ -500,6 +627,12 @@ _MESSAGES: Final[dict[int, type[Message]]] = {
         MissingBatches,
         WantBranch,
         Branch,
+        Payload,
+        PayloadHead,
+        Piece,
+        HavePayloads,
+        WantPayload,
+        MeshLink,
         Submit,
         Submitted,
         Settled,
@@ -509,6 +642,16 @@ _MESSAGES: Final[dict[int, type[Message]]] = {
         Follow,
     )
 }
+
+
+def payload_id(topic: int, data: bytes) -> bytes:
+    """The identifier of a small payload."""
+    return tagged_hash(PAYLOAD_TAG, bytes((topic,)) + data)
+
+
+def head_id(head: PayloadHead) -> bytes:
+    """The identifier of a large payload."""
+    return tagged_hash(PAYLOAD_HEAD_TAG, encode(head.values()))
 
 
 def decode_message(payload: bytes) -> Message:
