@@ -111,17 +111,24 @@ def _follow(books: Books, place: Place, movement: Movement, account: bytes) -> N
 
 
 def _hold_proceeds(books: Books, place: Place, movement: Movement, account: bytes) -> None:
-    """The share of what came in by a settlement that stands for the units which an order is attached to."""
-    instruction = movement.source_spot.reference
+    """The share of what came in by a settlement that stands for the units which an order is attached to.
+
+    Of several assets that an order is attached to, the one with the greatest share counts; several orders together
+    hold no more than what came in.
+    """
+    asset, amount, spot = movement.asset, movement.amount, movement.source_spot
+    shares: dict[bytes, int] = {}
     for identifier, _, _, row in attachments_of(books, place, account):
         for item in row.attached:
-            if item.spot.bucket is not Bucket.SETTLING or item.spot.reference != instruction:
-                continue
-            share = -(-movement.amount * item.amount // item.reserved)
-            over = books.row(OrderOver, over_key(account, movement.asset, identifier)) or OrderOver()
-            base = books.holding(movement.asset, account).total
-            caught = replace(over, holds=over.holds + share, base=base)
-            change_over(books, place, identifier, account, movement.asset, caught)
+            if item.spot == spot:
+                shares[identifier] = max(shares.get(identifier, 0), -(-amount * item.amount // item.reserved))
+    left, base = amount, books.holding(asset, account).total
+    for identifier, wanted in shares.items():
+        share = min(wanted, left)
+        left -= share
+        if share:
+            over = books.row(OrderOver, over_key(account, asset, identifier)) or OrderOver()
+            change_over(books, place, identifier, account, asset, replace(over, holds=over.holds + share, base=base))
 
 
 def _catch_credit(books: Books, place: Place, movement: Movement, account: bytes) -> None:

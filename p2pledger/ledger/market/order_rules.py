@@ -43,6 +43,8 @@ from p2pledger.primitives.reasons import Reason
 __all__ = ["RULES", "expire_order"]
 
 _MOST_SPREAD: Final = 1_024
+_MOST_TOGETHER: Final = 256
+"""Accounts of a party over which one quantity is held: they are looked at together whenever one of them moves units."""
 _MOST_APPEALS: Final = 64
 
 
@@ -198,7 +200,9 @@ def _freeze(books: Books, place: Place, identifier: bytes, order: OrderRow) -> N
     if order.party or order.account:
         subject, all_accounts = subject_of(order)
         if all_accounts:
-            accounts_under(books, subject)  # which refuses where there are too many
+            under = accounts_under(books, subject)
+            if quantity < EVERYTHING and len(under) > _MOST_TOGETHER:
+                raise Refused(Reason.ORDER_TOO_WIDE)
     else:
         subject, all_accounts = NOBODY, True
     if order.catches_later:

@@ -7,8 +7,8 @@ of a spot the table gives the outcome:
                                        go to the target
     effective when encumbrance ends    the order is attached to them: what comes back from the spot goes to the target
                                        (``order_guard.py``), what the prior right takes is lost to the order
-    attaches to proceeds               the same, and of all that the holder receives by the same settlement the order
-                                       holds the same share, rounded up
+    attaches to proceeds               the same, and of all that the holder receives by the same settlement, in this
+                                       account or another of the same party, the order holds the same share, rounded up
     transfers subject to prior right   the title goes to the target; controller, or escrow with its conditions, stay
     refused                            the whole order is
 
@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Final
 
 from p2pledger.ledger.books import Books
-from p2pledger.ledger.market import escrow, offers, payments
+from p2pledger.ledger.market import escrow, instructions, offers, payments
 from p2pledger.ledger.market.buckets import FREE_SPOT, Spot, amount_in
 from p2pledger.ledger.market.movement import Cause, Movement, move
 from p2pledger.ledger.market.orders import (
@@ -40,6 +40,7 @@ from p2pledger.ledger.market.orders import (
     over_key,
     spots_of,
 )
+from p2pledger.ledger.market.parties import holder_of
 from p2pledger.ledger.market.powers import TABLE, Outcome
 from p2pledger.ledger.rule import Place, Refused
 from p2pledger.ledger.tables import Asset
@@ -129,10 +130,27 @@ def _reach(
     elif outcome is Outcome.TRANSFERS_SUBJECT_TO_PRIOR_RIGHT:
         _pass_on(books, place, order, asset, account, spot, part)
     else:
-        over = books.row(OrderOver, over_key(account, asset, identifier)) or OrderOver()
-        attached = (*over.attached, Attachment(spot, part, reserved))
-        change_over(books, place, identifier, account, asset, replace(over, attached=attached))
+        attachment = Attachment(spot, part, reserved)
+        _attach(books, place, identifier, account, asset, attachment)
+        if outcome is Outcome.ATTACHES_TO_PROCEEDS:
+            for other in _receivers(books, account, spot):
+                _attach(books, place, identifier, other, EVERY_ASSET, attachment)
     return part, outcome
+
+
+def _attach(
+    books: Books, place: Place, identifier: bytes, account: bytes, asset: bytes, attachment: Attachment
+) -> None:
+    over = books.row(OrderOver, over_key(account, asset, identifier)) or OrderOver()
+    more = replace(over, attached=(*over.attached, attachment))
+    change_over(books, place, identifier, account, asset, more)
+
+
+def _receivers(books: Books, account: bytes, spot: Spot) -> list[bytes]:
+    """The other accounts of the holder to which the instruction brings something: proceeds are held there as well."""
+    holder = holder_of(books, account)
+    takers = {leg.taker for leg in instructions.legs_of(books, spot.reference)} - {account}
+    return sorted(taker for taker in takers if holder_of(books, taker) == holder)
 
 
 def take_free(books: Books, place: Place, order: OrderRow, asset: bytes, account: bytes, amount: int) -> None:

@@ -7,11 +7,13 @@ import pytest
 from p2pledger.ledger.market.orders import OrderRow, OrderStatus, holds_on
 from p2pledger.ledger.tables import AccountFlag
 from p2pledger.primitives.market.buckets import Bucket
+from p2pledger.primitives.market.instructions import Affirm, Leg, legs_digest
 from p2pledger.primitives.market.orders import Appeal, Order, Power
 from p2pledger.primitives.market.parties import AccountKind, RegisterAccount, Tier
 from p2pledger.primitives.transactions import Transfer
 from tests.ledger.market.authority import by_authority, release
-from tests.ledger.market.market_world import BOND, CASH, account, founded
+from tests.ledger.market.market_world import BOND, CASH, SHARE, account, founded
+from tests.ledger.market.trading import instruct, lock, settle
 
 ALICE, BOB = account("alice"), account("bob")
 CSDC = account("csdc")
@@ -162,3 +164,38 @@ def test_an_order_over_a_party_and_an_asset_leaves_its_other_assets(home: Househ
     home.do(by_authority(power=Power.FREEZE, party=ALICE, asset=BOND, catches_later=True))
     home.world.do(Transfer(ALICE, BOB, CASH, 5), "alice")
     assert home.transfer(home.one, 1, "one") == "order_stops"
+
+
+def test_proceeds_are_held_in_whichever_account_of_the_party_they_come_in(home: Household) -> None:
+    legs = [Leg(home.one, BOB, BOND, 300), Leg(BOB, ALICE, CASH, 900), Leg(BOB, home.two, CASH, 90)]
+    home.register(home.two, "two")
+    world = home.world
+    entered = instruct("bob", legs)
+    world.do([entered, Affirm(entered.id, home.one, legs_digest(legs))], "bob", "one")
+    world.do(lock(entered.id, "bob"), "bob")
+    orders = [
+        by_authority(power=Power.CLAWBACK, account=home.one, asset=BOND, quantity=quantity, target=CSDC)
+        for quantity in (100, 200)
+    ]
+    for order in orders:
+        home.do(order)
+    before = home.usable(ALICE, CASH)
+    world.do(settle(entered.id, "bob"), "bob")
+    assert (home.usable(ALICE, CASH), home.usable(home.two, CASH)) == (before, 0)
+    home.do(release(orders[0]))
+    assert (home.usable(ALICE, CASH), home.usable(home.two, CASH)) == (before + 300, 30)
+    home.do(release(orders[1]))
+    assert not any(home.is_flagged(opened) for opened in (ALICE, home.one, home.two))
+
+
+def test_the_same_instruction_over_two_assets_is_not_counted_twice(home: Household) -> None:
+    legs = [Leg(ALICE, BOB, BOND, 100), Leg(ALICE, BOB, SHARE, 100), Leg(BOB, ALICE, CASH, 50)]
+    world = home.world
+    entered = instruct("bob", legs)
+    world.do([entered, Affirm(entered.id, ALICE, legs_digest(legs))], "bob", "alice")
+    world.do(lock(entered.id, "bob"), "bob")
+    order = by_authority(power=Power.CLAWBACK, account=ALICE, target=CSDC, consumes=(Bucket.SETTLING,))
+    home.do(order)
+    before = home.usable(ALICE, CASH)
+    world.do(settle(entered.id, "bob"), "bob")
+    assert home.usable(ALICE, CASH) == before
