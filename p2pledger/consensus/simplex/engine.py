@@ -429,7 +429,8 @@ class Simplex(Engine):
         if rival is None:
             if view <= self._rounds.final_view:
                 self.counters["superseded_certificate"] += 1
-                self._help(sender)
+                if not self._is_newest(certificate):
+                    self._help(sender)
                 return
             held = self._rounds.get(view)
             if held is not None and kind in held.certificates:
@@ -805,6 +806,14 @@ class Simplex(Engine):
                 self._blocks_asked.add(name)
                 keys = [self._validators.members[signer].key for signer in certificate.signers]
                 self._out.append(WantBlock(name, tuple(key for key in keys if key != self._own_key)))
+
+    def _is_newest(self, certificate: Certificate) -> bool:
+        """Whether this node would send the same. Who has it is not behind: to help it would make it help in turn.
+
+        Over links that take longer than the pause between two helps, that would never end.
+        """
+        said = certificate.kind, certificate.view, certificate.block
+        return any((own.kind, own.view, own.block) == said for own in self.newest_certificates())
 
     def _help(self, sender: bytes, *first: Certificate) -> None:
         """[D] A peer speaks of a view that is over: what leads out of it is sent, at a bounded rate.
