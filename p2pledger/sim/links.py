@@ -12,14 +12,23 @@
   end stop in the other one too, for want of acknowledgements; here the other one goes on, which is worse.)
 * The *queue* of a sender is bounded as in the server: bulk frames that find it full are dropped and counted, any other
   frame that finds it full ends the session.
+
+With a network manifest (``p2pledger.network.topology``) what lies between nodes is what the manifest says, by the very
+model that shapes the links of servers (``p2pledger.network.shaping``): latency, jitter, an uplink that all sessions of
+a node share, loss, the congestion window. Storms, surges and slow places come on top. A server's sessions take turns
+on the uplink; here whole frames stand in line, in the order in which they were sent.
 """
 
 from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+from p2pledger.network.shaping import Link, Uplink
+from p2pledger.network.topology import Topology
 
 __all__ = ["DISTRIBUTIONS", "QUEUE_BYTES", "Cut", "Delay", "Lane", "Weather"]
 
@@ -90,6 +99,32 @@ class Weather:
     cuts: dict[int, Cut] = field(default_factory=dict)
     bridges: frozenset[str] = frozenset()
     """Those whom no partition cuts off: the worst villain is the one who reaches both sides."""
+    topology: Topology = field(default_factory=Topology)
+    places: Mapping[str, str] = field(default_factory=dict)
+    """name here -> name in the manifest, of those for whom it speaks"""
+    _uplinks: dict[str, Uplink] = field(default_factory=dict)
+
+    def lane(self, source: str, target: str) -> Lane:
+        """One direction of a new session."""
+        if source not in self.places or target not in self.places:
+            return Lane()
+        place = self.places[source]
+        uplink = self._uplinks.setdefault(source, Uplink(self.topology.uplink(place)))
+        return Lane(Link(self.topology.shape(place, self.places[target]), uplink, self.chance))
+
+    def arrival_us(self, lane: Lane, source: str, target: str, now_us: int, size_bytes: int) -> int:
+        """Take a frame into the queue of a lane; the time at which it arrives."""
+        if lane.link is None:
+            sending_us, travel_us = self.sending_us(source, target, size_bytes), self.travel_us(source, target)
+            return lane.schedule(now_us, size_bytes, sending_us, travel_us)
+        passage = lane.link.send(now_us, size_bytes)
+        more_us = (self.stretch - 1) * lane.link.shape.latency_us
+        rates = [self.slow[place] for place in (source, target) if place in self.slow]
+        if rates:
+            more_us += size_bytes * 1_000 // min(rates)
+        if self.loss_per_million and self.chance.randrange(1_000_000) < self.loss_per_million:
+            more_us += _RETRANSMISSION_US
+        return lane.take(size_bytes, passage.departure_us, passage.arrival_us + more_us)
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether a frame on this way is held back."""
@@ -99,6 +134,9 @@ class Weather:
 
     def is_apart(self, one: str, other: str) -> bool:
         """Whether no session can begin between these two."""
+        if one in self.places and other in self.places:
+            if self.topology.is_cut(self.places[one], self.places[other]):
+                return True
         return bool(self.cuts) and (self.is_cut(one, other) or self.is_cut(other, one))
 
     def is_across(self, cut: Cut, one: str, other: str) -> bool:
@@ -107,6 +145,9 @@ class Weather:
 
     def latency(self, one: str, other: str) -> int:
         """Mean one-way delay in microseconds."""
+        if one in self.places and other in self.places:
+            shape = self.topology.shape(self.places[one], self.places[other])
+            return (shape.latency_us + shape.jitter_us // 2) * self.stretch
         return self._delay(one, other).mean_us * self.stretch
 
     def _delay(self, one: str, other: str) -> Delay:
@@ -138,6 +179,8 @@ class Weather:
 class Lane:
     """One direction of a session: the sender's queue, and the order of arrival."""
 
+    link: Link | None = None
+    """What lies between two nodes of a manifest."""
     free_us: int = 0
     arrival_us: int = 0
     queued_bytes: int = 0
@@ -154,7 +197,11 @@ class Lane:
     def schedule(self, now_us: int, size_bytes: int, sending_us: int, travel_us: int) -> int:
         """Take a frame into the queue; the time at which it arrives."""
         self.free_us = max(self.free_us, now_us) + sending_us
-        self.queue.append((self.free_us, size_bytes))
+        return self.take(size_bytes, self.free_us, self.free_us + travel_us)
+
+    def take(self, size_bytes: int, departure_us: int, arrival_us: int) -> int:
+        """Take a frame that leaves at this time; it arrives then, or behind those before it."""
+        self.queue.append((departure_us, size_bytes))
         self.queued_bytes += size_bytes
-        self.arrival_us = max(self.arrival_us, self.free_us + travel_us)
+        self.arrival_us = max(self.arrival_us, arrival_us)
         return self.arrival_us

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Final, TextIO
 
 import msgpack
 
 from p2pledger.ledger.tables import Table
 from p2pledger.network.peer import Peer
+from p2pledger.network.topology import Topology
 from p2pledger.node.archive import Archive, Recovery
+from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.keys import Keypair
 from p2pledger.sim.chance import stream
 from p2pledger.sim.checkers import judge, judge_beyond
@@ -62,9 +65,21 @@ class Outcome:
 class Run:
     """A world under a scenario. ``live`` lets it happen; ``evidence`` is then complete for the checkers."""
 
-    def __init__(self, scenario: Scenario, transcript: TextIO | None = None, *, market: Market | None = None) -> None:
-        """``market`` makes the genesis and the orders; the one of all campaigns if none is given."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        transcript: TextIO | None = None,
+        *,
+        market: Market | None = None,
+        topology: Topology | None = None,
+    ) -> None:
+        """``market`` makes the genesis and the orders; the one of all campaigns if none is given.
+
+        ``topology`` says what lies between the nodes, which take the places of its nodes in their order; those for
+        whom there is no place get its default. InvalidInput if the engine does not bear such delays.
+        """
         self.scenario = scenario
+        self._topology = topology
         seed = scenario.seed
         self.market = market or Market(
             seed,
@@ -136,7 +151,12 @@ class Run:
             delays[pair] = Delay(kind, mean_us, scenario.jitter_us)
         rates = {pair: chance.choice(scenario.bytes_per_ms) for pair in pairs}
         bridges = frozenset(name for name, kind in scenario.villains if kind == "equivocator")
-        return Weather(stream(scenario.seed, "weather"), delays, rates=rates, bridges=bridges)
+        weather = Weather(stream(scenario.seed, "weather"), delays, rates=rates, bridges=bridges)
+        if self._topology is not None:
+            weather.topology = self._topology
+            weather.places = _places(scenario, self._topology)
+            _check_delays(scenario, weather)
+        return weather
 
     def _build(self, name: str, keypair: Keypair, archive: Archive, recovery: Recovery | None) -> PeerLike:
         peer = Peer(
@@ -361,9 +381,31 @@ class Run:
                 self.evidence.states.append(StateRows(machine.name, machine.peer.final_height, tables))
 
 
-def run_scenario(scenario: Scenario, transcript: TextIO | None = None) -> Outcome:
+def _places(scenario: Scenario, topology: Topology) -> dict[str, str]:
+    """Node of the world -> node of the manifest: the first takes the first place, and so on; twins stand together."""
+    nodes = [f"node-{index}" for index in range(scenario.validators)]
+    found = {node: place or node for node, place in zip_longest(nodes, topology.nodes[: len(nodes)])}
+    return {**found, **{twin_of(node): place for node, place in found.items()}}
+
+
+def _check_delays(scenario: Scenario, weather: Weather) -> None:
+    """Outside of its assumptions an engine promises nothing, and what it does there would be called a violation."""
+    longest_ms = scenario.assumption.longest_delay_ms(scenario.interval_ms)
+    places = sorted(weather.places)
+    for source in places if longest_ms is not None else ():
+        for target in places:
+            delay_ms = weather.latency(source, target) / 1_000
+            if longest_ms is not None and source != target and delay_ms > longest_ms:
+                raise InvalidInput(
+                    f"it takes {delay_ms:g} ms from {weather.places[source]} to {weather.places[target]}",
+                    why=f"{scenario.engine} with a block every {scenario.interval_ms} ms assumes at most {longest_ms} ms",
+                    code="usage",
+                )
+
+
+def run_scenario(scenario: Scenario, transcript: TextIO | None = None, *, topology: Topology | None = None) -> Outcome:
     """Live through a scenario and judge it. ``transcript`` gets one line for each event."""
-    run = Run(scenario, transcript)
+    run = Run(scenario, transcript, topology=topology)
     evidence = run.live()
     orders: Counter[str] = Counter()
     for client in run.clients:
@@ -388,6 +430,8 @@ def run_seed(
     engine: str = "simplex",
     beyond: bool = False,
     plant: str = "",
+    topology: Topology | None = None,
 ) -> Outcome:
     """The scenario of a seed, lived through and judged."""
-    return run_scenario(Scenario.draw(seed, seconds, engine=engine, beyond=beyond, plant=plant), transcript)
+    scenario = Scenario.draw(seed, seconds, engine=engine, beyond=beyond, plant=plant)
+    return run_scenario(scenario, transcript, topology=topology)

@@ -229,7 +229,8 @@ class World:
                     return None
         self._sessions += 2
         numbers = self._sessions - 1, self._sessions
-        connection = Connection((one, other), numbers, (Lane(), Lane()))
+        lanes = self.weather.lane(one.name, other.name), self.weather.lane(other.name, one.name)
+        connection = Connection((one, other), numbers, lanes)
         for place, number in zip(connection.ends, numbers, strict=True):
             if isinstance(place, Machine):
                 place.connections[number] = connection
@@ -279,9 +280,7 @@ class World:
         if self.weather.resets():
             self.close(connection)
             return
-        sending_us = self.weather.sending_us(sender.name, target.name, size_bytes)
-        travel_us = self.weather.travel_us(sender.name, target.name)
-        arrival_us = lane.schedule(self.now_us, size_bytes, sending_us, travel_us)
+        arrival_us = self.weather.arrival_us(lane, sender.name, target.name, self.now_us, size_bytes)
         self.at(arrival_us, lambda: self._arrive(connection, side, payload))
         if self.weather.duplicates_per_million and isinstance(sender, Machine) and isinstance(target, Machine):
             if self.weather.duplicates():
