@@ -88,6 +88,16 @@ def account(name: str) -> bytes:
     return account_named(name)
 
 
+def _opening(opener: str, name: str) -> Open:
+    return Open(account(opener), hashlib.sha256(name.encode()).digest()[:16], Policy.of(key(name).public_key))
+
+
+def opened(opener: str, name: str) -> bytes:
+    """The identifier of the account that ``World.open`` opens."""
+    operation = _opening(opener, name)
+    return account_opened(operation.opener, operation.salt, operation.policy.values())
+
+
 @cache
 def genesis(**parameters: int) -> Genesis:
     return Genesis(
@@ -206,9 +216,8 @@ class World:
 
     def open(self, opener: str, name: str) -> bytes:
         """Opens an account that the key of ``name`` signs for; returns its identifier."""
-        operation = Open(account(opener), hashlib.sha256(name.encode()).digest()[:16], Policy.of(key(name).public_key))
-        self.do(operation, opener)
-        return account_opened(operation.opener, operation.salt, operation.policy.values())
+        self.do(_opening(opener, name), opener)
+        return opened(opener, name)
 
     # Reading
 
