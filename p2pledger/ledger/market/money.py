@@ -115,6 +115,7 @@ class Money:
 class Attestation:
     """ATTESTATIONS: the deposits behind a bank's money at ``as_of_ms``, as attested last, at height ``height``.
 
+    The row is there from the authorisation on, with height 0 until something is attested, for payments are noted.
     ``paid_out``: what was paid to other banks' customers since, as (sixteenth of the greatest age, amount), ascending.
     """
 
@@ -125,6 +126,10 @@ class Attestation:
     document: bytes
     height: int
     paid_out: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_attested(self) -> bool:
+        return self.height > 0
 
     @property
     def paid_out_since(self) -> int:
@@ -150,8 +155,8 @@ def _slot(time_ms: int, greatest_age_ms: int) -> int:
 def note_paid_out(books: Books, place: Place, asset: bytes, amount: int) -> None:
     """A customer of this bank has paid one of another bank. What no fresh attestation can speak of is forgotten."""
     money, row = books.row(Money, asset), books.row(Attestation, asset)
-    if money is None or row is None:
-        return  # nothing is attested, so nothing can be minted either
+    assert money is not None, "a payment in money that nobody has authorised"
+    assert row is not None, "authorised bank money without a row of attestation"
     now = _slot(place.time_ms, money.greatest_age_ms)
     oldest = _slot(max(0, place.time_ms - money.greatest_age_ms), money.greatest_age_ms)
     slots = {slot: paid for slot, paid in row.paid_out if slot >= oldest}
@@ -240,7 +245,8 @@ class MoneySupplyGuard:
         if movement.operation == PayAcross.code:
             return
         attested = books.row(Attestation, asset)
-        if attested is None or place.time_ms - attested.as_of_ms > money.greatest_age_ms:
+        assert attested is not None, "authorised bank money without a row of attestation"
+        if not attested.is_attested or place.time_ms - attested.as_of_ms > money.greatest_age_ms:
             raise Refused(Reason.STALE_ATTESTATION, f"attestation of {asset_text(asset)}")
         if row.circulating + movement.amount > attested.backing:
             raise Refused(Reason.ABOVE_ATTESTATION, f"attestation of {asset_text(asset)}")
@@ -257,7 +263,8 @@ class AuthoriseMoneyRule:
     signed by   central_bank, then the asset's issuer, then for bank money reserve_account
     needs       an asset that is money; for bank money: base money of the same currency and precision, a reserve account
                 of the bank, an attestor who is somebody else, a greatest age
-    changes     the asset is authorised; it is not unapproved any more
+    changes     the asset is authorised; it is not unapproved any more; under a new greatest age the last attestation
+                serves no more
     refuses     (unknown_asset), not_permitted, wrong_money, unknown_money, unknown_account
     """
 
@@ -290,6 +297,11 @@ class AuthoriseMoneyRule:
             exclusive = any(other.only_authorised for _, other in _base_money(books, asset[:12]))
             changed = replace(changed, only_authorised=exclusive)
         books.put(Money, asset, changed)
+        if operation.kind is MoneyKind.BANK and present is None:
+            books.put(Attestation, asset, Attestation(0, 0, NOBODY, 0))
+        elif present is not None and present.greatest_age_ms != operation.greatest_age_ms:
+            # Payments were forgotten by the old age: what was attested, or will be about the time before, is too old.
+            books.put(Attestation, asset, Attestation(0, place.time_ms, NOBODY, 0))
         set_asset_flag(books, asset, AssetFlag.UNAPPROVED, False)
 
     def _judge_base(self, books: Books, operation: AuthoriseMoney, issuer: bytes) -> None:
@@ -330,7 +342,8 @@ class AttestRule:
 
     who may     the attestor whom the money's authorisation names
     signed by   the attestor
-    needs       authorised bank money; a moment after that of the last attestation, and not after the block's
+    needs       authorised bank money; a moment after that of the last attestation and of the last change of its
+                greatest age, and not after the block's
     changes     what the bank may have in circulation when it mints
     refuses     (unknown_money, wrong_money), not_permitted, wrong_time
     """
@@ -345,10 +358,11 @@ class AttestRule:
         if operation.as_of_ms > place.time_ms:
             raise Refused(Reason.WRONG_TIME, "an attestation speaks of what was")
         present = books.row(Attestation, asset)
-        if present is not None and operation.as_of_ms <= present.as_of_ms:
-            raise Refused(Reason.WRONG_TIME, "a later attestation is there")
+        assert present is not None, "authorised bank money without a row of attestation"
+        if operation.as_of_ms <= present.as_of_ms:
+            raise Refused(Reason.WRONG_TIME, "a later attestation is there, or later terms")
         since = _slot(operation.as_of_ms, money.greatest_age_ms)
-        paid_out = () if present is None else tuple(pair for pair in present.paid_out if pair[0] >= since)
+        paid_out = tuple(pair for pair in present.paid_out if pair[0] >= since)
         row = Attestation(operation.value, operation.as_of_ms, operation.document, place.height, paid_out)
         books.put(Attestation, asset, row)
 
@@ -475,13 +489,14 @@ def supply_of_money(version: core.Version, currency: str) -> SupplyOfMoney:
             reserves = books.holding(money.reserve_asset, money.reserve_account).total
             accounts.add((money.reserve_asset, money.reserve_account))
             attested = books.row(Attestation, asset)
+            assert attested is not None, "authorised bank money without a row of attestation"
             banks.append(
                 BankLine(
                     asset,
                     row.circulating,
-                    None if attested is None else attested.value,
-                    0 if attested is None else attested.as_of_ms,
-                    0 if attested is None else attested.backing,
+                    attested.value if attested.is_attested else None,
+                    attested.as_of_ms,
+                    attested.backing,
                     reserves,
                     waiting_amount(books, asset),
                     money.quarantined_ms,

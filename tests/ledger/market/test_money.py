@@ -175,7 +175,7 @@ def test_only_the_attestor_attests_and_only_what_is_new_and_past(world: World) -
     row = world.row(Attestation, CASH)
     assert row is not None
     rule = world.refuse("wrong_time", Attest(CASH, 1, row.as_of_ms, DOCUMENT), "auditor")
-    assert rule == "a later attestation is there"
+    assert rule == "a later attestation is there, or later terms"
     world.refuse("wrong_money", Attest(BASE_CASH, 1, world.now_ms, DOCUMENT), "auditor")
     world.refuse("unknown_money", Attest(asset_id("USD@ICBC"), 1, world.now_ms, DOCUMENT), "auditor")
     world.do(Attest(CASH, 2_000_000, world.now_ms, DOCUMENT), "auditor")
@@ -192,6 +192,29 @@ def test_what_was_paid_to_another_bank_is_no_deposit_any_more(world: World) -> N
     world.do(Attest(CASH, 1_000_000, paid_ms - 1, DOCUMENT), "auditor")  # speaks of the moment before it
     world.refuse("above_attestation", Issue(CASH, ALICE, 1), "icbc")
     world.do(Attest(CASH, 940_001, world.now_ms, DOCUMENT), "auditor")
+    world.do(Issue(CASH, ALICE, 1), "icbc")
+
+
+def test_payments_before_the_first_attestation_count_too() -> None:
+    world = founded()
+    world.do(base_money(), "pboc")
+    for bank, asset in (("icbc", CASH), ("cmbc", OTHER_CASH)):
+        world.do(bank_money(asset=asset, reserve_account=account(bank)), "pboc", bank)
+    began_ms = world.now_ms
+    world.do(PayAcross(ALICE, DAVE, CASH, OTHER_CASH, 50_000, b"1" * 16), "alice")
+    world.do(Attest(CASH, 150_000, began_ms, DOCUMENT), "auditor")  # 50,000 of which are no deposits any more
+    world.refuse("above_attestation", Issue(CASH, ALICE, 1), "icbc")
+
+
+def test_a_new_greatest_age_wants_a_new_attestation(world: World) -> None:
+    """Payments older than the old age were forgotten, so an attestation about that time proves nothing."""
+    world.do(bank_money(greatest_age_ms=24 * HOUR_MS), "pboc", "icbc")
+    changed_ms = world.now_ms
+    world.refuse("stale_attestation", Issue(CASH, ALICE, 1), "icbc")
+    world.refuse("wrong_time", Attest(CASH, 1_000_000, changed_ms, DOCUMENT), "auditor")
+    world.do(Attest(CASH, 1_000_000, changed_ms + 1, DOCUMENT), "auditor")
+    world.do(Issue(CASH, ALICE, 1), "icbc")
+    world.do(bank_money(greatest_age_ms=24 * HOUR_MS), "pboc", "icbc")  # nothing changes
     world.do(Issue(CASH, ALICE, 1), "icbc")
 
 
