@@ -24,7 +24,8 @@ all: then it need not affirm that venue's instructions. (The row lies in AFFIRMA
 cash counts within the tolerance; without cash, the one that came first. The other follows: whatever happens to the
 principal is written into both rows, and each operation that names either acts on the principal.
 
-**Cancelling** needs the maker alone before it is matched; all participants after; nobody can once it is locked.
+**Cancelling** needs the maker alone before it is matched; both parties after, or all participants where there are not
+just two; nobody can once it is locked.
 
 At any time an instruction has one item in the queue of due work (``due.py``): its expiry while it is not matched, its
 next attempt to settle from then on.
@@ -757,11 +758,13 @@ class SetHoldRule:
 class CancelRule:
     """Cancels an instruction, or agrees to its cancellation.
 
-    who may     before it is matched who made it; after that every participant, and all of them are needed
+    who may     before it is matched who made it; after that both parties, or, where no counterparty is named or a venue
+                instructed it, every participant; all of them are needed
     signed by   by
     needs       an instruction that is not locked
     changes     the participant's wish; with the last one needed the instruction is cancelled, and leaves the queue
-    refuses     not_permitted, unknown_instruction, not_a_participant, instruction_closed, irrevocable
+    refuses     not_permitted, unknown_instruction, not_a_participant, instruction_closed, irrevocable,
+                not_a_participant
     """
 
     def must_sign(self, books: Books, operation: Cancel) -> Iterator[bytes]:
@@ -777,11 +780,14 @@ class CancelRule:
                 raise Refused(Reason.NOT_A_PARTICIPANT, "its maker alone cancels what is not matched")
             close(books, identifier, row, Processing.CANCELLED, IsoReason.CANI)
             return
+        is_bilateral = bool(row.counterparty) and row.origin is Origin.PARTY
+        if is_bilateral and operation.by not in (row.by, row.counterparty):
+            raise Refused(Reason.NOT_A_PARTICIPANT, "both parties cancel what is matched")
         if said.cancels:
             return
         books.put(AffirmationRow, affirmation_key(identifier, operation.by), replace(said, cancels=True))
         row = replace(row, cancels=row.cancels + 1, reason=IsoReason.CANI)
-        if row.cancels == row.participants:
+        if row.cancels == (2 if is_bilateral else row.participants):
             close(books, identifier, row, Processing.CANCELLED, IsoReason.CANI)
         else:
             put_instruction(books, identifier, row)

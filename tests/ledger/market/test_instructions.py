@@ -364,6 +364,25 @@ def test_after_it_is_matched_both_are_needed() -> None:
     assert queue(world) == []
 
 
+def test_a_third_account_that_gives_has_no_say_in_it() -> None:
+    world = founded()
+    entered = instruct("alice", [*dvp(), leg("carol", "alice", CASH, 5)], "bob")
+    world.do([entered, affirm(entered, "bob"), affirm(entered, "carol")], "alice", "bob", "carol")
+    rule = world.refuse("not_a_participant", Cancel(entered.id, account("carol")), "carol")
+    assert rule == "both parties cancel what is matched"
+    world.do([Cancel(entered.id, account(name)) for name in ("alice", "bob")], "alice", "bob")
+    assert state(world, entered.id).processing is Processing.CANCELLED
+
+
+def test_without_a_counterparty_all_participants_are_needed() -> None:
+    world = founded()
+    entered = instruct("alice", [*dvp(), leg("carol", "alice", CASH, 5)])
+    world.do([entered, affirm(entered, "bob"), affirm(entered, "carol")], "alice", "bob", "carol")
+    for name, ends in (("alice", Processing.ACCEPTED), ("carol", Processing.ACCEPTED), ("bob", Processing.CANCELLED)):
+        world.do(Cancel(entered.id, account(name)), name)
+        assert state(world, entered.id).processing is ends
+
+
 def test_both_instructions_of_a_pair_end_together() -> None:
     world = founded()
     sold, bought = instruct("alice", dvp(), "bob"), instruct("bob", dvp(), "alice")
