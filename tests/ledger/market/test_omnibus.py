@@ -11,6 +11,7 @@ from p2pledger.ledger.market.movement import Cause, Movement, move
 from p2pledger.ledger.market.omnibus import HOUSE_RULE, in_proportion
 from p2pledger.ledger.rule import Refused
 from p2pledger.primitives.market.instruments import Describe, Nature, SetHolderRules
+from p2pledger.primitives.market.orders import Order, Power
 from p2pledger.primitives.market.parties import (
     AccountKind,
     Allocate,
@@ -178,3 +179,32 @@ def test_losses_are_in_proportion_and_add_up(given_shares: dict[bytes, int], dat
     for party, lost in losses.items():
         exact = given_shares[party] * loss
         assert exact // total <= lost <= min(given_shares[party], -(-exact // total))
+
+
+def ordered(power: Power, salt: int, **fields: object) -> Order:
+    """An order of the regulator, approved by the court."""
+    return Order(account("regulator"), account("court"), salt.to_bytes(16, "big"), power, **fields)  # type: ignore[arg-type]
+
+
+def test_the_share_of_a_party_under_an_order_stays_where_it_is(world: World) -> None:
+    freeze = ordered(Power.FREEZE, 1, party=BOB, catches_later=True)
+    world.do(freeze, "regulator", "court")
+    name = world.refuse("order_stops", Allocate(POOL, BOB, CAROL, BOND, 1), "broker")
+    assert name.startswith("order ")
+    world.do(Allocate(POOL, CAROL, BOB, BOND, 1), "broker")
+    world.do(ordered(Power.RELEASE, 2, lifts=freeze.id), "regulator", "court")
+    world.do(Allocate(POOL, BOB, CAROL, BOND, 1), "broker")
+
+
+def test_in_an_account_that_an_order_holds_nothing_is_allocated_beyond_the_rest(world: World) -> None:
+    world.do(ordered(Power.PARTIAL_FREEZE, 1, account=POOL, asset=BOND, quantity=450), "regulator", "court")
+    world.refuse("order_stops", Allocate(POOL, BOB, CAROL, BOND, 51), "broker")
+    world.do(Allocate(POOL, BOB, CAROL, BOND, 50), "broker")
+
+
+def test_a_clawback_from_a_pool_is_shared_out_by_the_whole_ledger(world: World) -> None:
+    world.do(SetHolderRules(CSDC, BOND, most_holders=9), "csdc")
+    order = ordered(Power.CLAWBACK, 1, account=POOL, asset=BOND, quantity=350, target=DAVE)
+    world.do(order, "regulator", "court")
+    assert sum(shares(world).values()) == 150
+    assert world.free("dave", BOND) == 350
