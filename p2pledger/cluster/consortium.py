@@ -51,10 +51,12 @@ _MAX_VALIDATORS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class MemberPlan:
-    """A member to be: its name and roles (those of ``primitives.genesis.ROLES``)."""
+    """A member to be: its name and roles (those of ``primitives.genesis.ROLES``), and the code of the register that it
+    keeps, if it keeps one."""
 
     name: str
     roles: tuple[str, ...]
+    register: str = ""
 
 
 def validator_names(count: int) -> tuple[str, ...]:
@@ -123,6 +125,7 @@ class Consortium:
                 Register("CCDC", "CCDC", "Interbank market depository"),
                 Register("CSDC", "CSDC", "Exchange market depository"),
                 Register(BANK, BANK, "Cash accounts"),
+                *(Register(plan.register, plan.name, f"Register of {plan.name}") for plan in members if plan.register),
             ),
             parameters=parameters,
             profile=profile,

@@ -29,7 +29,7 @@ from p2pledger.cluster.remote import decimals_of
 from p2pledger.cluster.settle import settle
 from p2pledger.demo.live import View
 from p2pledger.demo.recount import recount
-from p2pledger.demo.scenario import Act, Call, Clock, Look, Scenario, Step, expanded
+from p2pledger.demo.scenario import Act, Advance, Call, Clock, Look, Scenario, Step, expanded
 from p2pledger.ledger.holding_proof import check_holding
 from p2pledger.load.chain import wait_agreement
 from p2pledger.primitives.amounts import amount_text, units_of
@@ -68,10 +68,8 @@ class StepReport:
 
     @property
     def line(self) -> str:
-        mark = "ok" if self.ok else "DIFFERS"
-        told = self.outcome if self.ok or self.expected == self.outcome else f"{self.outcome}, not {self.expected}"
-        rule = f" ({self.rule})" if self.rule else ""
-        return f"{self.number:>3}  {mark:<7}  {self.title}: {told}{rule}"
+        wanted = "" if self.ok else f", not {self.expected}"
+        return f"{self.number:>3}  {'ok' if self.ok else 'DIFFERS':<7}  {self.title}: {self.outcome}{wanted}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +163,8 @@ class _Player:
     clock: Clock = field(default_factory=lambda: Clock(time.time_ns() // 1_000_000))
     height: int = 0
     """Of the last step: nothing is looked at in an older state."""
+    ahead_ms: int = 0
+    """How far the clocks of the nodes were set ahead."""
     saved: dict[str, str] = field(default_factory=dict)
     accounts: dict[str, bytes] = field(default_factory=dict)
     """Accounts that steps have opened, by the name under which they were saved."""
@@ -210,7 +210,9 @@ class _Player:
 
     async def _step(self, step: Step) -> StepReport:
         begun = time.monotonic()
-        if isinstance(step.does, Act):
+        if isinstance(step.does, Advance):
+            expected, outcome, code, ok, rule, sentence = await self._advance(step.does)
+        elif isinstance(step.does, Act):
             expected, outcome, code, ok, rule, sentence = await self._act(step, step.does)
         else:
             expected, outcome, code, ok, rule, sentence = await self._look(step.does)
@@ -256,12 +258,11 @@ class _Player:
         if outcome.code == 0:
             for call, operation in zip(act.calls, operations, strict=True):
                 self._save(call, operation)
-        expected, ok = act.expect, reason == act.expect
-        if act.rule:
-            expected, ok = f"{act.expect} by {act.rule}", ok and act.rule in rule
-        told = f"{reason} by {rule}" if act.rule and reason == act.expect and not ok else reason
+        ok = reason == act.expect and act.rule in rule
+        expected = f"{act.expect}: {act.rule}" if act.rule else act.expect
+        told = f"{reason}: {rule}" if rule else reason
         sentence = "" if outcome.code == 0 else sentence_of(outcome.code)
-        return expected, expected if ok else told, outcome.code, ok, rule, sentence
+        return expected, told, outcome.code, ok, rule, sentence
 
     async def _names(self, client: Client, operation: str, given: Mapping[str, Any]) -> Names:
         """The accounts by name, and the decimals of the assets that are named. Unknown assets have none: their amounts
@@ -308,7 +309,7 @@ class _Player:
             self.saved[call.save] = operation.id.hex()  # type: ignore[attr-defined]
 
     def _text(self, text: str) -> str:
-        return expanded(text, self.saved, self.clock, time.time_ns() // 1_000_000, self.scenario.seed)
+        return expanded(text, self.saved, self.clock, self._now_ms, self.scenario.seed)
 
     def _expanded(self, value: Any) -> Any:
         """A field with all of its expressions replaced."""
@@ -319,6 +320,20 @@ class _Player:
         if isinstance(value, dict):
             return {name: self._expanded(item) for name, item in value.items()}
         return value
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _now_ms(self) -> int:
+        """As the nodes' clocks have it."""
+        return time.time_ns() // 1_000_000 + self.ahead_ms
+
+    async def _advance(self, advance: Advance) -> tuple[str, str, int, bool, str, str]:
+        """Sets the clocks of all nodes ahead."""
+        self.ahead_ms += advance.by_ms
+        for name in self.cluster.nodes:
+            self.cluster.skew(name, self.ahead_ms)
+        return "advanced", "advanced", 0, True, "", ""
 
     # --- looks --------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ A scenario is a TOML file. People of the market write and read it; nothing in it
     [[members]]                             # more members of the genesis
     name = "PBOC"
     roles = ["central_bank"]
+    register = "PBOC"                       # the register that it keeps, if it keeps one
 
     [[step]]                                # what somebody does: one transaction
     title = "the bond is sold"
@@ -26,10 +27,15 @@ A scenario is a TOML file. People of the market write and read it; nothing in it
     of = { account = "broker-2", asset = "CND100000017@CSDC" }
     expect = { free = "5" }
 
+    [[step]]                                # what time does: the clocks of all nodes are set ahead
+    title = "evening comes"
+    advance = "8h"
+
 A step of several operations, all or nothing, has ``operations = [{ operation = "...", fields = {...} }, ...]`` instead.
 ``rule = "..."`` beside ``expect`` wants these words in the name of the rule that refuses. ``save = "bond_sale"`` keeps
 the identifier of the object that the (first) operation makes; ``within_s`` lets a look wait until it shows what is
-expected; ``measure = "..."`` keeps the time from sending until final under a name.
+expected; ``measure = "..."`` keeps the time from sending until final under a name. All advances together make at most
+a day.
 
 Texts may hold expressions in braces:
 
@@ -40,7 +46,7 @@ Texts may hold expressions in braces:
     {weekday+1}         the number of a weekday (0 = Monday), counted from that day
     {noon}              the utc_offset (minutes + 1440) of a place where it was noon when the run began: its calendars
                         have the same hours in every run, whatever the clock of the machine says
-    {sha256 some text}  the hash of a text, for documents
+    {sha256 some text}  the hash of a text, for documents; {hex some text} the text itself as bytes
     {key alice}         the public key of somebody, for the policy of an account that is opened for him: the step that
                         opens it saves it as "alice", and from then on he signs by that name
 
@@ -66,7 +72,7 @@ from p2pledger.primitives.genesis import ROLES
 from p2pledger.primitives.market.calendars import NO_OFFSET
 from p2pledger.primitives.reasons import Reason
 
-__all__ = ["Act", "Call", "Clock", "Look", "Scenario", "Step", "expanded", "find_scenario", "read_scenario"]
+__all__ = ["Act", "Advance", "Call", "Clock", "Look", "Scenario", "Step", "expanded", "find_scenario", "read_scenario"]
 
 OK: Final = "ok"
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -117,13 +123,20 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Advance:
+    """The clocks of all nodes go ahead by so much, at once."""
+
+    by_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """``chapter`` stands before the first step of a part."""
 
     number: int
     title: str
     chapter: str
-    does: Act | Look
+    does: Act | Look | Advance
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +174,7 @@ class Clock:
 
 _EXPRESSION: Final = re.compile(r"\{([^{}]*)\}")
 _COUNTED: Final = re.compile(r"(now|today|weekday)(?:([+-])(\d+)(ms|s|min|h|d)?)?")
+_LENGTH: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)")
 _SAVED: Final = re.compile(r"[a-z][a-z0-9_]*(\.legs)?")
 _WORDS: Final = ("noon", "now", "today", "weekday")
 
@@ -172,6 +186,8 @@ def expanded(text: str, saved: Mapping[str, str], clock: Clock, now_ms: int, see
         inner = match.group(1).strip()
         if inner.startswith("sha256 "):
             return hashlib.sha256(inner.removeprefix("sha256 ").encode()).hexdigest()
+        if inner.startswith("hex "):
+            return inner.removeprefix("hex ").encode().hex()
         if inner.startswith("key "):
             return development_keypair(seed, "member", inner.removeprefix("key ")).public_key.hex()
         if inner == "noon":
@@ -247,8 +263,10 @@ _SCENARIO_KEYS: Final = (
     "scenario", "title", "validators", "brokers", "seed", "sample_assets", "members", "step",
 )  # fmt: skip
 _ACT_KEYS: Final = (
-    "title", "chapter", "by", "sign", "operation", "operations", "fields", "expect", "rule", "save", "measure",
+    "title", "chapter", "by", "sign", "operation", "operations", "fields", "expect", "rule", "save",
+    "measure",
 )  # fmt: skip
+_ADVANCE_KEYS: Final = ("title", "chapter", "advance")
 _LOOK_KEYS: Final = ("title", "chapter", "look", "of", "expect", "within_s")
 
 
@@ -260,6 +278,7 @@ class _Reader:
     operations: Mapping[str, Mapping[str, bool]]
     saved: set[str] = field(default_factory=set)
     people: set[str] = field(default_factory=set)
+    advanced_ms: int = 0
     where: str = ""
 
     def wrong(self, what: str, hint: str = "", code: str = "bad_scenario") -> NoReturn:
@@ -288,9 +307,9 @@ class _Reader:
         name = self.value(data, "scenario", str)
         members = []
         for table in self.value(data, "members", list, []):
-            self.only(table, ("name", "roles"), "a member")
+            self.only(table, ("name", "roles", "register"), "a member")
             roles = tuple(self.one_of(role, ROLES, "role", "unknown_role") for role in self.value(table, "roles", list))
-            members.append(MemberPlan(self.value(table, "name", str), roles))
+            members.append(MemberPlan(self.value(table, "name", str), roles, self.value(table, "register", str, "")))
         validators, brokers = self.value(data, "validators", int, 4), self.value(data, "brokers", int, 2)
         self.people = {*validator_names(validators), *DEPOSITORIES, BANK, *(member.name for member in members)}
         self.people |= {f"broker-{number + 1}" for number in range(brokers)}
@@ -319,11 +338,25 @@ class _Reader:
         if not isinstance(table, dict):
             self.wrong("a step is a table")
         title, chapter = self.value(table, "title", str), self.value(table, "chapter", str, "")
+        if "advance" in table:
+            self.only(table, _ADVANCE_KEYS, "an advance")
+            return Step(number, title, chapter, self.advance(table))
         if "look" in table:
             self.only(table, _LOOK_KEYS, "a look")
             return Step(number, title, chapter, self.look(table))
         self.only(table, _ACT_KEYS, "a step")
         return Step(number, title, chapter, self.act(table))
+
+    def advance(self, table: Mapping[str, Any]) -> Advance:
+        text = self.value(table, "advance", str)
+        counted = _LENGTH.fullmatch(text)
+        if counted is None:
+            self.wrong(f"{text!r} is no length of time", f"A number with {', '.join(_UNITS_MS)}, such as 8h")
+        by_ms = int(counted[1]) * _UNITS_MS[counted[2]]
+        self.advanced_ms += by_ms
+        if self.advanced_ms > _UNITS_MS["d"]:
+            self.wrong("all advances together make more than a day")
+        return Advance(by_ms)
 
     def act(self, table: Mapping[str, Any]) -> Act:
         by = self.value(table, "by", str)
