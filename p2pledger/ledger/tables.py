@@ -328,6 +328,8 @@ class Holding:
     row of zeros is not kept.
     """
 
+    table: ClassVar[Table] = Table.HOLDINGS
+
     free: int = 0
     locked: int = 0
 
