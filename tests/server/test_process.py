@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -14,8 +15,22 @@ import trio
 
 from p2pledger.api.client import Client
 from p2pledger.primitives.genesis import Genesis
+from p2pledger.primitives.market.offers import PlaceOffer
+from p2pledger.primitives.names import AssetKind, asset_id
+from p2pledger.primitives.transactions import Define
 from p2pledger.server import load_config
-from tests.server.small_node import BANK, BANK_KEY, PATIENCE_S, genesis_of, log_of, make_directory, node_key, open_books
+from tests.server.small_node import (
+    BANK,
+    BANK_KEY,
+    CASH,
+    PATIENCE_S,
+    genesis_of,
+    log_of,
+    make_directory,
+    node_key,
+    open_books,
+    signed,
+)
 
 COMMAND = [sys.executable, "-W", "error", "-m", "p2pledger.server"]
 
@@ -127,6 +142,46 @@ def test_a_validator_that_is_killed_comes_back_at_another_port_and_loses_nothing
     for node in nodes:
         node.let_go()
     assert [node.wait() for node in nodes] == [0] * 4
+
+
+def test_a_network_at_rest_does_by_itself_what_is_due(nodes: list[Process], genesis: Genesis) -> None:
+    """A standing offer expires while nobody says anything: one block, and one more that certifies its state."""
+    for node in nodes:
+        node.report()
+    introduce(nodes)
+    for node in nodes:
+        node.report()
+    gold = asset_id("XAU@BANK")
+
+    async def place() -> tuple[int, int]:
+        async with Client.connect("127.0.0.1", nodes[0].port, genesis, BANK_KEY) as client:
+            await open_books(client, genesis)
+            expires_ms = time.time_ns() // 1_000_000 + 1_500
+            operations = (
+                Define(gold, int(AssetKind.MONEY), 0, BANK, "Gold"),
+                PlaceOffer(BANK, bytes(16), CASH, 70, gold, 1, 1, expires_ms, b""),
+            )
+            identifier, data = signed(genesis, 9, *operations)
+            assert (await client.submit([data])).codes == (0,)
+            [settled] = (await client.wait_settled([identifier], PATIENCE_S)).values()
+            assert (settled.code, settled.rule) == (0, "")
+            assert (await client.holdings(BANK)).lines[0].locked == 70
+            return settled.height, expires_ms
+
+    async def wait_until_it_is_back(port: int) -> tuple[int, bytes]:
+        async with Client.connect("127.0.0.1", port, genesis, BANK_KEY) as client:
+            with trio.fail_after(PATIENCE_S):
+                while (await client.holdings(BANK)).lines[0].locked:
+                    pass
+            status = await client.status()
+            assert status.held_batches == 0
+            return status.state_height, status.state_root
+
+    height, expires_ms = trio.run(place)
+    found = [trio.run(wait_until_it_is_back, node.port) for node in nodes]
+    assert time.time_ns() // 1_000_000 >= expires_ms
+    assert len({root for _, root in found}) == 1
+    assert all(height + 1 < at <= height + 4 for at, _ in found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
