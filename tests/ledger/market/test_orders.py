@@ -6,17 +6,21 @@ What each power does to units in each bucket is played in ``test_powers.py``.
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
 
-from p2pledger.ledger.market.orders import OrderRow, OrderStatus, holds_on, orders_over
+from p2pledger.ledger.market.orders import OrderOver, OrderRow, OrderStatus, holds_on, orders_over, over_key
 from p2pledger.ledger.tables import AccountFlag, AssetFlag
 from p2pledger.primitives.market.buckets import Bucket
+from p2pledger.primitives.market.instruments import SetHolderRules
+from p2pledger.primitives.market.links import AgreeLink, Cross
 from p2pledger.primitives.market.orders import Appeal, Order, Power
+from p2pledger.primitives.names import register_code
 from p2pledger.primitives.transactions import Issue, Lock, Redeem, Release, Transfer
 from tests.ledger.market.authority import by_authority, release
-from tests.ledger.market.market_world import BOND, CASH, DAY_MS, SHARE, START_MS, World, account, founded
+from tests.ledger.market.market_world import BOND, BOND_ACROSS, CASH, DAY_MS, SHARE, START_MS, World, account, founded
 
 ALICE, BOB = account("alice"), account("bob")
 TARGET = account("csdc")
@@ -439,3 +443,114 @@ def test_whoever_is_frozen_can_still_sign() -> None:
     world.do(by_authority(power=Power.FREEZE, account=ALICE, catches_later=True), "regulator", "court")
     world.do(Lock(BOB, BOND, 10, ALICE), "bob")
     world.do(Release(BOB, BOND, 10, ALICE), "alice")
+
+
+# Between registers ---------------------------------------------------------------------------------------------------
+
+
+def linked() -> World:
+    world = founded()
+    ends = register_code("CSDC"), register_code("CCDC")
+    world.do(AgreeLink(*ends, BOND[:12], 500), "csdc", "ccdc")
+    return world
+
+
+def cross(amount: int, salt: int) -> Cross:
+    return Cross(ALICE, BOND, register_code("CCDC"), amount, salt.to_bytes(16, "big"))
+
+
+def test_what_is_held_does_not_leave_the_register() -> None:
+    world = linked()
+    order = freeze_of(900, later=False)
+    world.do(order, "regulator", "court")
+    world.refuse("order_stops", cross(101, 1), "alice", rule=f"order {order.id.hex()[:8]}")
+    world.do(cross(100, 2), "alice")
+
+
+def test_an_order_over_all_assets_follows_into_the_other_register() -> None:
+    world = linked()
+    world.do(cross(100, 1), "alice")
+    order = by_authority(power=Power.FREEZE, account=ALICE, catches_later=True)
+    world.do(order, "regulator", "court")
+    world.refuse("order_stops", give(1, asset=BOND_ACROSS), "alice")
+    world.do(release(order), "regulator", "court")
+    world.do(by_authority(power=Power.CLAWBACK, account=ALICE, asset=BOND, target=TARGET), "regulator", "court")
+    later = by_authority(
+        power=Power.CLAWBACK, account=ALICE, asset=BOND_ACROSS, quantity=150, target=TARGET, catches_later=True
+    )
+    world.do(later, "regulator", "court")
+    world.do(give(80, to="alice", who="bob"), "bob")
+    world.do(cross(80, 2), "alice")
+    assert (world.free("alice", BOND_ACROSS), world.free("csdc", BOND_ACROSS)) == (30, 150)
+
+
+# The counters of others ----------------------------------------------------------------------------------------------
+
+
+def test_what_an_order_moves_is_counted_by_the_rules_about_holders() -> None:
+    """An order is not stopped by a limit, and whoever comes after it is: the counters are exact."""
+    world = founded()
+    rules = SetHolderRules(account("csdc"), BOND, (), (), (), 3, 1_000_000)
+    world.do(rules, "csdc")
+    world.do(give(10, to="carol"), "alice")
+    world.refuse("holder_limit", give(10, to="dave"), "alice")
+    world.do(
+        by_authority(power=Power.FORCED_TRANSFER, account=ALICE, asset=BOND, quantity=5, target=account("dave")),
+        "regulator",
+        "court",
+    )
+    world.refuse("holder_limit", give(10, to="dealer"), "alice")
+    world.do(take_of(985), "regulator", "court")
+    world.do(give(10, to="bob", who="carol"), "carol")
+    world.refuse("holder_limit", give(10, to="dealer", who="bob"), "bob")
+    world.do(give(5, to="bob", who="dave"), "dave")
+    world.do(give(10, to="dealer", who="bob"), "bob")
+
+
+def test_rows_are_written_and_read_back_alike() -> None:
+    world = founded()
+    world.do(Lock(ALICE, BOND, 300, BOB), "alice")
+    order = by_authority(
+        power=Power.CLAWBACK,
+        account=ALICE,
+        asset=BOND,
+        quantity=2_000,
+        target=TARGET,
+        consumes=(Bucket.LOCKED, Bucket.FREE),
+        catches_later=True,
+        appeal_until_ms=world.now_ms + DAY_MS,
+    )
+    world.do(order, "regulator", "court")
+    world.do(Appeal(order.id, ALICE, bytes(32)), "alice")
+    row = world.row(OrderRow, order.id)
+    assert row is not None
+    assert OrderRow.decode(row.encode()) == row
+    assert [(line.bucket, line.amount) for line in row.effects] == [(Bucket.LOCKED, 300), (Bucket.FREE, 700)]
+    over = world.row(OrderOver, over_key(ALICE, BOND, order.id))
+    assert over is not None
+    assert OrderOver.decode(over.encode()) == over
+    assert (over.takes, [(item.amount, item.reserved) for item in over.attached]) == (1_000, [(300, 300)])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_freezes_come_and_go_in_any_sequence_as_if_those_that_went_had_never_been(seed: int) -> None:
+    chance = random.Random(seed)
+    drawn = [(chance.choice((0, 150, 300, 450)), chance.random() < 0.5) for _ in range(5)]
+    lifted = chance.sample(range(5), 2)
+    seen = set()
+    for _ in range(4):
+        world = founded()
+        world.checked = False
+        orders = {at: freeze_of(quantity, later=later) for at, (quantity, later) in enumerate(drawn)}
+        for at in chance.sample(range(5), 5):
+            world.do(orders[at], "regulator", "court")
+        for at in chance.sample(lifted, 2):
+            world.do(release(orders[at]), "regulator", "court")
+        world.do(give(200, to="alice", who="bob"), "bob")
+        seen.add(usable(world))
+    world = founded()
+    for at, (quantity, later) in enumerate(drawn):
+        if at not in lifted:
+            world.do(freeze_of(quantity, later=later), "regulator", "court")
+    world.do(give(200, to="alice", who="bob"), "bob")
+    assert seen == {usable(world)}
