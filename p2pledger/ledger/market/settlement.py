@@ -31,7 +31,7 @@ from typing import Any, Final
 from p2pledger import core
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.chainspec import Chainspec
-from p2pledger.ledger.market import permissions
+from p2pledger.ledger.market import holders, permissions
 from p2pledger.ledger.market.buckets import FREE_SPOT, Bucket, Spot, amount_in
 from p2pledger.ledger.market.calendars import CalendarRow, require_calendar
 from p2pledger.ledger.market.due import DueKind
@@ -135,6 +135,8 @@ def lock_instruction(
         mark = books.mark()
         _move_legs(books, place, identifier, legs, Cause.OWNER, operation)
         books.back_to(mark)
+        for leg in legs:
+            holders.promise(books, leg.asset, leg.taker, leg.amount)
     settle_from_ms = calendar.opening_ms(day)
     row = with_due(
         books, identifier, row, DueKind.SETTLE, calendar.next_settlement_ms(day, max(place.time_ms, settle_from_ms))
@@ -342,6 +344,8 @@ def _give_back(books: Books, place: Place, identifier: bytes) -> None:
     for (giver, asset), (_, there) in _reserved(books, identifier).items():
         if there:
             move(books, place, Movement(asset, giver, spot, giver, FREE_SPOT, there, Cause.RETURN, 0))
+    for leg in legs_of(books, identifier):
+        holders.withdraw(books, leg.asset, leg.taker, leg.amount)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from p2pledger.primitives.market.parties import AccountKind, Allocate, RegisterA
 from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import Issue, Lock, Operation, Redeem, Release, Transfer
 from tests.ledger.market.market_world import BOND, World, account, founded
+from tests.ledger.market.trading import TODAY, at, instruct, leg, lock
 
 CSDC, ISSUER, BROKER, DEALER, ALICE, BOB, CAROL, DAVE = (
     account(name) for name in ("csdc", "issuer", "broker", "dealer", "alice", "bob", "carol", "dave")
@@ -213,6 +214,20 @@ def test_promised_units_count_toward_the_share(world: World) -> None:
     with pytest.raises(Refused) as refused:
         judge(books, world.place, BOND, BOB, 51, ALICE)
     assert refused.value.rule == SHARE
+
+
+def test_a_locked_instruction_keeps_the_last_place_for_its_buyer(world: World) -> None:
+    sale = instruct("alice", [leg("alice", "carol", BOND, 10)], settle_day=TODAY + 1)
+    world.do(sale, "alice")
+    world.do(lock(sale.id, "alice"), "alice")
+    assert counted(world) == HolderSum(2, 1)
+    world.refuse("holder_limit", Transfer(ALICE, DAVE, BOND, 10), "alice", rule=NUMBER)
+    other = instruct("bob", [leg("bob", "dave", BOND, 10)])
+    world.do(other, "bob")
+    world.refuse("holder_limit", lock(other.id, "bob"), "bob", rule=f"leg 0: {NUMBER}")
+    world.wait_until(at(TODAY + 1, 12))
+    assert counted(world) == HolderSum(3)
+    assert sum_of(world.books, BOND, CAROL) == HolderSum(10)
 
 
 def test_an_order_of_authority_is_counted_and_not_judged(world: World) -> None:
