@@ -11,9 +11,12 @@ from p2pledger.network.effects import CLIENT, OBSERVER, VALIDATOR, Identity, Ses
 from p2pledger.node import mempool
 from p2pledger.primitives.blocks import Block, sign_batch
 from p2pledger.primitives.codec import encode
+from p2pledger.primitives.market.offers import PlaceOffer
 from p2pledger.primitives.messages import (
     BatchMessage,
     Chain,
+    Progress,
+    Settled,
     Status,
     Submit,
     Submitted,
@@ -31,6 +34,7 @@ from tests.network.small_network import (
     CLIENT_SESSION,
     NODE_KEYS,
     SHARE,
+    START_MS,
     SmallNetwork,
     genesis_of,
 )
@@ -438,3 +442,24 @@ def test_a_submission_is_answered_in_order_even_when_empty(network: SmallNetwork
     network.run(10)
     assert network.admitted() == []
     assert not network.ended
+
+
+def test_the_rule_that_refuses_is_told_with_the_outcome_wherever_one_asks(network: SmallNetwork) -> None:
+    network.follow(0)
+    late = PlaceOffer(ACCOUNTS["A"], bytes(16), SHARE, 10, CASH, 50, 1, START_MS, b"")
+    fine, refused = network.transfer(1), network.transaction(late)
+    assert network.query(0, "simulate", refused).result[-1] == "expiry of the offer"
+    network.submit(0, fine, refused)
+    network.run(500)
+    told = [message for _, _, message in network.heard if isinstance(message, Progress | Settled)]
+    assert [message.rules for message in told] == [((1, "expiry of the offer"),)] * 2
+    assert [message.codes[6:] for message in told] == [b"\0\0"] * 2
+    signed = SignedTransaction.decode(refused)
+    for number in range(4):
+        _, [line] = network.query(number, "lookup", ((signed.transaction.valid_until, signed.id),)).result
+        assert line[3] == "expiry of the offer"  # type: ignore[index]
+    network.heard.clear()
+    network.submit(2, refused)
+    network.run(500)
+    [again] = [message for _, _, message in network.heard if isinstance(message, Settled)]
+    assert again.rules == ((0, "expiry of the offer"),), "it is remembered with the receipt"
