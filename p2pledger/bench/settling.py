@@ -12,6 +12,7 @@ limit, and so do those that were refused for want of room (*busy*) until their c
 
 from __future__ import annotations
 
+import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,8 +26,9 @@ import trio
 from p2pledger.api.client import Client, Settlements
 from p2pledger.bench.histogram import Histogram
 from p2pledger.bench.progress import Progress
+from p2pledger.bench.propagation import BlockTimes, block_times
 from p2pledger.bench.workloads import BROKERS, workload
-from p2pledger.cluster.consortium import BANK
+from p2pledger.cluster.consortium import BANK, node_directory
 from p2pledger.cluster.development import development_parameters
 from p2pledger.cluster.directory import usage_of
 from p2pledger.cluster.local import Cluster
@@ -37,8 +39,12 @@ from p2pledger.load.chain import UNREACHABLE, wait_agreement
 from p2pledger.load.generator import Load, Outcome, Session, State, percentile
 from p2pledger.load.orders import OrderDesk
 from p2pledger.load.readings import holdings_of, look_up, open_world, supply_of
+from p2pledger.load.trades import TradeSource
+from p2pledger.network.tracing import Timelines
+from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.parameters import Parameters
+from p2pledger.server.tracing import TRACE_FILE, clock_us, read_trace
 
 __all__ = ["Plan", "Run", "Usage", "lag_allowed_ms", "run_plan"]
 
@@ -50,7 +56,8 @@ _LAG_SHARE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. ``parameters`` replace those of a development network; ``network`` is the text of a network.toml."""
+    """What to run. ``parameters`` replace those of a development network; ``network`` is the text of a network.toml;
+    ``trace``: follow each block through all nodes."""
 
     workload: str = "dvp"
     arrivals: str = "fixed:500"
@@ -62,6 +69,7 @@ class Plan:
     seed: int = 1
     gateways: int = 4
     network: str = ""
+    trace: bool = False
     parameters: dict[str, int] = field(default_factory=dict)
 
     def check(self) -> Self:
@@ -123,6 +131,12 @@ class Run:
     offered_per_s: float
     committed_per_s: float
     blocks: int
+    nullified: int
+    """Views (under simplex) or slots (dpos, poa) in which no block came to stay."""
+    transaction_bytes: float
+    """Of the average order."""
+    block_times: tuple[BlockTimes, ...]
+    """Blocks made behind the warm-up and within the window; empty without a trace."""
     series: tuple[tuple[float, int, int], ...]
     nodes: tuple[Usage, ...]
     faults: tuple[str, ...]
@@ -142,7 +156,8 @@ class Run:
         latencies = b64encode(self.latencies.encode()).decode()
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         nodes = [asdict(node) for node in self.nodes]
-        return {**plain, "plan": asdict(self.plan), "latencies": latencies, "nodes": nodes}
+        times = [block.values() for block in self.block_times]
+        return {**plain, "plan": asdict(self.plan), "latencies": latencies, "nodes": nodes, "block_times": times}
 
 
 async def run_plan(plan: Plan, directory: Path | None, progress: Progress) -> Run:
@@ -151,15 +166,27 @@ async def run_plan(plan: Plan, directory: Path | None, progress: Progress) -> Ru
     moments = plan.moments()
     source = workload(plan.workload, len(moments), plan.seed, money_register=BANK)
     progress.say(f"starting {plan.validators} validators")
-    async with Cluster(
-        plan.validators,
-        seed=plan.seed,
-        directory=directory,
-        brokers=len(BROKERS),
-        parameters=plan.cluster_parameters(),
-        engine=plan.engine,
-        opening=False,
-    ) as cluster:
+    with tempfile.TemporaryDirectory(prefix="p2pledger-bench-") as beside:
+        network = Path(beside) / "network.toml"
+        network.write_text(plan.network, encoding="utf-8")
+        cluster = Cluster(
+            plan.validators,
+            seed=plan.seed,
+            directory=directory,
+            brokers=len(BROKERS),
+            parameters=plan.cluster_parameters(),
+            engine=plan.engine,
+            network=network if plan.network else None,
+            trace=plan.trace,
+            opening=False,
+        )
+        return await _run_on(cluster, plan, moments, source, progress)
+
+
+async def _run_on(
+    cluster: Cluster, plan: Plan, moments: Sequence[float], source: TradeSource, progress: Progress
+) -> Run:
+    async with cluster:
         progress.say(f"opening the ledger: {source.world.assets_count:,} assets")
         await open_world(cluster, source.world, timeout_s=120.0)
         async with cluster.connect() as client:
@@ -188,8 +215,10 @@ async def run_plan(plan: Plan, directory: Path | None, progress: Progress) -> Ru
             nursery.cancel_scope.cancel()
         usage = [await _usage(cluster, name, before[name]) for name in cluster.nodes]
         progress.say("waiting until all nodes agree, and counting again")
-        faults, blocks = await _judge(cluster, load, books, height)
-        return _result(plan, load, series, usage, faults, blocks)
+        faults, last_height = await _judge(cluster, load, books, height)
+        nullified = await _nullified(cluster, height + 1, last_height)
+        times = _block_times(cluster, plan, clock_us() - round(1_000_000 * (trio.current_time() - load.started_s)))
+        return _result(plan, load, series, usage, faults, last_height - height, nullified, times)
 
 
 @asynccontextmanager
@@ -242,7 +271,7 @@ async def _usage(cluster: Cluster, name: str, before: NodeStats) -> Usage:
 
 
 async def _judge(cluster: Cluster, load: Load, books: Books, first_height: int) -> tuple[tuple[str, ...], int]:
-    """The gate: what is wrong, and the blocks that were made."""
+    """The gate: what is wrong, and how high the chain is."""
     faults: list[str] = []
     standings = await wait_agreement(cluster, _AGREE_WITHIN_S, max(load.heights.values(), default=0))
     if gone := [name for name in cluster.nodes if name not in standings]:
@@ -261,7 +290,31 @@ async def _judge(cluster: Cluster, load: Load, books: Books, first_height: int) 
     result = load.result()
     if result.submitted != result.committed + sum(result.rejected.values()) + result.timed_out + result.unfinished:
         faults.append("not every order is accounted for")
-    return tuple(faults), height - first_height
+    return tuple(faults), height
+
+
+async def _nullified(cluster: Cluster, first_height: int, last_height: int) -> int:
+    """Views that gave no block between two heights; under pow and pos, where slots are won by luck, 0."""
+    if last_height <= first_height or cluster.genesis.engine in ("pow", "pos"):
+        return 0
+    try:
+        async with cluster.connect() as client:
+            first, last = [
+                Block.decode((await client.block(height)).block).header for height in (first_height, last_height)
+            ]
+    except UNREACHABLE:  # then the gate has said so
+        return 0
+    return 0 if first.epoch != last.epoch else (last.view - first.view) - (last_height - first_height)
+
+
+def _block_times(cluster: Cluster, plan: Plan, opened_us: int) -> tuple[BlockTimes, ...]:
+    """Of the blocks that were made behind the warm-up and before the window closed."""
+    if not plan.trace:
+        return ()
+    traces = [read_trace(node_directory(cluster.directory, name) / TRACE_FILE) for name in cluster.nodes]
+    weights = {seat.name: seat.weight for seat in cluster.genesis.validators}
+    first_us, last_us = opened_us + 1_000_000 * plan.warmup_s, opened_us + 1_000_000 * plan.seconds
+    return tuple(times for times in block_times(Timelines(traces), weights) if first_us <= times.made_us < last_us)
 
 
 def _result(
@@ -271,6 +324,8 @@ def _result(
     usage: Sequence[Usage],
     faults: tuple[str, ...],
     blocks: int,
+    nullified: int,
+    times: tuple[BlockTimes, ...],
 ) -> Run:
     first = sum(1 for _ in takewhile(lambda moment: moment < plan.warmup_s, load.moments))
     counted = range(first, load.count)
@@ -307,6 +362,9 @@ def _result(
         offered_per_s=round(len(counted) / window_s, 2),
         committed_per_s=round(in_window / window_s, 2),
         blocks=blocks,
+        nullified=nullified,
+        transaction_bytes=round(sum(len(order.data) for order in load.orders) / len(load.orders), 1),
+        block_times=times,
         series=tuple(series),
         nodes=tuple(usage),
         faults=faults,
