@@ -135,15 +135,17 @@ def _catch_credit(books: Books, place: Place, movement: Movement, account: bytes
     """What came in goes on to the targets of orders that catch later credits, the eldest first."""
     asset = movement.asset
     left = min(movement.amount, books.holding(asset, account).free)
-    for identifier, subject, named, order, row in takes_of(books, place, asset, account):
-        wide = bool(row.all_take)
-        wanted = row.all_take if wide else row.takes
+    for identifier, subject, named, order, found in takes_of(books, place, asset, account):
+        wanted = found.all_take or found.takes
         part = min(left, wanted)
         if not part or account == order.target:
             continue
         left -= part
         if wanted < EVERYTHING:
-            rest = replace(row, all_take=wanted - part) if wide else replace(row, takes=wanted - part)
+            # What an order before this one took may have changed the row.
+            row = books.row(OrderOver, over_key(subject, named, identifier))
+            assert row is not None, "the state is broken: an order lost what it takes"
+            rest = replace(row, all_take=wanted - part) if found.all_take else replace(row, takes=wanted - part)
             change_over(books, place, identifier, subject, named, rest)
         take_free(books, place, order, asset, account, part)
 

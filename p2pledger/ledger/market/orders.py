@@ -28,7 +28,7 @@ Whether a held unit may still leave its spot is the table's answer (``powers.py`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, ClassVar, Final, Self
@@ -434,17 +434,28 @@ def change_over(books: Books, place: Place, identifier: bytes, subject: bytes, a
         books.put(OrderOver, key, row)
         if not there:
             books.put(OrderRow, identifier, replace(order, over=(*order.over, (subject, asset))))
-    if (before.reaches_account, before.reaches_all) != (row.reaches_account, row.reaches_all):
-        _refresh_subject(books, subject, asset)
+    if before.reaches_all != row.reaches_all:
+        _refresh_all(books, subject, asset)
+    elif before.reaches_account != row.reaches_account:
+        refresh_account(books, subject)
 
 
 def end_order(books: Books, place: Place, identifier: bytes, order: OrderRow, status: OrderStatus) -> None:
     """Takes away all that is left of an order."""
     books.put(OrderRow, identifier, replace(_ended(books, place, identifier, order, status), over=()))
+    wide, narrow = [], {}
     for subject, asset in order.over:
-        books.put(OrderOver, over_key(subject, asset, identifier), None)
-    for subject, asset in order.over:
-        _refresh_subject(books, subject, asset)
+        key = over_key(subject, asset, identifier)
+        row = books.row(OrderOver, key)
+        if row is not None and row.reaches_all:
+            wide.append((subject, asset))
+        else:
+            narrow[subject] = True
+        books.put(OrderOver, key, None)
+    for subject, asset in wide:
+        _refresh_all(books, subject, asset)
+    for subject in narrow:
+        refresh_account(books, subject)
 
 
 def _ended(books: Books, place: Place, identifier: bytes, order: OrderRow, status: OrderStatus) -> OrderRow:
@@ -453,16 +464,13 @@ def _ended(books: Books, place: Place, identifier: bytes, order: OrderRow, statu
     return replace(order, status=status, ended_height=place.height, ended_ms=place.time_ms)
 
 
-def _refresh_subject(books: Books, subject: bytes, asset: bytes) -> None:
-    """Sets or clears the flags of all rows that a subject stands for, by what lies over them now."""
+def _refresh_all(books: Books, subject: bytes, asset: bytes) -> None:
+    """Sets or clears the flags of all accounts of a party, or of an asset that an order is about for everybody."""
     if subject == NOBODY:
         reached = any(True for _ in books.rows(OrderOver, NOBODY + asset))
         set_asset_flag(books, asset, AssetFlag.ORDERED, reached)
         return
-    accounts: Sequence[bytes] = [subject]
-    if party_of(books, subject) == subject:
-        accounts = list(accounts_of(books, subject))
-    for account in accounts:
+    for account in list(accounts_of(books, subject)):
         refresh_account(books, account)
 
 
