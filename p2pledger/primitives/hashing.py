@@ -16,6 +16,7 @@ __all__ = [
     "KERNEL_TAG",
     "KEY_ACCOUNT_TAG",
     "LEGS_TAG",
+    "LOOKALIKE_TAG",
     "MATCHING_TAG",
     "MODIFIER_TAG",
     "OBJECT_TAG",
@@ -54,6 +55,7 @@ COMMITMENT_TAG: Final = b"p2pl.cm1"
 PAYLOAD_TAG: Final = b"p2pl.py1"
 PAYLOAD_HEAD_TAG: Final = b"p2pl.ph1"
 LEGS_TAG: Final = b"p2pl.lg1"
+LOOKALIKE_TAG: Final = b"p2pl.lk1"
 MATCHING_TAG: Final = b"p2pl.mt1"
 OBJECT_TAG: Final = b"p2pl.ob1"
 

@@ -16,18 +16,19 @@ and what they know is folded alike ever since. So all nodes make the same skelet
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 from unicodedata import ucd_3_2_0 as unicode
 
-from p2pledger.primitives.hashing import tagged_hash
+from p2pledger.primitives.hashing import LOOKALIKE_TAG, tagged_hash
 
-__all__ = ["LOOKALIKE_TAG", "name_is_clean", "skeleton", "skeleton_key"]
+__all__ = ["LATIN", "name_is_clean", "skeleton", "skeleton_key"]
 
-LOOKALIKE_TAG: Final = b"p2pl.lk1"
 _NEVER: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
 _BLANK: Final = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U0001d159")
 """Fillers and empty patterns: letters and symbols that nobody sees."""
-_LATIN: Final = str.maketrans(
+LATIN: Final[Mapping[int, str]] = MappingProxyType(str.maketrans(
     {
         # digits and strokes
         "0": "o", "1": "l", "i": "l", "|": "l", "\N{DIVIDES}": "l", "\N{LATIN LETTER DENTAL CLICK}": "l",
@@ -78,7 +79,7 @@ _LATIN: Final = str.maketrans(
         "\N{CHEROKEE LETTER YV}": "b", "\N{CHEROKEE LETTER WI}": "o", "\N{CHEROKEE LETTER NO}": "z",
         "\N{CHEROKEE LETTER YE}": "b",
     }
-)  # fmt: skip
+))  # fmt: skip
 """What passes for a Latin letter in lower case -> that letter."""
 
 
@@ -94,7 +95,7 @@ def _is_hidden(character: str) -> bool:
 def skeleton(text: str) -> str:
     """What is left of a name when everything that people overlook is taken from it; empty where nothing is."""
     folded = _plain(_plain(text).casefold())
-    letters = folded.translate(_LATIN)
+    letters = folded.translate(LATIN)
     return "".join(character for character in letters if unicode.category(character)[0] in "LN")
 
 

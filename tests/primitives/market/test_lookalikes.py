@@ -1,11 +1,16 @@
 """Names that people would take for one another have the same skeleton; others have not."""
 
+import re
 import sys
 import unicodedata
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
-from p2pledger.primitives.market.lookalikes import name_is_clean, skeleton, skeleton_key
+from p2pledger.primitives.market.lookalikes import LATIN, name_is_clean, skeleton, skeleton_key
+
+PROTOCOL = Path(__file__).resolve().parents[3] / "docs" / "protocol.md"
 
 
 @pytest.mark.parametrize(
@@ -86,10 +91,18 @@ def test_what_cannot_be_seen_or_read_is_no_name(text: str) -> None:
     assert not name_is_clean(text)
 
 
+def test_the_protocol_prints_the_table() -> None:
+    section = PROTOCOL.read_text(encoding="utf-8").split("#### 4.3.2")[1].split("#### 4.3.3")[0]
+    printed = {
+        int(code, 16): letter
+        for letter, codes in re.findall(r"^([a-z0-9])  ([0-9A-F ]+)$", section, re.MULTILINE)
+        for code in codes.split()
+    }
+    assert printed == dict(LATIN)
+
+
 def test_skeletons_stay_as_they_are() -> None:
     """The whole of Unicode 3.2 is folded to one and the same value by every version of Python: nodes must agree."""
-    from hashlib import sha256
-
     table = unicodedata.ucd_3_2_0
     known = [chr(code) for code in range(sys.maxunicode + 1) if table.category(chr(code)) not in ("Cn", "Cs", "Co")]
     digest = sha256("\n".join(skeleton(character) for character in known).encode()).hexdigest()
