@@ -345,9 +345,10 @@ def _instruction_tasks(books: Books, identifier: bytes, accounts: set[bytes]) ->
         return
     deadline_ms = row.expires_ms or row.due_ms
     about = f"instruction {row.reference or identifier.hex()[:8]}"
-    if row.legs_there < row.leg_count and row.by in accounts:
-        missing = row.leg_count - row.legs_there
-        yield TaskLine("add_legs", identifier, row.by, deadline_ms, f"{about} lacks {missing} of {row.leg_count} legs")
+    if row.legs_there < row.leg_count:
+        missing = f"{row.leg_count - row.legs_there} of {row.leg_count} legs"
+        if row.by in accounts:
+            yield TaskLine("add_legs", identifier, row.by, deadline_ms, f"{about} lacks {missing}")
         return
     for account, said in participants_of(books, identifier):
         if account not in accounts:
