@@ -7,6 +7,7 @@ Nothing reaches the state before ``post``: a transaction that fails is forgotten
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias, TypeVar
 
 from p2pledger import core
@@ -59,6 +60,12 @@ class Row(Protocol):
 
 
 RowT = TypeVar("RowT", bound=Row)
+
+# One transaction reads the same few rows again and again, and so do those after it. Rows are small and never change, so
+# what was read of their bytes is kept.
+_account_of: Final = lru_cache(maxsize=4_096)(Account.decode)
+_asset_of: Final = lru_cache(maxsize=1_024)(Asset.decode)
+_holding_of: Final = lru_cache(maxsize=4_096)(Holding.decode)
 
 Mark: TypeAlias = dict[Table, dict[bytes, bytes | None]]
 """A copy of a journal."""
@@ -170,14 +177,14 @@ class Books:
 
     def account(self, account: bytes) -> Account | None:
         row = self.read(Table.ACCOUNTS, account)
-        return None if row is None else Account.decode(row)
+        return None if row is None else _account_of(row)
 
     def put_account(self, account: bytes, row: Account) -> None:
         self.write(Table.ACCOUNTS, account, row.encode())
 
     def asset(self, asset: bytes) -> Asset | None:
         row = self.read(Table.ASSETS, asset)
-        return None if row is None else Asset.decode(row)
+        return None if row is None else _asset_of(row)
 
     def put_asset(self, asset: bytes, row: Asset) -> None:
         self.write(Table.ASSETS, asset, row.encode())
@@ -188,7 +195,7 @@ class Books:
 
     def holding(self, asset: bytes, account: bytes) -> Holding:
         row = self.read(Table.HOLDINGS, holding_key(asset, account))
-        return Holding() if row is None else Holding.decode(row)
+        return Holding() if row is None else _holding_of(row)
 
     def put_holding(self, asset: bytes, account: bytes, row: Holding) -> None:
         self.write(Table.HOLDINGS, holding_key(asset, account), row.encode() if row.total else None)

@@ -665,8 +665,8 @@ class Peer:
                     self._tell_client(effect)
                 case Tell(client, status, height, time_ms):
                     if client in self._sessions:
-                        for ids, codes, rules in _parts(effect):
-                            self._send(self._sessions[client], Progress(status, height, time_ms, ids, codes, rules))
+                        for part in _parts(effect):
+                            self._send(self._sessions[client], Progress(status, height, time_ms, *part))
                 case consensus.Evidence(kind, first, second):
                     fields = (("kind", int(kind)), ("first", first.hex()), ("second", second.hex()))
                     self._out.append(Log("error", "equivocation", fields))
