@@ -328,8 +328,8 @@ def test_the_state_and_receipts_of_a_fixed_block_are_pinned() -> None:
     market = founded()
     market.block(signed((PAY, Lock(ALICE, BOND, 5, BOB)), "alice"), signed(Release(ALICE, BOND, 9, BOB), "bob"))
     outcome = market.outcome([[signed(Redeem(BOND, BOB, 1), "bob", "issuer")]])
-    assert genesis_state(genesis()).root().hex() == "0e51b0a5ec8baaf653952f8ca8af921bed954f9a527cffb461d40a5914ad4cd0"
-    assert outcome.state_root.hex() == "0c89b26b7a3f1f2ba1478319ef51bb76051f21baa4abf2c1a6e062b8de8cae5a"
+    assert genesis_state(genesis()).root().hex() == "67d5e948ff12e5ae2979bad63f8821e24bf76f299990374e7f1f0e1a4d32da03"
+    assert outcome.state_root.hex() == "d67172190263f3e82898bf5ea4e680d69cca39b3593c0a3804b85303e131960d"
     assert outcome.receipts_root.hex() == "fd1fb2ffcffaa14502a9af206e636bc9c88521346594a2b6407c623a0b018f13"
 
 
