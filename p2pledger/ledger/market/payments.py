@@ -257,7 +257,7 @@ def _work(books: Books, place: Place, asset: bytes, wanted: bytes = b"") -> int:
     ``wanted`` one that refusal is raised instead.
     """
     looked_at = 0
-    for identifier, amount in list(islice(queue_of(books, asset), MOST_AT_ONCE)):
+    for identifier, amount in islice(queue_of(books, asset), MOST_AT_ONCE):
         payment = _require_payment(books, identifier)
         looked_at += 1
         if place.time_ms >= payment.expires_ms:
