@@ -44,6 +44,7 @@ from p2pledger.ledger.market.parties import holder_of
 from p2pledger.ledger.market.powers import TABLE, Outcome
 from p2pledger.ledger.rule import Place, Refused
 from p2pledger.ledger.tables import Asset
+from p2pledger.primitives.codec import U64_MAX
 from p2pledger.primitives.market.buckets import Bucket
 from p2pledger.primitives.market.orders import Order
 from p2pledger.primitives.reasons import Reason
@@ -154,7 +155,10 @@ def _receivers(books: Books, account: bytes, spot: Spot) -> list[bytes]:
 
 
 def take_free(books: Books, place: Place, order: OrderRow, asset: bytes, account: bytes, amount: int) -> None:
-    """Free units to the order's target. Supply bounds what anybody can hold, so there is room."""
+    """Free units to the order's target; what it has no room for (below 2^64 in all) stays."""
+    amount = min(amount, U64_MAX - books.holding(asset, order.target).total)
+    if not amount:
+        return
     movement = Movement(asset, account, FREE_SPOT, order.target, FREE_SPOT, amount, Cause.ORDER, Order.code)
     move(books, place, movement)
 

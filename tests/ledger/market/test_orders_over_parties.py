@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 
+from p2pledger.ledger.market import order_rules, orders, takings
 from p2pledger.ledger.market.orders import OrderRow, OrderStatus, holds_on
 from p2pledger.ledger.tables import AccountFlag
 from p2pledger.primitives.market.buckets import Bucket
 from p2pledger.primitives.market.instructions import Affirm, Leg, legs_digest
 from p2pledger.primitives.market.orders import Appeal, Order, Power
 from p2pledger.primitives.market.parties import AccountKind, RegisterAccount, Tier
-from p2pledger.primitives.transactions import Transfer
+from p2pledger.primitives.transactions import Lock, Release, Transfer
 from tests.ledger.market.authority import by_authority, release
 from tests.ledger.market.market_world import BOND, CASH, SHARE, account, founded
 from tests.ledger.market.trading import instruct, lock, settle
@@ -199,3 +202,47 @@ def test_the_same_instruction_over_two_assets_is_not_counted_twice(home: Househo
     before = home.usable(ALICE, CASH)
     world.do(settle(entered.id, "bob"), "bob")
     assert home.usable(ALICE, CASH) == before
+
+
+# Too wide ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "limit", "terms"),
+    [
+        (orders, "_MOST_ACCOUNTS", {"power": Power.FREEZE, "party": ALICE, "catches_later": True}),
+        (order_rules, "_MOST_SPREAD", {"power": Power.FREEZE, "party": ALICE}),
+        (
+            order_rules,
+            "_MOST_TOGETHER",
+            {"power": Power.PARTIAL_FREEZE, "party": ALICE, "asset": BOND, "quantity": 5, "catches_later": True},
+        ),
+        (takings, "_MOST_LOOKS", {"power": Power.CLAWBACK, "party": ALICE, "target": CSDC}),
+        (takings, "_MOST_EFFECTS", {"power": Power.CLAWBACK, "party": ALICE, "asset": BOND, "target": CSDC}),
+    ],
+)
+def test_what_reaches_too_much_at_once_is_refused_and_leaves_no_trace(
+    home: Household, monkeypatch: pytest.MonkeyPatch, module: ModuleType, limit: str, terms: dict[str, object]
+) -> None:
+    monkeypatch.setattr(module, limit, 1)
+    home.world.refuse("order_too_wide", by_authority(**terms), "regulator", "court")
+    assert not home.is_flagged(ALICE)
+    assert orders.orders_over(home.world.books, BOND, ALICE) == ()
+
+
+def test_who_splits_a_holding_over_many_locks_is_reached_by_several_orders(
+    home: Household, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of spots that one order reaches is limited; the next one passes over those that are taken care of."""
+    monkeypatch.setattr(takings, "_MOST_EFFECTS", 3)
+    controllers = ("bob", "carol", "dave", "broker", "dealer", "icbc")
+    for name in controllers:
+        home.world.do(Lock(ALICE, BOND, 100, account(name)), "alice")
+    terms = {"power": Power.CLAWBACK, "account": ALICE, "asset": BOND, "target": CSDC}
+    home.world.refuse("order_too_wide", by_authority(**terms, quantity=700), "regulator", "court")
+    for _ in range(2):
+        home.do(by_authority(**terms, quantity=300, consumes=(Bucket.LOCKED,)))
+    for name in controllers:
+        home.world.do(Release(ALICE, BOND, 100, account(name)), name)
+    assert home.world.free("csdc", BOND) == 600
+    assert home.usable(ALICE) == 100
