@@ -42,7 +42,7 @@ from p2pledger.primitives.reasons import Reason
 
 __all__ = ["RULES", "expire_order"]
 
-_MOST_SPREAD: Final = 1_024
+_MOST_SPREAD: Final = 512
 _MOST_TOGETHER: Final = 256
 """Accounts of a party over which one quantity is held: they are looked at together whenever one of them moves units."""
 _MOST_APPEALS: Final = 64

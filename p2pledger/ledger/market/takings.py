@@ -52,7 +52,7 @@ from p2pledger.primitives.reasons import Reason
 __all__ = ["holdings_in", "subject_of", "take_all", "take_free"]
 
 _MOST_LOOKS: Final = 65_536
-_MOST_EFFECTS: Final = 1_024
+_MOST_EFFECTS: Final = 512
 
 
 def subject_of(order: OrderRow) -> tuple[bytes, bool]:
