@@ -736,12 +736,10 @@ class Client:
     async def proofs(self, rows: Sequence[tuple[int, bytes]]) -> ProofsAnswer:
         """Proofs of up to 16 rows (table, key), each present or absent, all in the newest certified state."""
         fields = await self._fields(4, "proofs", tuple((int(table), key) for table, key in rows))
-        return ProofsAnswer(
-            fields.integer("height"),
-            fields.binaries("proofs", most=len(rows)),
-            fields.binary("block"),
-            fields.binary("finalisation"),
-        )
+        height, proofs = fields.integer("height"), fields.binaries("proofs", most=len(rows))
+        if len(proofs) != len(rows):
+            raise self._broken(f"a query for {len(rows)} proofs was answered with {len(proofs)}")
+        return ProofsAnswer(height, proofs, fields.binary("block"), fields.binary("finalisation"))
 
     # --- views of the market, each one consistent read ----------------------------------------------------------------
 

@@ -10,9 +10,8 @@ from typing import Final
 import trio
 
 from p2pledger.api.client import Client, RequestFailed
-from p2pledger.ledger import proofs
 from p2pledger.ledger.finality import FinalityProof, Turn
-from p2pledger.ledger.holding_proof import HoldingProof, check_holding, owner_in, rows_to_prove
+from p2pledger.ledger.holding_proof import HoldingProof, check_holding, proved_owner, rows_to_prove
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
 from p2pledger.primitives.genesis import Genesis
@@ -21,8 +20,6 @@ __all__ = ["fetch_holding_proof"]
 
 _ATTEMPTS: Final = 100
 _PAUSE_S: Final = 0.05
-_OWNERS: Final = 3
-"""Which of the rows says whose account it is."""
 
 
 async def fetch_holding_proof(
@@ -57,8 +54,9 @@ async def fetch_holding_proof(
             await trio.sleep(_PAUSE_S)
             continue
         header = Block.decode(answer.block).header
-        proved = proofs.verify(header.parent_state_root, answer.proofs[_OWNERS])[2]
-        if (named := owner_in(account, proved)) != owner:  # found out now, or it changed hands in between
+        if (
+            named := proved_owner(header.parent_state_root, account, answer.proofs)
+        ) != owner:  # found out now, or it changed hands in between
             owner = named
             continue
         needed = max(0, header.epoch - 1)

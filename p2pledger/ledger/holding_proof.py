@@ -37,10 +37,20 @@ from p2pledger.primitives.codec import Fields, decode, encode
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.names import asset_text
 
-__all__ = ["MAX_HOLDING_PROOF_BYTES", "HoldingProof", "ProvedHolding", "check_holding", "owner_in", "rows_to_prove"]
+__all__ = [
+    "MAX_HOLDING_PROOF_BYTES",
+    "HoldingProof",
+    "ProvedHolding",
+    "check_holding",
+    "owner_in",
+    "proved_owner",
+    "rows_to_prove",
+]
 
 MAX_HOLDING_PROOF_BYTES: Final = MAX_FINALITY_BYTES + 8 * 1024 * 1024
 _ROWS: Final = 6
+_OWNERS: Final = 3
+"""Which of the rows says whose account it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,19 @@ def owner_in(account: bytes, row: bytes | None) -> bytes:
     return account if row is None else Owner.decode(row).owner
 
 
+def proved_owner(root: bytes, account: bytes, rows: Sequence[bytes]) -> bytes:
+    """Whose account it is by the proofs of a file. PeerFault ``bad_proof`` or ``wrong_row`` where they do not say."""
+    return owner_in(account, _proved(root, rows[_OWNERS], (Table.OWNERS, account)))
+
+
+def _proved(root: bytes, data: bytes, wanted: tuple[int, bytes]) -> bytes | None:
+    """The row that a proof shows, which must be the one that is wanted."""
+    table, key, row = proofs.verify(root, data)
+    if (table, key) != wanted:
+        raise PeerFault(f"a row of {Table(table).name} is proved in the place of another one", code="wrong_row")
+    return row
+
+
 def check_holding(data: bytes, genesis_hash: bytes | None = None) -> ProvedHolding:
     """What a file proves. ``genesis_hash`` is that of the network one knows; None takes the file's word for it.
 
@@ -127,13 +150,9 @@ def check_holding(data: bytes, genesis_hash: bytes | None = None) -> ProvedHoldi
     proof = HoldingProof.decode(data)
     finality = check_finality(proof.finality, genesis_hash)
     root = finality.header.parent_state_root
-    proved = [proofs.verify(root, row) for row in proof.rows]
-    owner = owner_in(proof.account, proved[3][2])
+    owner = proved_owner(root, proof.account, proof.rows)
     wanted = rows_to_prove(proof.account, owner, proof.asset)
-    for (table, key, _), (wanted_table, wanted_key) in zip(proved, wanted, strict=True):
-        if (table, key) != (wanted_table, wanted_key):
-            raise PeerFault(f"a row of {Table(table).name} is proved in the place of another one", code="wrong_row")
-    rows = [row for _, _, row in proved]
+    rows = [_proved(root, data, place) for data, place in zip(proof.rows, wanted, strict=True)]
     if rows[0] is None or rows[2] is None:
         what = f"asset {asset_text(proof.asset)}" if rows[0] is None else f"account {proof.account.hex()}"
         raise PeerFault(f"there is no {what}", code="unknown_holding")
