@@ -22,7 +22,6 @@ import statistics
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -134,6 +133,10 @@ class Report:
         return all(delay.is_right for delay in self.delays) and all(rate.is_right for rate in self.rates)
 
 
+def _now_ns() -> int:
+    return int(trio.current_time() * 1e9)
+
+
 class _Place:
     """One node: sessions by the names of others, and what came in."""
 
@@ -157,7 +160,7 @@ class _Place:
             self.sessions.shape(lambda identity: links.link(identity.name))
 
     async def _deliver(self, events: Sequence[Event]) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = _now_ns()
         for event in events:
             match event:
                 case Received(_, payload):
@@ -175,7 +178,7 @@ class _Place:
 
     def send(self, target: str, kind: int, number: int, size_bytes: int) -> None:
         """One frame of this many bytes with its header. P2PLedgerError if it does not fit into the queue."""
-        head = _HEAD.pack(kind, number, time.monotonic_ns())
+        head = _HEAD.pack(kind, number, _now_ns())
         if not self.sessions.send(self.numbers[target], head.ljust(size_bytes - HEADER_BYTES, b"\0")):
             raise P2PLedgerError(f"the session from {self.name} to {target} has ended", code="link_failed")
 

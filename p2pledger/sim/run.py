@@ -207,6 +207,12 @@ class Run:
             client = chance.choice(self.clients)
             world.at(due_us[index], partial(self._hand_in, client, self.market.order()))
             self._last_order_us = max(self._last_order_us, time_us)
+        offering = stream(self.scenario.seed, "offers", "run")
+        for _ in range(self.scenario.offers):
+            time_us = world.now_us + offering.randrange(span_us)
+            client, order = offering.choice(self.clients), self.market.offer(time_us // 1_000, offering)
+            world.at(time_us, partial(self._hand_in, client, order))
+            self._last_order_us = max(self._last_order_us, time_us)
 
     # Faults
 
@@ -362,8 +368,10 @@ class Run:
         return all(not self.world.evidence.blocks or self._rests(machine) for machine in self.honest)
 
     def _rests(self, machine: Machine) -> bool:
-        """The newest final block is empty: nothing waits to be certified."""
+        """The newest final block is empty, so that nothing waits to be certified, and no work is due some day."""
         block = machine.disk.final_block(machine.disk.final_height)
+        if machine.peer is not None and machine.peer.final_version.count(Table.DUE):
+            return False
         return block is None or not msgpack.unpackb(block)[1]
 
     def _look_at_bounds(self) -> None:
@@ -398,7 +406,7 @@ def _check_delays(scenario: Scenario, weather: Weather) -> None:
             if longest_ms is not None and source != target and delay_ms > longest_ms:
                 raise InvalidInput(
                     f"it takes {delay_ms:g} ms from {weather.places[source]} to {weather.places[target]}",
-                    why=f"{scenario.engine} with a block every {scenario.interval_ms} ms assumes at most {longest_ms} ms",
+                    why=f"at {scenario.interval_ms} ms a block {scenario.engine} assumes at most {longest_ms} ms",
                     code="usage",
                 )
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from random import Random
 
 import pytest
 import trio
@@ -16,6 +17,7 @@ from p2pledger.network.certificates import NodeCertificate
 from p2pledger.network.effects import Event, Identity, Received, SessionClosed, SessionOpened
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
 from p2pledger.network.handshake import Handshake, Hello, Refuse, decode_handshake
+from p2pledger.network.shaping import Link, LinkShape, Uplink
 from p2pledger.network.transport import (
     CLIENT,
     OBSERVER,
@@ -50,6 +52,7 @@ class Node:
         genesis_hash: bytes = GENESIS,
         admit: Callable[[Identity], tuple[str, str] | None] = lambda identity: None,
         queue_limit_bytes: int = 1_048_576,
+        clock_us: Callable[[], int] | None = None,
     ) -> None:
         self.events: list[Event] = []
         self.log: list[LogLine] = []
@@ -65,6 +68,7 @@ class Node:
             deliver=self._deliver,
             log=lambda level, event, fields: self.log.append((level, event, dict(fields))),
             queue_limit_bytes=queue_limit_bytes,
+            clock_us=clock_us,
         )
 
     async def _deliver(self, events: Sequence[Event]) -> None:
@@ -512,3 +516,151 @@ async def test_hello_shows_what_the_log_needs(mock_clock: MockClock) -> None:
         await rest_of(stream)
         await trio.aclose_forcefully(stream)
         assert large.logged("session_refused")[0]["name"] == "impostor"
+
+
+# --- shaped sessions ------------------------------------------------------------------------------------------------
+
+MBIT = 125_000
+
+
+def over(shape: LinkShape, uplink: Uplink | None = None) -> Callable[[Identity], Link | None]:
+    """All sessions of a node over links of one shape."""
+    line = Uplink() if uplink is None else uplink
+    return lambda identity: Link(shape, line, Random(1))
+
+
+async def at_rest(clock: MockClock, jump_s: float) -> None:
+    """A jump of the clock, and until everything that follows from it has happened."""
+    await wait_all_tasks_blocked(0.02)
+    clock.jump(jump_s)
+    await wait_all_tasks_blocked(0.02)
+
+
+async def test_a_shaped_session_hands_frames_over_when_they_would_have_arrived(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL), Node(LARGE)
+    small.sessions.shape(over(LinkShape(latency_us=100_000)))
+    async with running(small, large):
+        await _meet(small, large)
+        small.sessions.send(1, b"slow")
+        large.sessions.send(1, b"fast")
+        await at_rest(mock_clock, 0.09)
+        assert _payloads(small) == [b"fast"], "this direction is not shaped"
+        assert _payloads(large) == []
+        await at_rest(mock_clock, 0.02)
+        assert _payloads(large) == [b"slow"]
+
+
+async def test_frames_stay_in_order_and_whole_whatever_their_sizes(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL), Node(LARGE)
+    small.sessions.shape(
+        over(LinkShape(latency_us=5_000, jitter_us=50_000, loss=0.05, window=True), Uplink(100 * MBIT))
+    )
+    async with running(small, large):
+        await _meet(small, large)
+        sent = [bytes([number]) * size for number, size in enumerate((1, 70_000, 3, 200_000, 65_532, 5, 65_533, 9))]
+        for payload in sent:
+            assert small.sessions.send(1, payload)
+        for _ in range(200):
+            await at_rest(mock_clock, 0.05)
+            if len(_payloads(large)) == len(sent):
+                break
+        assert _payloads(large) == sent
+        counters = small.sessions.counters
+        assert (counters.frames_out, counters.bytes_out) == (len(sent), sum(map(len, sent)) + 4 * len(sent))
+
+
+async def test_sessions_take_turns_on_an_uplink(mock_clock: MockClock) -> None:
+    """A small frame to one does not wait for all that another one is being sent."""
+    small, large, third = Node(SMALL), Node(LARGE), Node(VISITOR)
+    small.sessions.shape(over(LinkShape(), Uplink(8 * MBIT)))
+    async with running(small, large, third):
+        small.sessions.set_peers({large.key: large.address, third.key: third.address})
+        third.sessions.set_peers({small.key: small.address})
+        await small.wait_for(2, SessionOpened)
+        numbers = {event.identity.node_key: event.session for event in small.events if isinstance(event, SessionOpened)}
+        # A second of bytes to one, then a word to the other.
+        small.sessions.send(numbers[large.key], bytes(1_000_000))
+        await wait_all_tasks_blocked(0.02)
+        small.sessions.send(numbers[third.key], b"a word")
+        await at_rest(mock_clock, 0.14)
+        assert _payloads(third) == [b"a word"], "it waits for the turn of the other one"
+        assert _payloads(large) == []
+        for _ in range(10):
+            await at_rest(mock_clock, 0.1)
+        assert [len(payload) for payload in _payloads(large)] == [1_000_000]
+
+
+async def test_a_late_wake_up_costs_no_bandwidth(mock_clock: MockClock) -> None:
+    """Turns begin when the link was free, however late their task gets to it."""
+    small, large = Node(SMALL), Node(LARGE)
+    small.sessions.shape(over(LinkShape(), Uplink(8 * MBIT)))
+    async with running(small, large):
+        await _meet(small, large)
+        small.sessions.send(1, bytes(1_000_000))
+        await wait_all_tasks_blocked(0.02)
+        await at_rest(mock_clock, 1.0)
+        assert [len(payload) for payload in _payloads(large)] == [1_000_000]
+
+
+async def test_a_session_may_be_shaped_and_set_free_while_it_runs(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL), Node(LARGE)
+    async with running(small, large):
+        await _meet(small, large)
+        small.sessions.send(1, b"1")
+        await large.wait_for(1, Received)
+        small.sessions.shape(over(LinkShape(latency_us=300_000)))
+        small.sessions.send(1, b"2")
+        await wait_all_tasks_blocked(0.02)
+        assert _payloads(large) == [b"1"]
+        small.sessions.shape(None)
+        small.sessions.send(1, b"3")
+        await wait_all_tasks_blocked(0.02)
+        assert _payloads(large) == [b"1"], "what is under way stays under way, and nothing overtakes it"
+        await at_rest(mock_clock, 0.3)
+        assert _payloads(large) == [b"1", b"2", b"3"]
+        small.sessions.send(1, b"4")
+        await large.wait_for(4, Received)
+
+
+async def test_last_words_go_over_a_shaped_link_too(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL), Node(LARGE)
+    small.sessions.shape(over(LinkShape(latency_us=200_000)))
+    async with running(small, large):
+        await _meet(small, large)
+        small.sessions.send(1, b"farewell")
+        small.sessions.end(1, "stopped", "enough")
+        await wait_all_tasks_blocked(0.02)
+        assert _payloads(large) == []
+        await at_rest(mock_clock, 0.2)
+        await large.wait_for(1, SessionClosed)
+        assert _payloads(large) == [b"farewell"]
+
+
+async def test_arrivals_are_timed_for_whoever_traces(mock_clock: MockClock) -> None:
+    """The first byte of a frame may come long before its last one."""
+    small = Node(SMALL)
+    large = Node(LARGE, clock_us=lambda: int(trio.current_time() * 1e6))
+    async with running(large):
+        session = await visit(large)
+        await large.wait_for(1, SessionOpened)
+        began_us = int(trio.current_time() * 1e6)
+        data = frame(b"first") + frame(b"second" * 10_000)
+        await session._stream.send_all(data[:100])
+        await wait_all_tasks_blocked(0.02)
+        mock_clock.jump(2)
+        await session._stream.send_all(data[100:] + frame(b"third"))
+        received = [event for event in await large.wait_for(3, Received) if isinstance(event, Received)]
+        times_s = [((event.begun_us - began_us) // 10**6, (event.came_us - began_us) // 10**6) for event in received]
+        assert times_s == [(0, 0), (0, 2), (2, 2)]
+        await session._stream.aclose()
+    assert small.events == []
+
+
+async def _meet(small: Node, large: Node) -> None:
+    small.sessions.set_peers({large.key: large.address})
+    await small.wait_for(1, SessionOpened)
+    await large.wait_for(1, SessionOpened)
+
+
+def _payloads(node: Node) -> list[bytes]:
+    return [event.payload for event in node.events if isinstance(event, Received)]
