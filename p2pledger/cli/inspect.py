@@ -10,10 +10,13 @@ from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption
 from p2pledger.cli.output import command, counted, emit, say, table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2pledger.api.client import BlockAnswer, HoldingsAnswer
     from p2pledger.cluster.consortium import Consortium
     from p2pledger.core import Limits
     from p2pledger.primitives.blocks import Block
+    from p2pledger.primitives.forms import Operation
 
 block_app = typer.Typer(help="Look at blocks.", no_args_is_help=True)
 
@@ -161,7 +164,7 @@ def _transactions(batches: list[bytes], network_id: bytes, limits: Limits) -> li
     return found
 
 
-def _row_of(operation: object, consortium: Consortium, decimals: dict[bytes, int]) -> dict[str, str]:
+def _row_of(operation: Operation, consortium: Consortium, decimals: dict[bytes, int]) -> dict[str, str]:
     """One operation in the words of a trade table."""
     from p2pledger.primitives.amounts import amount_text
     from p2pledger.primitives.names import asset_text
@@ -226,7 +229,24 @@ def _row_of(operation: object, consortium: Consortium, decimals: dict[bytes, int
             return row(f"seat {len(seats)} validators from epoch {epoch}", "", "")
         case Report():
             return row("report a contradiction", "", "")
-    return row(type(operation).__name__.lower(), "", "")
+    return _other_row(operation, row, name)
+
+
+def _other_row(
+    operation: Operation, row: Callable[..., dict[str, str]], name: Callable[[bytes], str]
+) -> dict[str, str]:
+    """An operation of the market by its form: its first two accounts, its first asset, and the amount beside it."""
+    from p2pledger.primitives.forms import Account, Amount, AssetName, operation_name
+
+    def first(kind: type[Any], count: int) -> list[Any]:
+        values = [getattr(operation, item.name) for item in operation.form if isinstance(item, kind)]
+        return [value for value in values if value][:count]
+
+    accounts = [name(account) for account in first(Account, 2)]
+    [asset], [amount] = first(AssetName, 1) or [None], first(Amount, 1) or [None]
+    what = operation_name(type(operation)).replace("_", " ")
+    giver, receiver = (*accounts, "", "")[:2]
+    return row(what, giver, receiver, asset, amount)
 
 
 def _moment(time_ms: int) -> str:
