@@ -2,34 +2,35 @@
 
 import pytest
 
-from p2pledger.ledger.market.instruments import InstrumentRow
 from p2pledger.ledger.market.mirrors import Statement, statement_key, statements_of
-from p2pledger.ledger.tables import Table
-from p2pledger.primitives.market.instruments import InstrumentStatus, Nature
+from p2pledger.primitives.market.instruments import Accredit, Describe, InstrumentStatus, Nature, SetStatus
 from p2pledger.primitives.market.links import AgreeLink, Cross, Reconcile
 from p2pledger.primitives.names import register_code
 from p2pledger.primitives.transactions import Issue
 from tests.ledger.market.market_world import BOND, BOND_ACROSS, DAY_MS, START_MS, World, account, founded
-from tests.ledger.small_market import altered
 
 TODAY = START_MS // DAY_MS
 DIGEST = bytes(range(32))
 
 
 def mirrored(world: World, asset: bytes) -> None:
-    """The depository has described the asset as a mirror, and it is active."""
-    row = InstrumentRow(
-        InstrumentStatus.ACTIVE, Nature.MIRROR, "DBFTFB", "XSHG", "BOND", "CNY", 0, TODAY, TODAY + 3_650, "CN", ()
+    """CCDC describes the asset as a mirror, and makes it active."""
+    ticker = f"M{asset[5:10].decode()}"
+    world.do(
+        Describe(account("ccdc"), asset, Nature.MIRROR, "DBFTFB", "XSHG", ticker, "CNY", 0, TODAY, 0, "CN", (DIGEST,)),
+        "ccdc",
+        "issuer",
     )
-    world.version = altered(world.version, Table.INSTRUMENTS, asset, row.encode())
+    world.do(Accredit(account("regulator"), account("issuer"), 0), "regulator")
+    world.do(SetStatus(account("ccdc"), asset, InstrumentStatus.ACTIVE), "ccdc")
 
 
 @pytest.fixture
 def world() -> World:
     """CCDC's bond is a mirror of a register outside, and shows 700 units."""
     world = founded()
-    world.do(Issue(BOND_ACROSS, account("carol"), 700), "issuer")
     mirrored(world, BOND_ACROSS)
+    world.do(Issue(BOND_ACROSS, account("carol"), 700), "issuer")
     return world
 
 

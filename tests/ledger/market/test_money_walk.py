@@ -46,7 +46,7 @@ from tests.ledger.market.market_world import (
 )
 from tests.ledger.market.test_mirrors import mirrored
 
-STEPS = 2_000
+STEPS = 1_500
 COINS, MIRROR = asset_id("CNY@CSDC"), SHARE[:12] + b"CCDC"
 PEOPLE = ("alice", "bob", "carol", "dave")
 BANKS = {CASH: "icbc", OTHER_CASH: "cmbc"}
