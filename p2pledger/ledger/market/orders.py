@@ -57,7 +57,7 @@ __all__ = [
     "OrderRow",
     "OrderStatus",
     "accounts_under",
-    "attached_in",
+    "attached_to",
     "attachments_of",
     "change_over",
     "end_order",
@@ -390,10 +390,13 @@ def attachments_of(
     return sorted(found, key=lambda item: (item[2].entered_height, item[0]))
 
 
-def attached_in(books: Books, asset: bytes, account: bytes, spot: Spot) -> int:
-    """How many of the units in a spot orders wait for already."""
-    rows = books.rows(OrderOver, account + asset)
-    return sum(item.amount for _, row in rows for item in row.attached if item.spot == spot)
+def attached_to(books: Books, asset: bytes, account: bytes) -> dict[Spot, int]:
+    """How many of the units in each spot of a holding orders wait for already; no entry where there are none."""
+    attached: dict[Spot, int] = {}
+    for _, row in books.rows(OrderOver, account + asset):
+        for item in row.attached:
+            attached[item.spot] = attached.get(item.spot, 0) + item.amount
+    return attached
 
 
 def takes_of(

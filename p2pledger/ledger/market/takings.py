@@ -25,7 +25,7 @@ from typing import Final
 
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market import escrow, instructions, offers, payments
-from p2pledger.ledger.market.buckets import FREE_SPOT, Spot, amount_in
+from p2pledger.ledger.market.buckets import FREE_SPOT, Spot
 from p2pledger.ledger.market.movement import Cause, Movement, move
 from p2pledger.ledger.market.orders import (
     EVERY_ASSET,
@@ -35,7 +35,7 @@ from p2pledger.ledger.market.orders import (
     OrderOver,
     OrderRow,
     accounts_under,
-    attached_in,
+    attached_to,
     change_over,
     over_key,
     spots_of,
@@ -53,6 +53,7 @@ __all__ = ["holdings_in", "subject_of", "take_all", "take_free"]
 
 _MOST_LOOKS: Final = 65_536
 _MOST_EFFECTS: Final = 512
+_WAITING: Final = (Outcome.EFFECTIVE_WHEN_ENCUMBRANCE_ENDS, Outcome.ATTACHES_TO_PROCEEDS)
 
 
 def subject_of(order: OrderRow) -> tuple[bytes, bool]:
@@ -82,19 +83,28 @@ def take_all(books: Books, place: Place, identifier: bytes, order: OrderRow) -> 
     reach than its quantity and it does not catch later credits; ``order_too_wide``.
     """
     effects: list[Effect] = []
+    waits: dict[tuple[bytes, bytes], list[Attachment]] = {}
     left = order.quantity or EVERYTHING
     for asset, accounts in list(holdings_in(books, order)):
+        attached = {account: attached_to(books, asset, account) for account in accounts}
         for bucket in order.buckets:
             for account in accounts:
-                for spot, _ in spots_of(books, asset, account):
-                    if spot.bucket is not bucket or not left:
+                for spot, reserved in spots_of(books, asset, account) if left else ():
+                    part = min(left, reserved - attached[account].get(spot, 0))
+                    if spot.bucket is not bucket or not part:
                         continue
-                    part, outcome = _reach(books, place, identifier, order, asset, account, spot, left)
+                    part = _reach(books, place, order, asset, account, spot, part)
+                    outcome = TABLE[bucket, order.power]
+                    if outcome in _WAITING and not _is_offer(books, spot):
+                        for receiver in _receivers(books, account, asset, spot, outcome):
+                            waits.setdefault(receiver, []).append(Attachment(spot, part, reserved))
+                    left -= part if order.quantity else 0
                     if part:
-                        left -= part if order.quantity else 0
                         effects.append(Effect(account, asset, bucket, outcome, part))
-    if len(effects) > _MOST_EFFECTS:
-        raise Refused(Reason.ORDER_TOO_WIDE)
+                    if len(effects) > _MOST_EFFECTS:
+                        raise Refused(Reason.ORDER_TOO_WIDE)
+    for (account, asset), attachments in waits.items():
+        change_over(books, place, identifier, account, asset, OrderOver(attached=tuple(attachments)))
     if order.catches_later and left:
         _catch(books, place, identifier, order, left)
     elif (order.quantity and left) or not effects:
@@ -102,56 +112,36 @@ def take_all(books: Books, place: Place, identifier: bytes, order: OrderRow) -> 
     return tuple(effects)
 
 
-def _reach(
-    books: Books,
-    place: Place,
-    identifier: bytes,
-    order: OrderRow,
-    asset: bytes,
-    account: bytes,
-    spot: Spot,
-    left: int,
-) -> tuple[int, Outcome]:
-    """Up to ``left`` units of one spot: how many the order reached, and with which outcome."""
+def _reach(books: Books, place: Place, order: OrderRow, asset: bytes, account: bytes, spot: Spot, amount: int) -> int:
+    """Does to units of one spot what the table says, but for attaching the order to them; how many it reached."""
     outcome = TABLE[spot.bucket, order.power]
-    reserved = amount_in(books, asset, account, spot)
-    part = min(left, reserved - attached_in(books, asset, account, spot))
-    if part <= 0:
-        return 0, outcome
     if outcome is Outcome.REFUSED:
         raise Refused(Reason.OUT_OF_REACH, rule=f"{spot.bucket.name.lower()} x {order.power.name.lower()}")
     if spot == FREE_SPOT:
-        take_free(books, place, order, asset, account, part)
+        take_free(books, place, order, asset, account, amount)
     elif outcome is Outcome.EFFECTIVE_NOW or _is_offer(books, spot):
         _withdraw(books, place, spot)
         # Orders that catch what becomes free come first, so less may be left of it.
-        part = min(part, books.holding(asset, account).free)
-        if part:
-            take_free(books, place, order, asset, account, part)
+        amount = min(amount, books.holding(asset, account).free)
+        take_free(books, place, order, asset, account, amount)
     elif outcome is Outcome.TRANSFERS_SUBJECT_TO_PRIOR_RIGHT:
-        _pass_on(books, place, order, asset, account, spot, part)
-    else:
-        attachment = Attachment(spot, part, reserved)
-        _attach(books, place, identifier, account, asset, attachment)
-        if outcome is Outcome.ATTACHES_TO_PROCEEDS:
-            for other in _receivers(books, account, spot):
-                _attach(books, place, identifier, other, EVERY_ASSET, attachment)
-    return part, outcome
+        _pass_on(books, place, order, asset, account, spot, amount)
+    return amount
 
 
-def _attach(
-    books: Books, place: Place, identifier: bytes, account: bytes, asset: bytes, attachment: Attachment
-) -> None:
-    over = books.row(OrderOver, over_key(account, asset, identifier)) or OrderOver()
-    more = replace(over, attached=(*over.attached, attachment))
-    change_over(books, place, identifier, account, asset, more)
+def _receivers(
+    books: Books, account: bytes, asset: bytes, spot: Spot, outcome: Outcome
+) -> Iterator[tuple[bytes, bytes]]:
+    """(account, asset) over which an order waits for units of a spot: where they lie, and for any asset each other
 
-
-def _receivers(books: Books, account: bytes, spot: Spot) -> list[bytes]:
-    """The other accounts of the holder to which the instruction brings something: proceeds are held there as well."""
-    holder = holder_of(books, account)
-    takers = {leg.taker for leg in instructions.legs_of(books, spot.reference)} - {account}
-    return sorted(taker for taker in takers if holder_of(books, taker) == holder)
+    account of the same holder to which the instruction brings something, for proceeds are held there as well.
+    """
+    yield account, asset
+    if outcome is Outcome.ATTACHES_TO_PROCEEDS:
+        holder = holder_of(books, account)
+        for taker in sorted({leg.taker for leg in instructions.legs_of(books, spot.reference)} - {account}):
+            if holder_of(books, taker) == holder:
+                yield taker, EVERY_ASSET
 
 
 def take_free(books: Books, place: Place, order: OrderRow, asset: bytes, account: bytes, amount: int) -> None:
