@@ -3,8 +3,9 @@
 **Lock** is the moment of judgement. Everything that can speak against an instruction is asked then: that it is matched,
 affirmed and not held; the calendar; the permission of everybody who gives; the venue; what the holders of each asset
 must be. If nothing does, all that is given is reserved, gross, leg by leg (delivery versus payment, model 1): it leaves
-the free units of its giver for the bucket SETTLING, under the instruction's identifier. The calendar's times and the
-version of the rules are written into the instruction.
+the free units of its giver for the bucket SETTLING, under the instruction's identifier; and what will come to its taker
+counts for the limits of holders from now on. The calendar's times and the version of the rules are written into the
+instruction.
 
 **Settle** moves only what is reserved, all legs or none, and asks nobody but orders of authority. Whatever expires, is
 switched off or changes between lock and settlement concerns new instructions only. That is why *simulate equals

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from p2pledger.ledger.market.buckets import Bucket, Spot, amount_in
 from p2pledger.ledger.market.calendars import CalendarRow, calendar_key
 from p2pledger.ledger.market.due import DueItem, DueKind
+from p2pledger.ledger.market.holders import holder_count, miscounts
 from p2pledger.ledger.market.instructions import (
     NEVER,
     RULES_VERSION,
@@ -322,6 +323,34 @@ def test_limits_of_holders_count_all_legs_of_an_instruction_together() -> None:
     world.do(fits, "alice")
     world.do(lock(fits.id, "alice"), "alice")
     world.do(settle(fits.id, "alice"), "alice")
+
+
+def test_a_place_among_the_holders_is_reserved_at_lock() -> None:
+    world = founded()
+    world.do(SetHolderRules(account("csdc"), BOND, most_holders=3), "csdc")
+    entered = instruct("alice", [leg("alice", "carol", BOND, 5)], settle_day=TODAY + 1)
+    world.do([entered, lock(entered.id, "alice")], "alice")
+    world.refuse("holder_limit", Transfer(account("alice"), account("dave"), BOND, 1), "alice")
+    assert miscounts(world.books) == []
+    world.wait_until(at(TODAY + 1))
+    assert world.free("carol", BOND) == 5
+    assert miscounts(world.books) == []
+    assert (holder_count(world.books, BOND).amount, holder_count(world.books, BOND).promised) == (3, 0)
+
+
+def test_a_place_that_is_not_needed_any_more_is_free_again() -> None:
+    world = founded()
+    world.do(SetHolderRules(account("csdc"), BOND, most_holders=3), "csdc")
+    legs = [leg("alice", "carol", BOND, 5), leg("carol", "alice", CASH, 5)]
+    entered = instruct("alice", legs, "carol")
+    world.do([entered, affirm(entered, "carol"), lock(entered.id, "alice")], "alice", "carol")
+    world.checked = False
+    encumbrance = CASH + account("carol") + entered.id
+    world.version = altered(world.version, Table.ENCUMBRANCES, encumbrance, None)
+    world.wait_until(at(TODAY + 1))
+    assert state(world, entered.id).processing is Processing.CANCELLED
+    assert (holder_count(world.books, BOND).amount, holder_count(world.books, BOND).promised) == (2, 0)
+    world.do(Transfer(account("alice"), account("dave"), BOND, 1), "alice")
 
 
 # Orders of authority
