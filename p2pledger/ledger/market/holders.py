@@ -59,7 +59,7 @@ __all__ = [
     "withdraw",
 ]
 
-MOST_COUNTED: Final = 100_000
+MOST_COUNTED: Final = 20_000
 """Holdings of an asset that are counted in one operation: rules for more holders are set before they are so many."""
 
 
@@ -256,7 +256,7 @@ class SetHolderRulesRule:
     who may     the depository of the asset's register
     signed by   by
     needs       countries as ISO 3166-1 writes them; where the asset was not counted before, or will not be any more, at
-                most 100,000 holdings
+                most 20,000 holdings
     changes     the rules, for what begins from now on; the flag HOLDERS; the sums, which are counted anew from what is
                 held when rules begin, and go when rules end
     refuses     unknown_asset, not_permitted, bad_party, holder_limit
@@ -283,8 +283,10 @@ class SetHolderRulesRule:
             _end_counting(books, asset)
             return
         if present is None:
-            for holder, amount in recount(books, asset, MOST_COUNTED).items():
-                change(books, asset, holder, amount)
+            sums = recount(books, asset, MOST_COUNTED)
+            for holder, amount in sums.items():
+                _put(books, asset, holder, HolderSum(amount))
+            _put(books, asset, NOBODY, HolderSum(len(sums)))
             set_asset_flag(books, asset, AssetFlag.HOLDERS, True)
         version = 1 if present is None else present.version + 1
         books.put(HolderRules, asset, HolderRules(version, *conditions))

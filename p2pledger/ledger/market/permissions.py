@@ -223,9 +223,10 @@ def explain(
     if not _grants(books, article, party or actor, roles, register):
         return Decision(False, article.name, _missing(article), article.name, party, roles)
 
-    instrument_class = "" if asset is None else class_of(books, asset)
+    permissions = tuple(permissions_of(books))
+    instrument_class = class_of(books, asset) if asset is not None and permissions else ""
     weighed, allowing = [], ""
-    for name, permission in permissions_of(books):
+    for name, permission in permissions:
         if permission.covers(operation, instrument_class, register or b""):
             why_not = permission.weigh(actor, party, roles, amount, place.time_ms)
             weighed.append(Weighed(name, permission.effect, why_not))

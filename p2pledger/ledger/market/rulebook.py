@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -93,6 +94,7 @@ def name_of(code: int) -> str | None:
     return None if kind is None else operation_name(kind)
 
 
+@cache
 def article_of(code: int) -> Article:
     """The article under which an operation stands. AssertionError where the rulebook is silent."""
     name = name_of(code) or ""
