@@ -218,7 +218,7 @@ class Session:
     def shape(self, link: Link | None) -> None:
         """From now on what is sent goes over a modelled link, or over none; what is under way goes on as it is."""
         self._link = link
-        self._departed_us = int(trio.current_time() * 1_000_000)
+        self._departed_us = _now_us()
         self._wake.set()
 
     def end(self, code: str, sentence: str) -> None:
@@ -327,7 +327,7 @@ class Session:
         queue, under_way = self._queue, self._under_way
         was_waiting = False
         while under_way or (self._link is not None and not self._is_all_sent):
-            now_us = int(trio.current_time() * 1_000_000) + _EARLY_US
+            now_us = _now_us() + _EARLY_US
             if under_way and under_way[0][0] <= now_us:
                 frames: list[bytes | memoryview] = []
                 count = size_bytes = 0
@@ -375,6 +375,11 @@ class Session:
         self._sent = trio.Event()
         self.counters.frames_out += frames
         self.counters.bytes_out += size_bytes
+
+
+def _now_us() -> int:
+    """Rounded: a deadline in these units that has come must not look as if it were a microsecond away."""
+    return round(trio.current_time() * 1_000_000)
 
 
 def _reason(error: BaseException) -> str:
