@@ -1,11 +1,11 @@
 """Settlement: how an instruction becomes irrevocable, and then final.
 
-**Lock** is the moment of judgement. Everything that can speak against an instruction is asked then: that it is matched,
-affirmed and not held; the calendar; the permission of everybody who gives; the venue; what the holders of each asset
-must be. If nothing does, all that is given is reserved, gross, leg by leg (delivery versus payment, model 1): it leaves
-the free units of its giver for the bucket SETTLING, under the instruction's identifier; and what will come to its taker
-counts for the limits of holders from now on. The calendar's times and the version of the rules are written into the
-instruction.
+**Lock** is the moment of judgement. Everything that can speak against an instruction is asked then: that it is
+matched, affirmed and not held; the calendar; the permission of its makers and of everybody who gives; the venue; what
+the holders of each asset must be. If nothing does, all that is given is reserved, gross, leg by leg (delivery versus
+payment, model 1): it leaves the free units of its giver for the bucket SETTLING, under the instruction's identifier;
+and what will come to its taker counts for the limits of holders from now on. The calendar's times and the version of
+the rules are written into the instruction.
 
 **Settle** moves only what is reserved, all legs or none, and asks nobody but orders of authority. Whatever expires, is
 switched off or changes between lock and settlement concerns new instructions only. That is why *simulate equals
@@ -51,6 +51,7 @@ from p2pledger.ledger.market.instructions import (
     legs_of,
     principal_of,
     put_instruction,
+    require_instruction,
     require_participant,
     settlement_day,
     waiting_reason,
@@ -61,7 +62,7 @@ from p2pledger.ledger.market.parties import has_role, holder_of
 from p2pledger.ledger.market.venues import require_on
 from p2pledger.ledger.rule import Place, Refused, Rule, require_account, require_asset, shortened
 from p2pledger.primitives.forms import Operation
-from p2pledger.primitives.market.instructions import Instruct, LockInstruction, Origin, Settle
+from p2pledger.primitives.market.instructions import Affirm, Instruct, LockInstruction, Origin, Settle
 from p2pledger.primitives.market.parties import Role
 from p2pledger.primitives.names import AssetKind
 from p2pledger.primitives.reasons import Reason
@@ -101,24 +102,30 @@ def _locked_day(calendar: CalendarRow, row: InstructionRow, time_ms: int) -> int
 
 
 def _judged(books: Books, place: Place, row: InstructionRow, legs: Sequence[LegRow]) -> bool:
-    """Asks for venue and permission, of the maker and of everybody who gives; returns whether guards stand anywhere."""
+    """Asks for venue and permission, of the makers and of everybody who gives; returns whether guards stand anywhere.
+
+    Makers must be permitted to *instruct* all that the instruction moves of each asset, givers to *affirm* what they
+    give of it.
+    """
     given: dict[tuple[bytes, bytes], int] = {}
     totals: dict[bytes, int] = {}
     for leg in legs:
         given[leg.giver, leg.asset] = given.get((leg.giver, leg.asset), 0) + leg.amount
         totals[leg.asset] = totals.get(leg.asset, 0) + leg.amount
+    makers = (row.by, require_instruction(books, row.pair).by) if row.pair else (row.by,)
     flags = 0
     for account in dict.fromkeys(account for leg in legs for account in (leg.giver, leg.taker)):
         flags |= require_account(books, account).flags
     for asset, amount in totals.items():
         entry = require_asset(books, asset)
         flags |= entry.flags
-        if row.origin is Origin.VENUE:
-            if entry.kind is AssetKind.SECURITY:
-                require_on(books, asset, holder_of(books, row.by))
-            permissions.require(books, place, row.by, Instruct.code, asset=asset, amount=amount)
+        if row.origin is Origin.VENUE and entry.kind is AssetKind.SECURITY:
+            require_on(books, asset, holder_of(books, row.by))
+        for maker in makers:
+            permissions.require(books, place, maker, Instruct.code, asset=asset, amount=amount)
     for (giver, asset), amount in given.items():
-        permissions.require(books, place, giver, Instruct.code, asset=asset, amount=amount)
+        if giver not in makers:
+            permissions.require(books, place, giver, Affirm.code, asset=asset, amount=amount)
     return flags != 0
 
 

@@ -24,6 +24,7 @@ from p2pledger.ledger.queries import check_conservation
 from p2pledger.ledger.tables import Holding, Table, holding_key
 from p2pledger.primitives.market.calendars import Lateness
 from p2pledger.primitives.market.instructions import (
+    Affirm,
     AuthoriseVenue,
     Cancel,
     Instruct,
@@ -298,6 +299,32 @@ def test_the_same_changes_stop_what_is_not_locked(change: object, reason: str, r
     change(world)  # type: ignore[operator]
     for operation in (lock, settle):
         assert world.refuse(reason, operation(trade.id, "alice"), "alice") == rule
+
+
+def allow(name: str, operation: int, party: str, most_amount: int) -> SetPermission:
+    """Nobody else may then, in bonds."""
+    return SetPermission(
+        account("operator"), name, Effect.ALLOW, RoleNumber(0), account(party), (operation,), "", b"CSDC", most_amount
+    )
+
+
+def test_makers_are_judged_by_all_that_moves_and_givers_by_what_they_give() -> None:
+    """The broker may instruct 30 bonds at once, and bob may affirm 10; both is asked at lock, asset by asset."""
+    world = founded()
+    world.do(allow("brokers up to 30", Instruct.code, "broker", 30), "operator")
+    world.do(allow("bob up to 10", Affirm.code, "bob", 10), "operator")
+    for amounts, refused_by in (((10, 20), ""), ((10, 21), "brokers up to 30"), ((11, 9), "bob up to 10")):
+        legs = [leg("bob", "carol", BOND, amounts[0]), leg("broker", "carol", BOND, amounts[1])]
+        entered = instruct("broker", legs)
+        world.do([entered, affirm(entered, "bob")], "broker", "bob")
+        world.do(Transfer(account("alice"), account("broker"), BOND, amounts[1]), "alice")
+        if refused_by:
+            world.refuse("not_permitted", lock(entered.id, "bob"), "bob", rule=refused_by)
+        else:
+            world.do(lock(entered.id, "bob"), "bob")
+    entered = instruct("alice", [leg("alice", "bob", BOND, 1)])
+    world.do(entered, "alice")
+    world.refuse("not_permitted", lock(entered.id, "alice"), "alice", rule="brokers up to 30")
 
 
 def test_who_may_not_hold_is_refused_at_lock_with_the_leg_and_the_condition() -> None:
