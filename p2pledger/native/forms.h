@@ -380,6 +380,7 @@ static const struct field FORM_67[] = {
     {FIELD_NUMBER, 0, 0, 18446744073709551615u},
     {FIELD_BYTES, 0, 16, 16},
     {FIELD_NUMBER, 0, 0, 18446744073709551615u},
+    {FIELD_SWITCH, 0, 0, 0},
 };
 
 /* release_payment */
@@ -542,7 +543,7 @@ static const struct form FORMS[] = {
     [61] = {FORM_61, 3},
     [65] = {FORM_65, 7},
     [66] = {FORM_66, 4},
-    [67] = {FORM_67, 7},
+    [67] = {FORM_67, 8},
     [68] = {FORM_68, 2},
     [69] = {FORM_69, 2},
     [70] = {FORM_70, 4},

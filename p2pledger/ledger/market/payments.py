@@ -12,6 +12,9 @@ waits. The queue is tried
 * in the next block, when reserves came in by a payment from another bank;
 * by ``release_payment``, when reserves came in otherwise.
 
+A payment against which something else moves in the same transaction (securities, say) must not wait while that moves:
+it says so, and is refused where it would have to.
+
 What waits is returned to the payer when he or his bank cancels it, when it expires, and when something else than
 reserves stands in its way (the payee's bank is under quarantine, an order of authority reaches one of the sides): it
 would hold up the others.
@@ -322,7 +325,7 @@ class PayAcrossRule:
     changes     settled: redeemed of the one money and issued of the other grow, reserves move between the banks;
                 waiting: the amount goes from free to pending, and the payment into the queue
     refuses     zero_amount, wrong_money, unknown_account, unknown_money, quarantined, wrong_time, identifier_used,
-                not_permitted, insufficient_free, overflow, the guards
+                not_permitted, short_reserves (if it may not wait), insufficient_free, overflow, the guards
     """
 
     def must_sign(self, books: Books, operation: PayAcross) -> Iterator[bytes]:
@@ -367,6 +370,8 @@ class PayAcrossRule:
             _make(books, place, payment, FREE_SPOT)
             books.put(Payment, identifier, payment)
             return
+        if not operation.may_wait:
+            raise Refused(Reason.SHORT_RESERVES, f"reserves of {asset_text(source_asset)}")
         spot = Spot(Bucket.PENDING, identifier)
         code = operation.code
         move(books, place, Movement(source_asset, payer, FREE_SPOT, payer, spot, amount, Cause.OWNER, code))

@@ -91,7 +91,8 @@ class Attest(Operation):
 class PayAcross(Operation):
     """Pays a customer of another bank: burns here, moves reserves, mints there. Signed by ``payer``.
 
-    Where reserves are short it waits, at most until ``expires_ms`` (0: a day), and is then returned.
+    Where reserves are short it waits, at most until ``expires_ms`` (0: a day), and is then returned. One that may not
+    wait is refused instead: that is for a payment against which something else moves in the same transaction.
     """
 
     code: ClassVar[int] = 67
@@ -103,6 +104,7 @@ class PayAcross(Operation):
         Amount("amount"),
         Salt("salt"),
         TimeMs("expires_ms"),
+        Switch("may_wait"),
     )
     payer: bytes
     payee: bytes
@@ -111,6 +113,7 @@ class PayAcross(Operation):
     amount: int
     salt: bytes
     expires_ms: int = 0
+    may_wait: bool = True
 
     @property
     def id(self) -> bytes:

@@ -26,6 +26,7 @@ from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import Define, Issue, Redeem, Transfer
 from tests.ledger.market.market_world import (
     BASE_CASH,
+    BOND,
     CASH,
     HOUR_MS,
     OTHER_CASH,
@@ -177,6 +178,17 @@ def test_nothing_overtakes(short: World) -> None:
     short.wait_until(short.now_ms + 60_000)
     assert queued(short) == [small.id]
     assert short.free("icbc", BASE_CASH) == 0
+
+
+def test_where_it_may_not_wait_it_is_refused_and_what_it_pays_for_does_not_move(short: World) -> None:
+    """Delivery against payment across two banks: the bond must not go while the money waits."""
+    price = PayAcross(ALICE, DAVE, CASH, OTHER_CASH, 1_001, bytes(16), may_wait=False)
+    sale = (Transfer(BOB, ALICE, BOND, 10), price)
+    short.refuse("short_reserves", sale, "alice", "bob", rule="reserves of CNY@ICBC")
+    assert short.free("bob", BOND) == 1_000
+    cheaper = PayAcross(ALICE, DAVE, CASH, OTHER_CASH, 1_000, bytes(16), may_wait=False)
+    short.do((Transfer(BOB, ALICE, BOND, 10), cheaper), "alice", "bob")
+    assert payment_of(short, cheaper).status is PaymentStatus.SETTLED
 
 
 def test_payments_of_one_block_wait_in_their_order(short: World) -> None:
