@@ -21,7 +21,7 @@ from p2pledger.ledger.rule import Place, Refused, require_asset
 from p2pledger.ledger.tables import Asset, AssetFlag, Flow, Table, fields_of
 from p2pledger.primitives.codec import encode
 from p2pledger.primitives.market.instruments import InstrumentStatus, Nature
-from p2pledger.primitives.names import asset_text
+from p2pledger.primitives.names import AssetKind, asset_text
 from p2pledger.primitives.reasons import Reason
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "is_accredited",
     "is_mirror",
     "judge",
+    "outstanding",
 ]
 
 
@@ -136,6 +137,15 @@ def circulating(books: Books, asset: bytes) -> int:
     return row.issued - row.redeemed + flow.arrived - flow.departed
 
 
+def outstanding(books: Books, asset: bytes) -> int:
+    """What counts toward the issue size of an asset: issued less redeemed, of a native security over all registers."""
+    row = require_asset(books, asset)
+    if row.kind is AssetKind.MONEY or is_mirror(books, asset):
+        return row.circulating
+    registers = books.rows(Asset, asset[:12])
+    return sum(other.circulating for name, other in registers if not is_mirror(books, name))
+
+
 def judge(books: Books, asset: bytes) -> Asset:
     """The asset, with which something new may begin; ``unknown_asset`` or ``inactive`` otherwise."""
     row = require_asset(books, asset)
@@ -161,7 +171,7 @@ class InstrumentGuard:
 
 
 class IssueGuard:
-    """Of a described instrument only an accredited issuer issues, and never more than the issue size."""
+    """Of a described instrument only an accredited issuer issues, never more than the issue size, in all registers."""
 
     def judge(self, books: Books, place: Place, movement: Movement) -> None:
         if movement.cause is not Cause.CREATION:
@@ -172,5 +182,5 @@ class IssueGuard:
         row = require_asset(books, movement.asset)
         if not is_accredited(books, place, holder_of(books, row.issuer)):
             raise Refused(Reason.NOT_ACCREDITED, rule=f"accreditation for {asset_text(movement.asset)}")
-        if instrument.issue_size and row.circulating + movement.amount > instrument.issue_size:
+        if instrument.issue_size and outstanding(books, movement.asset) + movement.amount > instrument.issue_size:
             raise Refused(Reason.ABOVE_ISSUE_SIZE, rule=f"issue size of {asset_text(movement.asset)}")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.flags import set_asset_flag
-from p2pledger.ledger.market.instruments import Accreditation, InstrumentRow, is_accredited
+from p2pledger.ledger.market.instruments import Accreditation, InstrumentRow, is_accredited, outstanding
 from p2pledger.ledger.market.lookalikes import NameKind, free_name, require_distinct, take_name
 from p2pledger.ledger.market.parties import has_role, holder_of
 from p2pledger.ledger.market.permissions import is_permissioned, require
@@ -40,8 +40,8 @@ class DescribeRule:
     who may     the depository of the asset's register
     signed by   by, then the asset's issuer
     needs       the asset, also before the transaction; no description, or one that is suspended; CFI, MIC, ticker,
-                currency, name and days in order; an issue size that what was issued does not exceed; a ticker and a
-                name that look like no other instrument's
+                currency, name and days in order; an issue size that what is outstanding does not exceed (of a native
+                security: in all registers); a ticker and a name that look like no other instrument's
     changes     the description; the flags INACTIVE and PERMISSIONED; whose ticker and name are
     refuses     (unknown_asset), not_permitted, bad_description, above_issue_size, looks_alike
     """
@@ -57,15 +57,6 @@ class DescribeRule:
         if present is not None and present.status is InstrumentStatus.ACTIVE:
             raise Refused(Reason.BAD_DESCRIPTION, rule=f"status of {asset_text(asset)}")
         _require_sound(operation, row.name)
-        if operation.issue_size and row.circulating > operation.issue_size:
-            raise Refused(Reason.ABOVE_ISSUE_SIZE, rule=f"issue size of {asset_text(asset)}")
-        require_distinct(books, NameKind.TICKER, operation.ticker, asset[:12])
-        require_distinct(books, NameKind.INSTRUMENT, row.name, asset[:12])
-        if present is None:
-            take_name(books, NameKind.INSTRUMENT, row.name, asset[:12])
-        else:
-            free_name(books, NameKind.TICKER, present.ticker)
-        take_name(books, NameKind.TICKER, operation.ticker, asset[:12])
         books.put(
             InstrumentRow,
             asset,
@@ -83,6 +74,15 @@ class DescribeRule:
                 operation.documents,
             ),
         )
+        if operation.issue_size and outstanding(books, asset) > operation.issue_size:
+            raise Refused(Reason.ABOVE_ISSUE_SIZE, rule=f"issue size of {asset_text(asset)}")
+        require_distinct(books, NameKind.TICKER, operation.ticker, asset[:12])
+        require_distinct(books, NameKind.INSTRUMENT, row.name, asset[:12])
+        if present is None:
+            take_name(books, NameKind.INSTRUMENT, row.name, asset[:12])
+        else:
+            free_name(books, NameKind.TICKER, present.ticker)
+        take_name(books, NameKind.TICKER, operation.ticker, asset[:12])
         set_asset_flag(books, asset, AssetFlag.INACTIVE, True)
         set_asset_flag(books, asset, AssetFlag.PERMISSIONED, is_permissioned(books, asset))
 

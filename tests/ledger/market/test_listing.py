@@ -13,6 +13,7 @@ from p2pledger.ledger.market.instruments import (
     is_accredited,
     is_mirror,
     judge,
+    outstanding,
 )
 from p2pledger.ledger.market.lookalikes import Lookalike, NameKind
 from p2pledger.ledger.market.venues import Venue, is_on, require_on, venues_of
@@ -243,6 +244,20 @@ def test_no_more_than_the_issue_size_is_issued(world: World) -> None:
     world.do(Redeem(BOND, ALICE, 5), "alice", "issuer")
     world.do(Issue(BOND, ALICE, 5), "issuer")
     assert circulating(world.books, BOND) == 5_000
+
+
+def test_the_issue_size_is_that_of_the_instrument_in_all_registers_but_mirrors(world: World) -> None:
+    world.do(Issue(BOND_ACROSS, BOB, 1_000), "issuer")
+    world.refuse("above_issue_size", description(issue_size=2_999), "csdc", "issuer")
+    activated(world, issue_size=3_005)
+    world.do(Issue(BOND, ALICE, 5), "issuer")
+    world.refuse("above_issue_size", Issue(BOND, ALICE, 1), "issuer", rule="issue size of DE0005140008@CSDC")
+    mirror = description(by=CCDC, asset=BOND_ACROSS, nature=Nature.MIRROR, issue_size=1_000)
+    world.do(mirror, "ccdc", "issuer")
+    assert (outstanding(world.books, BOND), outstanding(world.books, BOND_ACROSS)) == (2_005, 1_000)
+    world.do(Issue(BOND, ALICE, 1_000), "issuer")
+    world.do(SetStatus(CCDC, BOND_ACROSS, InstrumentStatus.ACTIVE), "ccdc")
+    world.refuse("above_issue_size", Issue(BOND_ACROSS, BOB, 1), "issuer", rule="issue size of DE0005140008@CCDC")
 
 
 def test_an_issuer_whose_accreditation_has_run_out_issues_no_more_but_what_is_active_trades_on(world: World) -> None:
