@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pledger.bench import finality, gossip
+from p2pledger.bench import capacity, finality, gossip
 from p2pledger.bench.progress import Progress
 from p2pledger.bench.results import Results
 from p2pledger.primitives.errors import InvalidInput
@@ -18,4 +18,6 @@ def run_again(before: Results, folder: Path, progress: Progress) -> Results:
         return finality.measure_finality(finality.Settings.of(before.arguments), folder, progress)
     if before.kind == "gossip":
         return gossip.measure_gossip(gossip.Settings.of(before.arguments), folder, progress)
+    if before.kind == "capacity":
+        return capacity.measure_capacity(capacity.Settings.of(before.arguments), folder, progress)
     raise InvalidInput(f"results of {before.kind} cannot be measured again by this program", code="usage")

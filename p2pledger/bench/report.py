@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from p2pledger.bench.histogram import Histogram
@@ -136,6 +137,35 @@ def _gossip_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iterat
     )
 
 
+def _capacity_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    frontier = [row for row in results.summary.get("frontier", ()) if row["bytes_per_s"]]
+    yield plot(
+        "The frontier: what blocks of a size sustain",
+        "bytes that a block may name",
+        "bytes per second",
+        [Line("sustained", tuple((float(row["size_bytes"]), float(row["bytes_per_s"])) for row in frontier))],
+        log_x=True,
+    )
+    times: dict[str, dict[int, list[float]]] = {}
+    for run in runs:
+        for block in run["block_times"]:
+            for clock in ("data", "final"):
+                for share, ms in block["times_ms"].get(clock, {}).items():
+                    size = run["plan"]["parameters"]["block_bytes"]
+                    times.setdefault(f"{clock} {share} %", {}).setdefault(size, []).append(ms)
+    yield plot(
+        "Median time until a share of the weight has the data of a block, or knows it to be final",
+        "bytes that a block may name",
+        "milliseconds",
+        [
+            Line(name, tuple((float(size), median(found)) for size, found in sorted(sizes.items())))
+            for name, sizes in sorted(times.items())
+        ],
+        log_x=True,
+        log_y=True,
+    )
+
+
 def _curves(title: str, runs: Sequence[Mapping[str, Any]]) -> str:
     merged: dict[str, Histogram] = {}
     for run in runs:
@@ -155,5 +185,6 @@ def _load_name(run: Mapping[str, Any]) -> str:
 PLOTS: dict[str, Callable[[Results, Sequence[Mapping[str, Any]]], Iterator[str]]] = {
     "finality": _finality_plots,
     "gossip": _gossip_plots,
+    "capacity": _capacity_plots,
 }
 """Kind of results -> its plots."""

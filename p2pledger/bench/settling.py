@@ -57,7 +57,8 @@ _LAG_SHARE: Final = 0.05
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to run. ``parameters`` replace those of a development network; ``network`` is the text of a network.toml;
-    ``trace``: follow each block through all nodes."""
+    ``trace``: follow each block through all nodes; ``disk``: the folder below which the nodes keep their data, the
+    system's own for temporary files if it is empty."""
 
     workload: str = "dvp"
     arrivals: str = "fixed:500"
@@ -70,6 +71,7 @@ class Plan:
     gateways: int = 4
     network: str = ""
     trace: bool = False
+    disk: str = ""
     parameters: dict[str, int] = field(default_factory=dict)
 
     def check(self) -> Self:
@@ -160,19 +162,19 @@ class Run:
         return {**plain, "plan": asdict(self.plan), "latencies": latencies, "nodes": nodes, "block_times": times}
 
 
-async def run_plan(plan: Plan, directory: Path | None, progress: Progress) -> Run:
+async def run_plan(plan: Plan, progress: Progress) -> Run:
     """Runs a plan on a new cluster. P2PLedgerError where it could not be run at all."""
     plan.check()
     moments = plan.moments()
     source = workload(plan.workload, len(moments), plan.seed, money_register=BANK)
     progress.say(f"starting {plan.validators} validators")
-    with tempfile.TemporaryDirectory(prefix="p2pledger-bench-") as beside:
+    with tempfile.TemporaryDirectory(prefix="p2pledger-bench-", dir=plan.disk or None) as beside:
         network = Path(beside) / "network.toml"
         network.write_text(plan.network, encoding="utf-8")
         cluster = Cluster(
             plan.validators,
             seed=plan.seed,
-            directory=directory,
+            directory=Path(beside) / "cluster",
             brokers=len(BROKERS),
             parameters=plan.cluster_parameters(),
             engine=plan.engine,

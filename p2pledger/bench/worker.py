@@ -41,7 +41,7 @@ def main() -> int:
     gc.disable()
     try:
         if task["kind"] == "settling":
-            _tell("run", trio.run(run_plan, Plan(**task["plan"]), None, _Told()).values())
+            _tell("run", trio.run(run_plan, Plan(**task["plan"]), _Told()).values())
         elif task["kind"] == "spreading":
             _tell("run", trio.run(run_spread, SpreadPlan(**task["plan"]), _Told()).values())
         else:

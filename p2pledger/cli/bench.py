@@ -171,6 +171,45 @@ def bench_gossip(
     show(results, as_json)
 
 
+@app.command("capacity")
+@command
+def bench_capacity(
+    quick: Annotated[bool, typer.Option("--quick", help="Short probes: indicative, in minutes.")] = False,
+    sizes: Annotated[str, typer.Option("--sizes", metavar="B,B,...", help="Bytes that a block may name.")] = "",
+    objective: Annotated[
+        float, typer.Option("--objective", metavar="MS", help="The 99th percentile to keep.")
+    ] = 1500.0,
+    workload: Annotated[str, typer.Option("--workload", metavar="NAME", help="What is traded.")] = "dvp",
+    validators: Annotated[int, typer.Option("--validators", "-n", min=1, help="Validators, each a process.")] = 4,
+    engine: Annotated[str, typer.Option("--engine", help="simplex, pow, pos, dpos or poa.")] = "simplex",
+    seed: Annotated[int, typer.Option("--seed", help="Of trades and moments.")] = 1,
+    network: NetworkOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how large a block may be, what the network then sustains, and what binds.
+
+    Without --network the links of four validators are shaped to Frankfurt, London, Virginia and Tokyo.
+
+    \b
+    Examples: p2pledger bench capacity --quick
+              p2pledger bench capacity --network network.toml --objective 800 --json
+    """
+    from p2pledger.bench.capacity import DEFAULT_SIZES, FOUR_REGIONS, Settings, measure_capacity
+    from p2pledger.bench.settling import Plan
+    from p2pledger.primitives.errors import InvalidInput
+
+    if sizes and not all(part.strip().isdecimal() for part in sizes.split(",")):
+        raise InvalidInput("--sizes must be numbers of bytes", hint="Such as 100000,1000000", code="usage")
+    numbers = tuple(int(part) for part in sizes.split(",")) if sizes else DEFAULT_SIZES
+    text = read_network(network) if network is not None else FOUR_REGIONS if validators == 4 else ""
+    plan = Plan(workload, validators=validators, engine=engine, seed=seed, gateways=validators, network=text)
+    with Watched() as watched:
+        settings = Settings(numbers, objective, quick, plan)
+        results = measure_capacity(settings, folder_of("capacity", out), watched)
+    show(results, as_json)
+
+
 @app.command("rerun")
 @command
 def bench_rerun(

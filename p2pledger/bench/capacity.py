@@ -1,0 +1,501 @@
+"""How large a block may be, and what binds: ``p2pledger bench capacity``.
+
+Definition. S is the capacity of a block: the bytes of all batches that it may name. For each S,
+
+    (a) the network is saturated, and T_S measured: the mean interval between consecutive full blocks;
+    (b) it is offered 0.9 S / T_S bytes a second, open-loop, for N blocks behind a warm-up.
+
+A probe (b) *passes* when every order due in the window was committed before the drain limit (five times the objective)
+and none was rejected, the backlog did not grow (the upper bound at 95 % of its slope is at most 1 % of the offered
+rate), the 99th percentile of latency is within the objective, blocks were 85 % full on average, and no slot failed
+(under simplex: no view was nullified; under dpos and poa: none was missed). One that fails is tried again with less:
+so each S has a last pass and a first fail. Where T_S alone exceeds the objective no probe could pass, and none is made.
+
+The *frontier* is S -> bytes a second that it sustains. The *capacity* is the smallest S that reaches 95 % of the best
+of them: a larger block buys nothing but latency. *What binds* is found by taking one thing away at a time (distance,
+the bound of the uplinks, the disk, half of the signatures, the number of batches) and saturating again: what gives the
+most more is what binds, if it gives a tenth at least.
+
+Where blocks come by luck (pow, pos) no slot can fail, and the question is how many blocks are made in vain. There are
+two capacities then: *connectivity*, the largest S at which 90 % of the nodes know a block before the next one is due
+(Croman et al. 2016), and *security*, the largest S at which at most 1 % of the blocks find a rival, from the integral
+of the weight that does not know a block yet (``propagation.stale_share``).
+
+``quick`` probes with 200 blocks or 40 s, whichever is shorter, and tries less load only while it has taken less than four
+minutes: its answer is *indicative*. Otherwise the answer and
+the next size up are confirmed with 3,000 blocks under two seeds; how many of those slots failed is told with the exact
+upper bound of what that says about others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Final
+
+from p2pledger.bench.machine import describe_machine
+from p2pledger.bench.progress import Progress
+from p2pledger.bench.propagation import CLOCKS, BlockTimes, fit_times, stale_share
+from p2pledger.bench.results import Results
+from p2pledger.bench.runner import fresh_run
+from p2pledger.bench.settling import Plan, lag_allowed_ms
+from p2pledger.bench.statistics import failure_bound, slope_bound
+from p2pledger.bench.tables import histogram_of
+from p2pledger.network.topology import Topology
+from p2pledger.primitives.errors import InvalidInput
+
+__all__ = ["DEFAULT_SIZES", "FOUR_REGIONS", "Settings", "judge", "measure_capacity"]
+
+DEFAULT_SIZES: Final = (40_000, 100_000, 250_000, 640_000, 1_600_000, 4_000_000)
+"""Two decades."""
+FOUR_REGIONS: Final = """\
+[network]
+jitter_ms = 2
+bandwidth_mbit = 100
+[regions.frankfurt]
+nodes = ["CCDC"]
+[regions.london]
+nodes = ["CSDC"]
+[regions.virginia]
+nodes = ["VENUE-A"]
+[regions.tokyo]
+nodes = ["VENUE-B"]
+"""
+_SHARE: Final = 0.9
+_LOWER_SHARES: Final = (0.7, 0.5)
+_FULL: Final = 0.85
+_BEST_SHARE: Final = 0.95
+_DRAIN_OBJECTIVES: Final = 5
+_SLOPE_SHARE: Final = 0.01
+_QUICK_BLOCKS: Final = 200
+_QUICK_SECONDS: Final = 40.0
+_QUICK_LOWER_WITHIN_S: Final = 240.0
+_CONFIRM_BLOCKS: Final = 3_000
+_CONFIRM_SEEDS: Final = 2
+_SATURATING_BLOCKS: Final = 25
+_LEAST_FULL: Final = 5
+_HEADROOM: Final = 1.8
+_MOST_PER_S: Final = 9_000.0
+_FIRST_GUESS_S: Final = 0.2
+_ORDER_BYTES: Final = 460.0
+_BINDING_GAIN: Final = 0.10
+_BY_LUCK: Final = ("pow", "pos")
+_MOST_STALE: Final = 0.01
+_MEMORY_DISK: Final = Path("/dev/shm")
+
+COLUMNS: Final = (
+    "size_bytes", "interval_ms", "share", "offered_per_s", "bytes_per_s", "p50_ms", "p99_ms", "fill", "blocks",
+    "nullified", "d90_ms", "stale_share", "passed", "why",
+)  # fmt: skip
+Start = Callable[[Plan], dict[str, Any]]
+"""Runs a plan in a fresh process, keeps the run, and gives its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to measure. ``plan`` names workload, validators, engine, network and seed; its rates are not used."""
+
+    sizes: tuple[int, ...]
+    objective_ms: float
+    quick: bool
+    plan: Plan
+
+    def check(self) -> Settings:
+        """InvalidInput where it cannot be run."""
+        if len(self.sizes) < 2 or list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] < 16_384:
+            raise InvalidInput("two sizes at least, ascending, of 16,384 bytes or more", code="usage")
+        if self.objective_ms <= 0:
+            raise InvalidInput("the objective must be positive", code="usage")
+        if self.plan.network:
+            Topology.parse(self.plan.network)
+        self.plan.check()
+        return self
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "sizes": list(self.sizes),
+            "objective_ms": self.objective_ms,
+            "quick": self.quick,
+            "plan": asdict(self.plan),
+        }
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        return cls(tuple(values["sizes"]), values["objective_ms"], values["quick"], Plan(**values["plan"]))
+
+
+def measure_capacity(settings: Settings, folder: Path, progress: Progress) -> Results:
+    """Measures everything and keeps it in the folder. InvalidInput before anything is run; P2PLedgerError of a run."""
+    settings.check()
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = describe_machine(folder)
+    plan = settings.plan
+    note = (
+        f"{plan.validators} validators and the generator shared {machine.cores} cores; links "
+        f"{'shaped' if plan.network else 'on loopback, not shaped'}; objective p99 {settings.objective_ms:g} ms"
+        + ("; INDICATIVE (quick)" if settings.quick else "")
+    )
+    results = Results.create(folder, "capacity", settings.values(), machine, note)
+    done = 0
+
+    def start(run: Plan) -> dict[str, Any]:
+        nonlocal done
+        done += 1
+        progress.say(f"run {done}: blocks of {run.parameters['block_bytes']:,} bytes, {run.arrivals}")
+        values = fresh_run("settling", asdict(run), progress)
+        results.add_run(values)
+        return values
+
+    rows, summary = (_by_luck if plan.engine in _BY_LUCK else _by_turn)(settings, start)
+    results.finish(rows, summary)
+    return results
+
+
+# --- saturating -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Saturated:
+    """What (a) found. ``interval_s`` is None where the machine could not fill such blocks."""
+
+    size_bytes: int
+    interval_s: float | None
+    order_bytes: float
+    times: tuple[BlockTimes, ...]
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.size_bytes / self.interval_s if self.interval_s else 0.0
+
+
+def _sized(plan: Plan, size_bytes: int, **parameters: int) -> Plan:
+    """The plan with blocks of this capacity: every maker's batches find room in it."""
+    batch_bytes = min(262_144, size_bytes // max(2, plan.validators))
+    sized = {
+        "block_bytes": size_bytes,
+        "max_batch_bytes": batch_bytes,
+        "max_transaction_bytes": min(65_536, batch_bytes - 160),
+    }
+    return replace(plan, trace=True, parameters={**plan.parameters, **sized, **parameters})
+
+
+def _saturate(
+    settings: Settings, size_bytes: int, guess_s: float, start: Start, plan: Plan | None = None
+) -> _Saturated:
+    """(a). ``guess_s``: what T_S may be. Where the blocks were not full, once more with twice the load."""
+    base = plan or settings.plan
+    rate = min(_MOST_PER_S, _HEADROOM * size_bytes / (_ORDER_BYTES * guess_s))
+    for attempt in range(2):
+        warmup_s = max(2.0, 5 * guess_s)
+        run = start(
+            replace(
+                _sized(base, size_bytes),
+                arrivals=f"fixed:{rate:.1f}",
+                seconds=round(warmup_s + max(4.0, min(20.0, _SATURATING_BLOCKS * guess_s)), 2),
+                warmup_s=warmup_s,
+                limit_s=_DRAIN_OBJECTIVES * settings.objective_ms / 1000,
+            )
+        )
+        times = tuple(BlockTimes.of(values) for values in run["block_times"])
+        intervals = [
+            (after.made_us - before.made_us) / 1_000_000
+            for before, after in pairwise(times)
+            if min(before.size_bytes, after.size_bytes) >= _FULL * size_bytes
+        ]
+        if len(intervals) >= _LEAST_FULL or rate >= _MOST_PER_S or attempt:
+            break
+        rate = min(_MOST_PER_S, 2 * rate)
+    interval_s = fmean(intervals) if len(intervals) >= _LEAST_FULL else None
+    return _Saturated(size_bytes, interval_s, run["transaction_bytes"], times)
+
+
+# --- engines whose slots come by turn -------------------------------------------------------------------------------
+
+
+def _by_turn(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    saturated: list[_Saturated] = []
+    guess_s = _FIRST_GUESS_S
+    began_s = time.monotonic()
+    for size_bytes in settings.sizes:
+        found = _saturate(settings, size_bytes, guess_s, start)
+        saturated.append(found)
+        if found.interval_s is None:
+            why = "the machine could not fill such blocks"
+            rows.append(_row(size_bytes) | {"share": _SHARE, "passed": False, "why": why})
+            continue
+        guess_s = 2 * found.interval_s
+        lower = not settings.quick or time.monotonic() - began_s < _QUICK_LOWER_WITHIN_S
+        rows += _probe_downwards(settings, found, start, _LOWER_SHARES if lower else ())
+    passed = [row for row in rows if row["passed"]]
+    summary: dict[str, Any] = {
+        "fit": _fits(saturated),
+        "frontier": _frontier(settings, rows),
+        "capacity_bytes": None,
+        "binds": None,
+        "failures": None,
+        "upper_bound": None,
+        "indicative": settings.quick,
+    }
+    if passed:
+        best = max(row["bytes_per_s"] for row in passed)
+        capacity = min(row["size_bytes"] for row in passed if row["bytes_per_s"] >= _BEST_SHARE * best)
+        at = next(found for found in saturated if found.size_bytes == capacity)
+        summary["capacity_bytes"] = capacity
+        summary["binds"], summary["relaxed"] = _what_binds(settings, at, start)
+        summary |= _failures(settings, rows, saturated, capacity, start)
+    return rows, summary
+
+
+def _row(size_bytes: int) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS), "size_bytes": size_bytes}
+
+
+def _probe_downwards(
+    settings: Settings, found: _Saturated, start: Start, lower: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """Probes at 0.9 of what saturation gave, then at less, until one passes."""
+    assert found.interval_s is not None
+    interval_ms = round(1000 * found.interval_s, 1)
+    if interval_ms > settings.objective_ms:
+        why = "blocks alone take longer than the objective"
+        yield _row(found.size_bytes) | {"interval_ms": interval_ms, "share": _SHARE, "passed": False, "why": why}
+        return
+    for share in (_SHARE, *lower):
+        blocks = _QUICK_BLOCKS
+        seconds = blocks * found.interval_s
+        row = _probe(settings, found, share, min(seconds, _QUICK_SECONDS) if settings.quick else seconds, start)
+        yield row
+        if row["passed"]:
+            return
+
+
+def _probe(
+    settings: Settings, found: _Saturated, share: float, seconds: float, start: Start, seed: int = 0
+) -> dict[str, Any]:
+    """(b): one row."""
+    assert found.interval_s is not None
+    rate = share * found.size_bytes / found.interval_s / found.order_bytes
+    warmup_s = round(max(2.0, 10 * found.interval_s), 2)
+    patient = {"view_timeout_ms": max(2_000, round(4_000 * found.interval_s))}
+    run = start(
+        replace(
+            _sized(settings.plan, found.size_bytes, **patient),
+            arrivals=f"poisson:{rate:.2f}",
+            seconds=round(warmup_s + seconds, 2),
+            warmup_s=warmup_s,
+            limit_s=_DRAIN_OBJECTIVES * settings.objective_ms / 1000,
+            seed=settings.plan.seed + seed,
+        )
+    )
+    histogram = histogram_of(run)
+    times = [BlockTimes.of(values) for values in run["block_times"]]
+    loaded = [block for block in times if block.batches]
+    fill = fmean(block.size_bytes for block in loaded) / found.size_bytes if loaded else 0.0
+    why = judge(run, fill, settings.objective_ms)
+    return _row(found.size_bytes) | {
+        "interval_ms": round(1000 * found.interval_s, 1),
+        "share": share,
+        "offered_per_s": run["offered_per_s"],
+        "bytes_per_s": round(share * found.bytes_per_s),
+        "p50_ms": histogram.milliseconds(0.50),
+        "p99_ms": histogram.milliseconds(0.99),
+        "fill": round(fill, 3),
+        "blocks": len(loaded),
+        "nullified": run["nullified"],
+        "passed": not why,
+        "why": "; ".join(why),
+    }
+
+
+def judge(run: Mapping[str, Any], fill: float, objective_ms: float) -> list[str]:
+    """Why a probe does not pass; empty if it does."""
+    why = list(run["faults"])
+    histogram = histogram_of(run)
+    if run["lag_p99_ms"] > lag_allowed_ms(histogram):
+        why.append(f"the generator was {run['lag_p99_ms']:g} ms late")
+    if late := run["timed_out"] + run["unfinished"]:
+        why.append(f"{late:,} orders were not committed before the drain limit")
+    if rejected := sum(run["rejected"].values()):
+        why.append(f"{rejected:,} orders were rejected")
+    p99_us = histogram.percentile_us(0.99)
+    if p99_us is None or p99_us > 1000 * objective_ms:
+        why.append(f"p99 is {histogram.text(0.99)} ms")
+    plan = run["plan"]
+    points = [
+        (at_s, float(due - final)) for at_s, due, final in run["series"] if plan["warmup_s"] <= at_s < plan["seconds"]
+    ]
+    if len(points) < 2 or slope_bound(points, seed=1, confidence=0.9).high > _SLOPE_SHARE * run["offered_per_s"]:
+        why.append("the backlog may grow by more than 1 % of the load")
+    if fill < _FULL:
+        why.append(f"blocks were {fill:.0%} full")
+    if run["nullified"]:
+        why.append(f"{run['nullified']:,} slots failed")
+    return why
+
+
+def _frontier(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each size what it sustains, the last share that passed and the first that did not."""
+    frontier = []
+    for size_bytes in settings.sizes:
+        here = [row for row in rows if row["size_bytes"] == size_bytes]
+        passed = [row for row in here if row["passed"]]
+        failed = [row["share"] for row in here if not row["passed"]]
+        frontier.append(
+            {
+                "size_bytes": size_bytes,
+                "bytes_per_s": passed[0]["bytes_per_s"] if passed else 0,
+                "last_pass": passed[0]["share"] if passed else None,
+                "first_fail": min(failed) if failed else None,
+            }
+        )
+    return frontier
+
+
+def _fits(saturated: Sequence[_Saturated]) -> dict[str, Any]:
+    """For each clock and share the median of full blocks over their size; None where six sizes do not reach."""
+    fits: dict[str, Any] = {}
+    for clock in CLOCKS:
+        shares = sorted(
+            {share for found in saturated for block in found.times for share in block.times_ms.get(clock, {})}
+        )
+        for share in shares:
+            points = [
+                (float(block.size_bytes), block.times_ms[clock][share])
+                for found in saturated
+                for block in found.times
+                if share in block.times_ms.get(clock, {}) and block.size_bytes >= _FULL * found.size_bytes
+            ]
+            fit = fit_times(points)
+            fits[f"{clock}_{share}"] = None if fit is None else fit.values()
+    return fits
+
+
+# --- what binds -----------------------------------------------------------------------------------------------------
+
+
+def _what_binds(settings: Settings, at: _Saturated, start: Start) -> tuple[str, dict[str, float]]:
+    """The name of what gives most when it is taken away, and for each what it gives: 0.2 is a fifth more."""
+    assert at.interval_s is not None
+    plan = settings.plan
+    relaxed: dict[str, Plan] = {
+        "verification": replace(plan, workload="transfers"),
+        "python": replace(plan, parameters={**plan.parameters, "batch_delay_ms": 240}),
+    }
+    if plan.network:
+        topology = Topology.parse(plan.network)
+        uplink = min((topology.uplink(node) for node in topology.nodes), default=0)
+        mbit = f"bandwidth_mbit = {8 * uplink / 1e6:g}" if uplink else ""
+        relaxed["delay"] = replace(plan, network=f"[network]\n{mbit}\n")
+        lines = plan.network.splitlines()
+        kept = [line for line in lines if not line.strip().startswith("bandwidth_mbit")]
+        relaxed["uplink"] = replace(plan, network="\n".join(kept) + "\n")
+    if _MEMORY_DISK.is_dir():
+        relaxed["fsync"] = replace(plan, disk=str(_MEMORY_DISK))
+    gains: dict[str, float] = {}
+    for name, changed in relaxed.items():
+        found = _saturate(settings, at.size_bytes, at.interval_s, start, changed)
+        trades, before = (each.bytes_per_s / each.order_bytes for each in (found, at))
+        gains[name] = round(trades / before - 1, 3)
+    best = max(gains, key=lambda name: gains[name])
+    return (best if gains[best] >= _BINDING_GAIN else "nothing alone"), gains
+
+
+# --- confirming -----------------------------------------------------------------------------------------------------
+
+
+def _failures(
+    settings: Settings,
+    rows: list[dict[str, Any]],
+    saturated: Sequence[_Saturated],
+    capacity: int,
+    start: Start,
+) -> dict[str, Any]:
+    """How many slots failed at the capacity, and the exact bound at 95 %; confirmed with many blocks unless quick."""
+    if settings.quick:
+        here = [row for row in rows if row["size_bytes"] == capacity and row["passed"]]
+    else:
+        sizes = [capacity, *[size for size in settings.sizes if size > capacity][:1]]
+        confirmed = []
+        for found in saturated:
+            if found.size_bytes not in sizes or found.interval_s is None:
+                continue
+            share = max(
+                (row["share"] for row in rows if row["size_bytes"] == found.size_bytes and row["passed"]), default=None
+            )
+            for seed in range(_CONFIRM_SEEDS if share is not None else 0):
+                assert share is not None
+                confirmed.append(
+                    _probe(settings, found, share, _CONFIRM_BLOCKS * found.interval_s, start, 1_000 + seed)
+                )
+        rows += confirmed
+        here = [row for row in confirmed if row["size_bytes"] == capacity]
+    failures = sum(row["nullified"] for row in here)
+    slots = failures + sum(row["blocks"] for row in here)
+    return {"failures": failures, "slots": slots, "upper_bound": round(failure_bound(failures, max(slots, 1)), 6)}
+
+
+# --- engines whose slots come by luck -------------------------------------------------------------------------------
+
+
+def _by_luck(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """D_90 against the interval, and the share of blocks that find a rival, for each size."""
+    rows = []
+    saturated = []
+    guess_s = settings.plan.cluster_parameters().slot_ms / 1000 * (4 if settings.plan.engine == "pos" else 1)
+    for size_bytes in settings.sizes:
+        found = _saturate(settings, size_bytes, guess_s, start)
+        saturated.append(found)
+        row = _row(size_bytes)
+        rows.append(row)
+        full = [block for block in found.times if block.size_bytes >= _FULL * size_bytes]
+        if found.interval_s is None or not full:
+            row |= {"passed": False, "why": "the machine could not fill such blocks"}
+            continue
+        interval_ms = 1000 * found.interval_s
+        reached = [block.times_ms["executed"][90] for block in full if 90 in block.times_ms["executed"]]
+        stale = [
+            stale_share(curve, interval_ms) for block in full if (curve := _informed(block, settings.plan.validators))
+        ]
+        why = []
+        if not reached or median(reached) > interval_ms:
+            why.append("90 % do not know a block before the next")
+        if not stale or fmean(stale) > _MOST_STALE:
+            why.append("more than 1 % of the blocks find a rival")
+        row |= {
+            "interval_ms": round(interval_ms, 1),
+            "bytes_per_s": round(found.bytes_per_s),
+            "blocks": len(full),
+            "d90_ms": round(median(reached), 1) if reached else None,
+            "stale_share": round(fmean(stale), 5) if stale else None,
+            "passed": not why,
+            "why": "; ".join(why),
+        }
+    connected = [row["size_bytes"] for row in rows if row["d90_ms"] is not None and row["d90_ms"] <= row["interval_ms"]]
+    secure = [row["size_bytes"] for row in rows if row["stale_share"] is not None and row["stale_share"] <= _MOST_STALE]
+    frontier = [{"size_bytes": row["size_bytes"], "bytes_per_s": row["bytes_per_s"] or 0} for row in rows]
+    summary = {
+        "fit": _fits(saturated),
+        "frontier": frontier,
+        "capacity_bytes": max(secure, default=None),
+        "connectivity_bytes": max(connected, default=None),
+        "security_bytes": max(secure, default=None),
+        "binds": None,
+        "failures": None,
+        "upper_bound": None,
+        "indicative": settings.quick,
+    }
+    return rows, summary
+
+
+def _informed(block: BlockTimes, nodes: int) -> list[tuple[float, float]]:
+    """The share of weight that knows a block, over time: the producer at once, the others in the steps that were told.
+    Empty where somebody never got it."""
+    steps = sorted(block.times_ms["executed"].items())
+    if not steps or steps[-1][0] < 90:
+        return []
+    return [(0.0, 1 / nodes), *((ms, share / 100) for share, ms in steps[:-1]), (steps[-1][1], 1.0)]
