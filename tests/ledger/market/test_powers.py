@@ -19,6 +19,7 @@ import pytest
 
 from p2pledger.ledger.market.buckets import FACTS, FREE_SPOT, Spot, amount_in, locked_by
 from p2pledger.ledger.market.due import next_due_ms
+from p2pledger.ledger.market.order_checks import check_escrows, check_orders
 from p2pledger.ledger.market.orders import OrderOver, OrderRow, OrderStatus, holds_on, orders_over
 from p2pledger.ledger.market.powers import TABLE, Outcome, missing_cells, render
 from p2pledger.ledger.tables import AccountFlag
@@ -520,6 +521,7 @@ def test_no_sequence_of_orders_loses_a_unit_or_leaves_a_trace(seed: int) -> None
             order = by_authority(power=power, **terms)
             if attempt(order, "regulator", "court"):
                 orders.append(order)
+        assert check_orders(world.version) == check_escrows(world.version) == []
     assert outcomes["ok"] > 30
     assert outcomes["order_stops"] > 0
 
