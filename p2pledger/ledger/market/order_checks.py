@@ -24,7 +24,7 @@ def check_orders(version: core.Version) -> list[str]:
     """
     books = Books(version)
     findings: list[str] = []
-    over = {key: row for key, row in books.rows(OrderOver)}
+    over = dict(books.rows(OrderOver))
     listed = set()
     for identifier, order in books.rows(OrderRow):
         if order.over and order.status is not OrderStatus.STANDING:
@@ -61,9 +61,9 @@ def check_orders(version: core.Version) -> list[str]:
 
 
 def check_escrows(version: core.Version) -> list[str]:
-    """What is wrong with the escrows, in sentences: their parts are what is escrowed for them, account by account, and
+    """What is wrong with the escrows, in sentences; an empty list means that nothing is.
 
-    nothing is escrowed for which there is neither escrow nor offer.
+    Their parts are what is escrowed for them, account by account; all else that is escrowed is an offer's.
     """
     books = Books(version)
     findings: list[str] = []

@@ -264,10 +264,7 @@ def accounts_under(books: Books, party: bytes) -> list[bytes]:
 
 
 def _rows_over(books: Books, asset: bytes, account: bytes) -> Iterator[tuple[bytes, bytes, bytes, OrderOver]]:
-    """(order, subject, asset of the key, row) of everything that lies over a holding: as account, as a party's, as
-
-    everybody's.
-    """
+    """(order, subject, asset of the key, row) of all that lies over a holding: its account, its party, everybody."""
     party = party_of(books, account)
     for subject in dict.fromkeys((account, NOBODY if party is None else party, NOBODY)):
         for named in (asset, EVERY_ASSET):

@@ -132,9 +132,10 @@ def _reach(books: Books, place: Place, order: OrderRow, asset: bytes, account: b
 def _receivers(
     books: Books, account: bytes, asset: bytes, spot: Spot, outcome: Outcome
 ) -> Iterator[tuple[bytes, bytes]]:
-    """(account, asset) over which an order waits for units of a spot: where they lie, and for any asset each other
+    """(account, asset) over which an order waits for units of a spot.
 
-    account of the same holder to which the instruction brings something, for proceeds are held there as well.
+    That is where they lie; and, for proceeds in whatever asset, each other account of the same holder to which the
+    instruction brings something.
     """
     yield account, asset
     if outcome is Outcome.ATTACHES_TO_PROCEEDS:
