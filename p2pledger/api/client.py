@@ -727,7 +727,7 @@ class Client:
 
     async def rows(self, table: int, *, after: bytes = b"", limit: int = 1_000) -> RowsAnswer:
         """Rows of a table of the final state, by key; ``after`` the last key of the page before. Without proof."""
-        fields = await self._fields(2, "rows", table, after, limit)
+        fields = await self._fields(2, "rows", int(table), after, limit)
         height, lines = fields.integer("height"), []
         for row in _rows(fields, "row", 2):
             lines.append((row.binary("key", most=128), row.binary("value")))
@@ -835,7 +835,8 @@ class Client:
 
     async def supply(self) -> SupplyAnswer:
         """Issued, redeemed and held, for each asset, and what does not add up."""
-        fields = await self._fields(4, "supply")
+        async with self._viewing:
+            fields = await self._fields(4, "supply")
         height, root = fields.integer("height"), fields.binary("state_root", 32)
         lines = tuple(
             SupplyLine(

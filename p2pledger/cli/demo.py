@@ -60,7 +60,11 @@ def demo(
               p2pledger demo --engine pow --partition
               p2pledger demo --engine dpos --kill
     """
+    from p2pledger.primitives.errors import InvalidInput
+
     if scenario:
+        if kill or partition or trades or limit or engine or profile:
+            raise InvalidInput("a scenario says itself what runs: only --directory and --json go with it", code="usage")
         _play(scenario, directory, as_json=as_json)
         return
 

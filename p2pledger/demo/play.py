@@ -49,6 +49,7 @@ _PATIENCE_S: Final = 30.0
 _AGREE_WITHIN_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.05
 _VALID_HEIGHTS: Final = 1_000
+_ADVANCED: Final = "advanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +182,7 @@ class _Player:
             if step.chapter and step.chapter != chapter:
                 chapter = step.chapter
                 self.view.say(f"\n{chapter}")
-            try:
-                report = await self._step(step)
-            except InvalidInput as error:
-                error.where = error.where or f"step {step.number} ({step.title})"
-                raise
+            report = await self._step(step)
             reports.append(report)
             self.view.say(report.line)
             if not report.ok and report.sentence:
@@ -210,12 +207,17 @@ class _Player:
 
     async def _step(self, step: Step) -> StepReport:
         begun = time.monotonic()
-        if isinstance(step.does, Advance):
-            expected, outcome, code, ok, rule, sentence = await self._advance(step.does)
-        elif isinstance(step.does, Act):
-            expected, outcome, code, ok, rule, sentence = await self._act(step, step.does)
-        else:
-            expected, outcome, code, ok, rule, sentence = await self._look(step.does)
+        try:
+            if isinstance(step.does, Advance):
+                told = await self._advance(step.does)
+            elif isinstance(step.does, Act):
+                told = await self._act(step, step.does)
+            else:
+                told = await self._look(step.does)
+        except InvalidInput as error:
+            # Mostly because a step before has not made what this one is about.
+            told = (_expected_of(step.does), f"not possible: {error.what}", 0, False, "", error.hint)
+        expected, outcome, code, ok, rule, sentence = told
         took_ms = (time.monotonic() - begun) * 1_000
         return StepReport(step.number, step.title, step.chapter, expected, outcome, code, ok, rule, sentence, took_ms)
 
@@ -259,10 +261,9 @@ class _Player:
             for call, operation in zip(act.calls, operations, strict=True):
                 self._save(call, operation)
         ok = reason == act.expect and act.rule in rule
-        expected = f"{act.expect}: {act.rule}" if act.rule else act.expect
         told = f"{reason}: {rule}" if rule else reason
         sentence = "" if outcome.code == 0 else sentence_of(outcome.code)
-        return expected, told, outcome.code, ok, rule, sentence
+        return _expected_of(act), told, outcome.code, ok, rule, sentence
 
     async def _names(self, client: Client, operation: str, given: Mapping[str, Any]) -> Names:
         """The accounts by name, and the decimals of the assets that are named. Unknown assets have none: their amounts
@@ -333,7 +334,7 @@ class _Player:
         self.ahead_ms += advance.by_ms
         for name in self.cluster.nodes:
             self.cluster.skew(name, self.ahead_ms)
-        return "advanced", "advanced", 0, True, "", ""
+        return _ADVANCED, _ADVANCED, 0, True, "", ""
 
     # --- looks --------------------------------------------------------------------------------------------------------
 
@@ -460,6 +461,17 @@ _LOOKS: Final[Mapping[str, Callable[[_Player, Client, Mapping[str, str]], Awaita
     "supply": _Player._see_supply,
     "proof": _Player._see_proof,
 }
+
+
+def _expected_of(does: Act | Look | Advance) -> str:
+    """What a step should come to, in words."""
+    match does:
+        case Act():
+            return f"{does.expect}: {does.rule}" if does.rule else does.expect
+        case Look():
+            return _told(does.expect)
+        case Advance():
+            return _ADVANCED
 
 
 def _told(values: Mapping[str, str]) -> str:

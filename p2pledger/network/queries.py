@@ -31,6 +31,8 @@ _MAX_PROOFS: Final = 16
 _MAX_VIEW_ARGUMENTS: Final = 16
 _ROW_US: Final = 15
 _VIEW_US: Final = 500
+_PRIVATE: Final = frozenset({Table.BENEFICIARIES})
+"""Tables that are not handed out row by row: who stands behind an account is for those entitled to it."""
 HEAVY: Final = ("supply", "view")
 """Questions whose answers may read the whole state."""
 
@@ -196,9 +198,7 @@ def _simulate(node: Node, fields: Fields) -> tuple[Value, ...]:
 
 def _row(node: Node, fields: Fields) -> tuple[Value, ...]:
     """A row of the newest *certified* state: with the header that carries its root, and the header's finalisation."""
-    table, key = fields.integer("table", most=63), fields.binary("key", most=128)
-    if KEY_WIDTHS.get(table) != len(key):
-        raise _NoAnswer("bad_arguments", f"table {table} has no keys of {len(key)} bytes")
+    table, key = _place(fields)
     version, height, finalisation = _certified(node)
     return height, version.get(table, key), prove(version, table, key), node.final_block.encode(), finalisation
 
@@ -207,13 +207,23 @@ def _proofs(node: Node, fields: Fields) -> tuple[Value, ...]:
     """Proofs of several rows under one certified root: what a single ``row`` at a time cannot promise."""
     wanted = []
     for item in fields.array("rows", most=_MAX_PROOFS):
-        place = Fields(item, what="row to prove", count=2)
-        table, key = place.integer("table", most=63), place.binary("key", most=128)
-        if KEY_WIDTHS.get(table) != len(key):
-            raise _NoAnswer("bad_arguments", f"table {table} has no keys of {len(key)} bytes")
-        wanted.append((table, key))
+        wanted.append(_place(Fields(item, what="row to prove", count=2)))
     version, height, finalisation = _certified(node)
     return height, tuple(prove(version, *place) for place in wanted), node.final_block.encode(), finalisation
+
+
+def _place(fields: Fields) -> tuple[int, bytes]:
+    """A table and a key in it."""
+    table, key = fields.integer("table", most=63), fields.binary("key", most=128)
+    if KEY_WIDTHS.get(table) != len(key):
+        raise _NoAnswer("bad_arguments", f"table {table} has no keys of {len(key)} bytes")
+    _refuse_private(table)
+    return table, key
+
+
+def _refuse_private(table: int) -> None:
+    if table in _PRIVATE:
+        raise _NoAnswer("not_entitled", f"table {table} is read through the view look_through, by those entitled")
 
 
 def _certified(node: Node) -> tuple[core.Version, int, bytes]:
@@ -235,6 +245,7 @@ def _rows(node: Node, fields: Fields) -> tuple[Value, ...]:
     limit = fields.integer("limit", most=_PAGE)
     if table not in KEY_WIDTHS:
         raise _NoAnswer("bad_arguments", f"there is no table {table}")
+    _refuse_private(table)
     found = node.final_version.scan(table, after=after or None, limit=limit)
     return node.final_height, tuple(found)
 

@@ -1,6 +1,6 @@
 """A client of a real node, and of nodes that misbehave."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from p2pledger.api.client import (
     RequestFailed,
     TimedOut,
 )
+from p2pledger.cluster.proofs import fetch_holding_proof
+from p2pledger.ledger.holding_proof import check_holding
+from p2pledger.ledger.tables import Table
 from p2pledger.network.certificates import NodeCertificate
 from p2pledger.network.effects import VALIDATOR, Event, Received
 from p2pledger.network.handshake import LocalEnd
@@ -36,7 +39,9 @@ from p2pledger.primitives.messages import (
     Submitted,
     decode_message,
 )
+from p2pledger.primitives.names import asset_id
 from p2pledger.primitives.reasons import Reason
+from p2pledger.primitives.statements import Positions
 from p2pledger.primitives.transactions import Issue
 from tests.server.small_node import (
     BANK,
@@ -109,6 +114,66 @@ async def test_questions_that_make_no_sense_are_answered_with_a_code(tmp_path: P
                 await question
             assert caught.value.code == code
             assert caught.value.exit_code == 2
+
+
+async def test_views_are_read_in_one_state_each_and_many_may_ask_at_once(tmp_path: Path) -> None:
+    async with running(make_directory(tmp_path, GENESIS, 0)) as [server], connect(server, GENESIS) as client:
+        await open_books(client, GENESIS)
+        answers: list[object] = []
+
+        async def ask(question: Awaitable[object]) -> None:
+            answers.append(await question)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(ask, client.positions(BANK))
+            nursery.start_soon(ask, client.supply())
+            nursery.start_soon(ask, client.money_supply())
+        assert len(answers) == 7
+        viewed = await client.positions(BANK)
+        status = await client.status()
+        assert (viewed.height, viewed.state_root) == (status.final_height, status.state_root)
+        assert [(line.asset, line.total, line.buckets[0].bucket) for line in viewed.statement.lines] == [
+            (CASH, 1_000_000, "free")
+        ]
+        decision = (await client.explain(BANK, Issue.code, CASH, 5)).statement
+        assert decision.is_allowed
+        himself = (await client.investor(BANK, BANK)).statement
+        assert [line.free for line in himself.lines] == [1_000_000]
+        assert (await client.directory()).statement.lines[0].name == "bank"
+        assert (await client.tasks(BANK)).statement.lines == ()
+        for question, code in (
+            (client.view(Positions, "weather"), "unknown_view"),
+            (client.view(Positions, "positions", 7), "bad_arguments"),
+            (client.positions(bytes(32)), "unknown_account"),
+            (client.instruction(bytes(32)), "unknown_instruction"),
+            (client.investor(bytes(32), BANK), "not_entitled"),
+            (client.rows(Table.BENEFICIARIES), "not_entitled"),
+            (client.row(Table.BENEFICIARIES, bytes(80)), "not_entitled"),
+            (client.query("view", "positions"), "bad_arguments"),
+        ):
+            with pytest.raises(RequestFailed) as caught:
+                await question
+            assert caught.value.code == code
+
+
+async def test_a_holding_is_proved_by_rows_of_one_state(tmp_path: Path) -> None:
+    async with running(make_directory(tmp_path, GENESIS, 0)) as [server], connect(server, GENESIS) as client:
+        await open_books(client, GENESIS)
+        height = (await client.status()).final_height
+        data = await fetch_holding_proof(client, GENESIS, BANK, CASH, least_height=height - 1)
+        found = check_holding(data, GENESIS.hash)
+        assert (found.free, found.is_unencumbered(1_000_000), found.is_unencumbered(1_000_001)) == (
+            1_000_000,
+            True,
+            False,
+        )
+        with pytest.raises(PeerFault) as refused:
+            await fetch_holding_proof(client, GENESIS, BANK, asset_id("USD@BANK"))
+        assert refused.value.code == "unknown_holding"
+        with pytest.raises(RequestFailed) as caught:
+            await client.proofs([(Table.HOLDINGS, b"short")])
+        assert caught.value.code == "bad_arguments"
 
 
 async def test_a_stranger_is_refused_with_a_hint(tmp_path: Path) -> None:
