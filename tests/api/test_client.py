@@ -160,8 +160,10 @@ async def test_views_are_read_in_one_state_each_and_many_may_ask_at_once(tmp_pat
 async def test_a_holding_is_proved_by_rows_of_one_state(tmp_path: Path) -> None:
     async with running(make_directory(tmp_path, GENESIS, 0)) as [server], connect(server, GENESIS) as client:
         await open_books(client, GENESIS)
-        height = (await client.status()).final_height
-        data = await fetch_holding_proof(client, GENESIS, BANK, CASH, least_height=height - 1)
+        issued, _ = signed(GENESIS, 1, Issue(CASH, BANK, 1_000_000))
+        [line] = (await client.lookup([(1_000, issued)])).lines
+        assert line is not None
+        data = await fetch_holding_proof(client, GENESIS, BANK, CASH, least_height=line.height)
         found = check_holding(data, GENESIS.hash)
         assert (found.free, found.is_unencumbered(1_000_000), found.is_unencumbered(1_000_001)) == (
             1_000_000,
