@@ -4,7 +4,8 @@ A depository keeps bonds, a bank keeps money, brokers trade. The first orders de
 brokers; each stage waits until the one before is final. Then come transfers, trades, locks, redemptions and new
 accounts, mixed with what goes wrong in life: overdrafts, missing signatures, expired orders, orders for another
 network, broken signatures, garbage, and the same order handed in twice or at two nodes. Where there is native money,
-members pay and stake it besides.
+members pay and stake it besides. Standing offers, where a world has some, are taken by nobody: they expire, which is
+work that the ledger does by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 from p2pledger.ledger.elections.pos import SLOTS_PER_BLOCK
 from p2pledger.primitives.genesis import Genesis, Member, Money, Register, Stake
 from p2pledger.primitives.keys import Keypair
+from p2pledger.primitives.market.offers import PlaceOffer
 from p2pledger.primitives.names import account_named, account_of_key, asset_id
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.primitives.policies import Policy
@@ -214,6 +216,15 @@ class Market:
         if draw < 97:
             return chance.choice(self._made)
         return self._garbage(one, target)
+
+    def offer(self, world_ms: int, chance: random.Random) -> Order:
+        """A standing offer that expires soon after this time of the world; now and then, before it gets anywhere."""
+        broker, salt = chance.choice(self.brokers), chance.randbytes(16)
+        expires_ms = _TIME_MS + world_ms + chance.choice((-50, 100, 700, 2_000, 2_000, 5_000))
+        gives, takes = (BOND, CASH) if chance.randrange(2) else (CASH, BOND)
+        amount, lots = chance.choice((1, 20, 400)), chance.choice((1, 3))
+        offered = PlaceOffer(self._accounts[broker], salt, gives, amount, takes, 7, lots, expires_ms, b"")
+        return self._order(broker, [broker], [offered], stage=2, kind="offer")
 
     def _native(self, one: str, source: bytes, target: bytes, amount: int) -> Order:
         """Paying, staking and taking back native money."""

@@ -90,6 +90,8 @@ class Scenario:
     faults: tuple[Fault, ...]
     orders: int
     clients: int
+    offers: int = 0
+    """Standing offers beside the orders: they expire, which is due work."""
     engine: str = "simplex"
     profile: str = "consortium"
     distribution: str = "uniform"
@@ -179,6 +181,8 @@ class Scenario:
             scenario = replace(scenario, depth=_SHALLOW)
         if planted is None:
             is_public = not beyond and stream(seed, "profile", engine).randrange(4) == 0
+            has_offers = not beyond and stream(seed, "offers", engine).randrange(3) == 0
+            scenario = replace(scenario, offers=12) if has_offers else scenario
             return replace(scenario, profile="public") if is_public else scenario
         return replace(
             scenario,

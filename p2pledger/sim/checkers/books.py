@@ -21,7 +21,11 @@ from p2pledger.sim.evidence import Evidence
 __all__ = ["Books", "History", "Page", "identifier_of", "replay", "unpack"]
 
 LIMIT = 2**64
-FIRST_MARKET_TABLE, LOOKALIKES, TABLES = 15, 22, 46
+LOOKALIKES, OFFERS, TABLES = 22, 34, 46
+ESCROWED, EXPIRY = 3, b"\x03"
+USED, LATE, SELF_TRADE = 51, 55, 57
+NAMED = {LATE: "expiry of the offer"}
+"""The rules that are named with a receipt."""
 LOOKS_LIKE = {"0": "o", "1": "l", "i": "l", "|": "l"}
 WHOLE = 65535
 OK, EXPIRED, TOO_FAR, DUPLICATE, FEE, UNAUTHORISED, NO_ACCOUNT, NO_ASSET, NO_FREE, NO_LOCKED = range(10)
@@ -86,6 +90,13 @@ def alone(key: bytes) -> tuple[Any, ...]:
     return (1, ((key, 1),), 1)
 
 
+def remembered(height: int, code: int, operation: int) -> bytes:
+    """A row of REPLAY: of version 2 where a rule is named."""
+    if code in NAMED:
+        return pack([2, height, code, operation, NAMED[code]])
+    return pack([1, height, code, operation])
+
+
 def skeleton_of(name: str) -> bytes:
     """Under what all names of parties lie that look like this one; of names in ASCII, which all are here."""
     assert name.isascii()
@@ -144,6 +155,7 @@ class Books:
         self.issued = sum(amount for _, amount in money) + sum(amount for _, amount, _ in stakes)
         self.reports: dict[tuple[bytes, int], tuple[int, int, int]] = {}
         self.finality: dict[bytes, int] = {}
+        self.offers: dict[bytes, tuple[Any, ...]] = {}
         self.election = self._election(genesis_hash)
         self._undo: list[Callable[[], None]] = []
 
@@ -201,6 +213,8 @@ class Books:
         earned = 0
         for key in [key for key in self.replay if key[0] < height]:
             del self.replay[key]
+        self.time_ms = header[6]
+        self._expire_offers()
         receipts = []
         for body, signatures in transactions:
             identifier = identifier_of(body)
@@ -217,6 +231,14 @@ class Books:
             receipts.append((identifier, code, operation))
         self._reward(height, header[7], earned)
         return receipts
+
+    def _expire_offers(self) -> None:
+        """Section 4.4: what is due by the time of the block, in its order, as far as the budget of a block goes."""
+        due = sorted((row[6] + 1, name) for name, row in self.offers.items() if row[6] < self.time_ms)
+        for _, name in due[: self.parameters[28]]:
+            account, asset, amount, _, _, lots = self.offers.pop(name)[:6]
+            self._hold(asset, account, amount * lots, -amount * lots)
+        self._undo.clear()
 
     def _fee(self, body: Any) -> int:
         return int(self.parameters[21]) * len(body[6])
@@ -268,7 +290,7 @@ class Books:
             code = operation[0]
             if code in (13, 14):
                 continue
-            if code in (1, 2, 7, 8, 9, 10, 11):
+            if code in (1, 2, 7, 8, 9, 10, 11, 57):
                 needed.append((operation[1], index))
             elif code == 3:
                 needed.append((operation[4], index))
@@ -381,6 +403,25 @@ class Books:
             if account in self.accounts:
                 return ACCOUNT_EXISTS
             self._set(self.accounts, account, (0, policy))
+        elif code == 57:
+            account, salt, asset, amount, wanted, price, lots, expires_ms, taker = fields
+            name = digest(b"p2pl.ob1", bytes([code]), account, salt)
+            for fault, is_wrong in (
+                (OVERFLOW, amount * lots >= LIMIT),
+                (USED, name in self.offers),
+                (ZERO, amount == 0 or price == 0),
+                (OVERFLOW, price * lots >= LIMIT),
+                (NO_ASSET, wanted not in self.assets),
+                (SELF_TRADE, asset == wanted),
+                (LATE, self.time_ms > expires_ms),
+                (NO_ASSET, asset not in self.assets),
+                (NO_FREE, self._free(asset, account) < amount * lots),
+            ):
+                if is_wrong:
+                    return fault
+            self._hold(asset, account, -amount * lots, amount * lots)
+            row = (account, asset, amount, wanted, price, lots, expires_ms, taker, self.height, self.time_ms)
+            self._set(self.offers, name, row)
         elif code >= 9:
             return self._apply_native(code, *fields) if code < 12 else self._apply_seats(code, *fields)
         else:
@@ -497,17 +538,21 @@ class Books:
                 for account, (name, roles) in self.parties.items()
             ],
             [(epoch.to_bytes(8, "big"), pack([1, seats])) for epoch, seats in self.seats.items()],
-            [(until.to_bytes(8, "big") + name, pack([1, *outcome])) for (until, name), outcome in self.replay.items()],
+            [(until.to_bytes(8, "big") + name, remembered(*row)) for (until, name), row in self.replay.items()],
             [(account, pack([1, free])) for account, free in self.native.items()],
             [(name, pack([1, *stake])) for name, stake in self.stakes.items()],
             [(key, pack([1, *sums])) for key, sums in self.staked().items()],
             [(bytes(8), pack([1, self.issued])), *self.election.rows()],
             [(key + epoch.to_bytes(8, "big"), pack([1, *row])) for (key, epoch), row in self.reports.items()],
             [(asset, pack([1, confirmations])) for asset, confirmations in self.finality.items()],
-            # Nobody in this world uses the market's operations: of its tables only the names that are taken have rows.
-            *([] for _ in range(FIRST_MARKET_TABLE, LOOKALIKES)),
+            # Of the market nobody in this world uses more than offers; names were taken by the genesis.
+            [(row[1] + row[0] + name, pack([1, ESCROWED, row[2] * row[5]])) for name, row in self.offers.items()],
+            [((row[6] + 1).to_bytes(8, "big") + EXPIRY + name, pack([1])) for name, row in self.offers.items()],
+            *([] for _ in range(17, LOOKALIKES)),
             list(self.taken.items()),
-            *([] for _ in range(LOOKALIKES + 1, TABLES)),
+            *([] for _ in range(LOOKALIKES + 1, OFFERS)),
+            [(name, pack([1, *row])) for name, row in self.offers.items()],
+            *([] for _ in range(OFFERS + 1, TABLES)),
         ]
         return [sorted(table) for table in rows]
 
