@@ -206,7 +206,8 @@ class CrossRule:
             raise Refused(Reason.ABOVE_LINK_LIMIT, _link_text(source_register, target_register))
         if books.row(Crossing, operation.id) is not None:
             raise Refused(Reason.IDENTIFIER_USED)
-        require(books, place, account, operation.code, asset=asset, amount=amount)
+        for kept in (asset, target):
+            require(books, place, account, operation.code, asset=kept, amount=amount)
         code = operation.code
         move(books, place, Movement(asset, account, FREE_SPOT, None, FREE_SPOT, amount, Cause.DEPARTURE, code))
         move(books, place, Movement(target, None, FREE_SPOT, account, FREE_SPOT, amount, Cause.ARRIVAL, code))

@@ -350,7 +350,8 @@ class PayAcrossRule:
             raise Refused(Reason.WRONG_TIME, "a payment waits until a moment to come")
         if books.row(Payment, identifier) is not None:
             raise Refused(Reason.IDENTIFIER_USED)
-        require(books, place, payer, operation.code, asset=source_asset, amount=amount)
+        for asset in (source_asset, target_asset):
+            require(books, place, payer, operation.code, asset=asset, amount=amount)
         payment = Payment(
             payer,
             operation.payee,

@@ -13,6 +13,7 @@ from p2pledger.ledger.market.links import (
 )
 from p2pledger.ledger.tables import Flow, Table, holding_key
 from p2pledger.primitives.market.links import AgreeLink, Cross, EndLink
+from p2pledger.primitives.market.parties import Effect, RoleNumber, SetPermission
 from p2pledger.primitives.names import AssetKind, asset_id, register_code
 from p2pledger.primitives.transactions import Define, Issue, Lock, Redeem, Transfer
 from tests.ledger.market.market_world import (
@@ -185,6 +186,16 @@ def test_what_a_crossing_is_refused_for(world: World) -> None:
     world.refuse("unknown_asset", cross(1, asset=SHARE), "alice")
     world.refuse("unknown_asset", cross(1, asset=asset_id("DE0001102531@CSDC")), "alice")
     world.refuse("insufficient_free", cross(1, name="carol"), "carol")
+
+
+@pytest.mark.parametrize("register", [CSDC, CCDC])
+def test_a_permission_of_either_register_may_forbid_a_crossing(world: World, register: bytes) -> None:
+    keeper = "csdc" if register == CSDC else "ccdc"
+    rule = SetPermission(
+        account(keeper), "brokers alone cross", Effect.ALLOW, RoleNumber.BROKER, b"", (Cross.code,), register=register
+    )
+    world.do(rule, keeper)
+    world.refuse("not_permitted", cross(1), "alice", rule="brokers alone cross")
 
 
 def test_registers_that_count_in_different_units_have_no_link() -> None:

@@ -21,6 +21,7 @@ from p2pledger.primitives.market.money import (
     Quarantine,
     ReleasePayment,
 )
+from p2pledger.primitives.market.parties import Effect, RoleNumber, SetPermission
 from p2pledger.primitives.names import AssetKind, asset_id
 from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import Define, Issue, Redeem, Transfer
@@ -123,6 +124,17 @@ def test_what_a_payment_across_is_refused_for(world: World) -> None:
     world.refuse("wrong_time", pay("alice", "dave", 1, until=world.now_ms + 1_000), "alice")
     world.do(pay("alice", "dave", 1), "alice")
     world.refuse("identifier_used", pay("alice", "dave", 2), "alice")
+
+
+@pytest.mark.parametrize("bank", ["icbc", "cmbc"])
+def test_a_permission_of_either_banks_register_may_limit_payments(world: World, bank: str) -> None:
+    register = bank.upper().encode()
+    limit = SetPermission(
+        account("operator"), "small payments", Effect.ALLOW, RoleNumber.ANYBODY, b"", (67,), "", register, 100
+    )
+    world.do(limit, "operator")
+    world.do(pay("alice", "dave", 100), "alice")
+    world.refuse("not_permitted", pay("alice", "dave", 101, 1), "alice", rule="small payments")
 
 
 def test_banks_without_common_base_money_cannot_pay_each_other(world: World) -> None:
