@@ -36,7 +36,6 @@ from p2pledger.primitives.amounts import amount_text, units_of
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.forms import Blob, Field, ListOf, Operation, Salt, Text
 from p2pledger.primitives.forms_text import NAMES, Names, assets_named, operation_kind, operation_of
-from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.market.instructions import AddLegs, Instruct, legs_digest
 from p2pledger.primitives.names import account_named, account_opened, asset_id, asset_text
@@ -295,8 +294,12 @@ class _Player:
     def _save(self, call: Call, operation: Operation) -> None:
         """Keeps what later steps may refer to."""
         if isinstance(operation, Instruct | AddLegs):
-            identifier = operation.id if isinstance(operation, Instruct) else operation.instruction
-            digest = self.digests[identifier] = legs_digest(operation.legs, self.digests.get(identifier, ZERO_HASH))
+            if isinstance(operation, Instruct):
+                identifier, digest = operation.id, operation.digest
+            else:
+                identifier = operation.instruction
+                digest = legs_digest(operation.legs, self.digests[identifier])
+            self.digests[identifier] = digest
             for name, text in [*self.saved.items(), (call.save, identifier.hex())]:
                 if name and text == identifier.hex():
                     self.saved[f"{name}.legs"] = digest.hex()

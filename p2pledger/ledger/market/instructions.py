@@ -11,9 +11,10 @@ moments are those of the principle of settlement finality: *entry* (all legs are
 (settled).
 
 **Who agrees.** Who makes an instruction agrees to it. The counterparty, where one is named, and everybody who gives,
-affirm the digest over all legs, each in a transaction of his own. Each of them is a *participant* and has a row in
-AFFIRMATIONS, which also carries his hold flag and his wish to cancel. An account can authorise a venue once and for
-all: then it need not affirm that venue's instructions. (The row lies in AFFIRMATIONS too, under the venue's account.)
+affirm the digest over its days and all legs, each in a transaction of his own. Each of them is a *participant* and has
+a row in AFFIRMATIONS, which also carries his hold flag and his wish to cancel. An account can authorise a venue once
+and for all: then it need not affirm that venue's instructions. (The row lies in AFFIRMATIONS too, under the venue's
+account.)
 
     matched when     the counterparty agrees: it affirms, or enters an instruction of its own that matches
                      no counterparty is named: all participants have affirmed
@@ -49,7 +50,6 @@ from p2pledger.ledger.rule import Place, Refused, Rule, require_account, require
 from p2pledger.ledger.tables import Table, fields_of
 from p2pledger.primitives.codec import U64_MAX, encode
 from p2pledger.primitives.forms import Operation
-from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.market.calendars import Lateness
 from p2pledger.primitives.market.instructions import (
     AddLegs,
@@ -61,6 +61,7 @@ from p2pledger.primitives.market.instructions import (
     Origin,
     SetHold,
     legs_digest,
+    terms_digest,
 )
 from p2pledger.primitives.market.parties import Role
 from p2pledger.primitives.names import AssetKind
@@ -245,8 +246,8 @@ class InstructionRow:
     calendar: str
     tolerance: int
     leg_count: int
+    legs_digest: bytes
     legs_there: int = 0
-    legs_digest: bytes = ZERO_HASH
     processing: Processing = Processing.PENDING
     matched: Matched = Matched.UNMATCHED
     settlement: Settlement = Settlement.PENDING
@@ -292,8 +293,8 @@ class InstructionRow:
                 self.calendar,
                 self.tolerance,
                 self.leg_count,
-                self.legs_there,
                 self.legs_digest,
+                self.legs_there,
                 int(self.processing),
                 int(self.matched),
                 int(self.settlement),
@@ -467,6 +468,7 @@ class InstructRule:
             operation.calendar,
             operation.tolerance,
             operation.leg_count,
+            legs_digest=terms_digest(operation.trade_day, operation.settle_day, operation.calendar),
             effective_day=day,
             settle_from_ms=calendar.opening_ms(day),
             expires_ms=_expiry_ms(calendar, day),
@@ -697,7 +699,7 @@ class AffirmRule:
 
     who may     a participant: the counterparty, and everybody who gives
     signed by   account
-    needs       an accepted instruction that is not locked; the digest over all of its legs
+    needs       an accepted instruction that is not locked; the digest over its days and all of its legs
     changes     the participant's row; the instruction is matched if this was the agreement that it waited for
     refuses     not_permitted, unknown_instruction, not_a_participant, instruction_closed, irrevocable, bad_legs
     """

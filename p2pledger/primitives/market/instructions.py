@@ -1,8 +1,9 @@
 """Settlement instructions: who gives what to whom, on which day, and what the parties say to it afterwards.
 
-An instruction is a list of legs, each from one giver to one taker. It comes in one operation or in parts; whoever signs
-the first part makes it, and everybody who gives affirms the digest over all legs in a transaction of his own. So an
-instruction can have far more legs and signers than one transaction holds, and is settled by one operation all the same.
+An instruction is a list of legs, each from one giver to one taker. It comes in one operation or in parts; whoever
+signs the first part makes it, and everybody who gives affirms the digest over days and legs in a transaction of his
+own. So an instruction can have far more legs and signers than one transaction holds, and is settled by one operation
+all the same.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from p2pledger.primitives.forms import (
     Switch,
     Text,
 )
-from p2pledger.primitives.hashing import LEGS_TAG, ZERO_HASH, tagged_hash
+from p2pledger.primitives.hashing import LEGS_TAG, tagged_hash
 from p2pledger.primitives.names import object_id
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "SetHold",
     "Settle",
     "legs_digest",
+    "terms_digest",
 ]
 
 MOST_LEGS: Final = 2_048
@@ -73,10 +75,15 @@ class Leg:
     amount: int
 
 
-def legs_digest(legs: Iterable[Leg], before: bytes = ZERO_HASH) -> bytes:
+def terms_digest(trade_day: int, settle_day: int, calendar: str) -> bytes:
+    """Where the chain of ``legs_digest`` begins: so who affirms legs affirms the days that they are meant for."""
+    return tagged_hash(LEGS_TAG, encode((trade_day, settle_day, calendar)))
+
+
+def legs_digest(legs: Iterable[Leg], before: bytes) -> bytes:
     """The digest that is affirmed: a chain over the legs in order, the same however they were uploaded.
 
-    ``before`` is the digest over the legs before these.
+    ``before`` is the digest over the legs before these; before the first one ``terms_digest``.
     """
     for leg in legs:
         before = tagged_hash(LEGS_TAG, before + encode((leg.giver, leg.taker, leg.asset, leg.amount)))
@@ -121,6 +128,11 @@ class Instruct(Operation):
         """The identifier of the instruction that it makes."""
         return object_id(self.code, self.by, self.salt)
 
+    @property
+    def digest(self) -> bytes:
+        """``legs_digest`` of its terms and the legs that it brings: with all legs, what is affirmed."""
+        return legs_digest(self.legs, terms_digest(self.trade_day, self.settle_day, self.calendar))
+
 
 @dataclass(frozen=True, slots=True)
 class AddLegs(Operation):
@@ -149,7 +161,7 @@ class Affirm(Operation):
     instruction: bytes
     account: bytes
     legs: bytes
-    """``legs_digest`` of all legs."""
+    """``legs_digest`` of the terms and all legs."""
 
 
 @dataclass(frozen=True, slots=True)

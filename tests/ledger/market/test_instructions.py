@@ -32,7 +32,6 @@ from p2pledger.primitives.market.instructions import (
     Leg,
     Origin,
     SetHold,
-    legs_digest,
 )
 from p2pledger.primitives.market.instruments import SetVenue
 from p2pledger.primitives.names import asset_id
@@ -139,7 +138,7 @@ def test_legs_come_in_parts_and_the_digest_does_not_show_it() -> None:
     legs = [leg("alice", "bob", BOND, amount) for amount in range(1, 12)]
     whole, parts = instruct("alice", legs, "bob"), upload(world, "alice", legs, part=4, counterparty="bob")
     world.do(whole, "alice")
-    assert state(world, whole.id).legs_digest == state(world, parts.id).legs_digest == legs_digest(legs)
+    assert state(world, whole.id).legs_digest == state(world, parts.id).legs_digest == whole.digest
     assert state(world, parts.id).processing is Processing.ACCEPTED
 
 
@@ -301,6 +300,8 @@ def test_refusals_of_affirm() -> None:
     world.refuse("unknown_instruction", Affirm(NOWHERE, account("bob"), bytes(32)), "bob")
     world.refuse("not_a_participant", affirm(entered, "carol"), "carol")
     world.refuse("bad_legs", affirm(entered, "bob", dvp()[::-1]), "bob")
+    for other_terms in ({"settle_day": TODAY + 1}, {"trade_day": TODAY - 1}, {"calendar": "TARGET"}):
+        world.refuse("bad_legs", affirm(replace(entered, **other_terms), "bob"), "bob")  # type: ignore[arg-type]
     world.refuse("unauthorised", affirm(entered, "bob"), "alice")
     world.do(affirm(entered, "bob"), "bob")
     world.do(lock(entered.id, "bob"), "bob")

@@ -10,7 +10,7 @@ from p2pledger.ledger.market import order_rules, orders, takings
 from p2pledger.ledger.market.orders import OrderRow, OrderStatus, holds_on
 from p2pledger.ledger.tables import AccountFlag
 from p2pledger.primitives.market.buckets import Bucket
-from p2pledger.primitives.market.instructions import Affirm, Leg, legs_digest
+from p2pledger.primitives.market.instructions import Affirm, Leg
 from p2pledger.primitives.market.orders import Appeal, Order, Power
 from p2pledger.primitives.market.parties import AccountKind, RegisterAccount, Tier
 from p2pledger.primitives.transactions import Lock, Release, Transfer
@@ -174,7 +174,7 @@ def test_proceeds_are_held_in_whichever_account_of_the_party_they_come_in(home: 
     home.register(home.two, "two")
     world = home.world
     entered = instruct("bob", legs)
-    world.do([entered, Affirm(entered.id, home.one, legs_digest(legs))], "bob", "one")
+    world.do([entered, Affirm(entered.id, home.one, entered.digest)], "bob", "one")
     world.do(lock(entered.id, "bob"), "bob")
     orders = [
         by_authority(power=Power.CLAWBACK, account=home.one, asset=BOND, quantity=quantity, target=CSDC)
@@ -195,7 +195,7 @@ def test_the_same_instruction_over_two_assets_is_not_counted_twice(home: Househo
     legs = [Leg(ALICE, BOB, BOND, 100), Leg(ALICE, BOB, SHARE, 100), Leg(BOB, ALICE, CASH, 50)]
     world = home.world
     entered = instruct("bob", legs)
-    world.do([entered, Affirm(entered.id, ALICE, legs_digest(legs))], "bob", "alice")
+    world.do([entered, Affirm(entered.id, ALICE, entered.digest)], "bob", "alice")
     world.do(lock(entered.id, "bob"), "bob")
     order = by_authority(power=Power.CLAWBACK, account=ALICE, target=CSDC, consumes=(Bucket.SETTLING,))
     home.do(order)

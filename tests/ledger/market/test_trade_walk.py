@@ -41,7 +41,6 @@ from p2pledger.primitives.market.instructions import (
     Origin,
     SetHold,
     Settle,
-    legs_digest,
 )
 from p2pledger.primitives.market.instruments import SetVenue
 from p2pledger.primitives.market.offers import OFFER_OPERATIONS, PlaceOffer, TakeOffer, WithdrawOffer
@@ -154,7 +153,7 @@ class Walker:
     def affirm(self) -> Operation:
         target = self.some()
         row = self.world.row(InstructionRow, target.id)
-        digest = legs_digest(target.legs) if row is None or self.chance.random() < 0.1 else row.legs_digest
+        digest = target.digest if row is None or self.chance.random() < 0.1 else row.legs_digest
         return Affirm(target.id, self.somebody(target, silent=True), digest)
 
     def on_one(self, make: Callable[[bytes, bytes], Operation], *, ready: bool = False) -> Operation:

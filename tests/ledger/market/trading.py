@@ -4,6 +4,7 @@ filled in. Salts count up, so that no two are alike."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 from p2pledger.ledger.market.instructions import InstructionRow
@@ -16,7 +17,6 @@ from p2pledger.primitives.market.instructions import (
     LockInstruction,
     Origin,
     Settle,
-    legs_digest,
 )
 from p2pledger.primitives.market.offers import PlaceOffer
 from tests.ledger.market.market_world import BOND, CASH, DAY_MS, START_MS, World, account
@@ -133,7 +133,8 @@ def state(world: World, identifier: bytes) -> InstructionRow:
 
 
 def affirm(entered: Instruct, name: str, legs: Sequence[Leg] = ()) -> Affirm:
-    return Affirm(entered.id, account(name), legs_digest(legs or entered.legs))
+    """``legs``: all of them, where the first operation has not brought them all."""
+    return Affirm(entered.id, account(name), replace(entered, legs=tuple(legs or entered.legs)).digest)
 
 
 def lock(identifier: bytes, name: str) -> LockInstruction:

@@ -16,6 +16,7 @@ from p2pledger.primitives.market.instructions import (
     Leg,
     Origin,
     legs_digest,
+    terms_digest,
 )
 from p2pledger.primitives.market.offers import OFFER_OPERATIONS, PlaceOffer
 from p2pledger.primitives.parameters import Parameters
@@ -23,6 +24,7 @@ from p2pledger.primitives.transactions import SignedTransaction, Transaction
 
 ALICE, BOB = b"a" * 32, b"b" * 32
 BOND = b"DE0005140008CSDC"
+TERMS = terms_digest(1, 2, "")
 legs = st.lists(
     st.builds(Leg, st.binary(min_size=32, max_size=32), st.just(BOB), st.just(BOND), st.integers(0, 2**64 - 1)),
     max_size=12,
@@ -34,23 +36,25 @@ def test_the_operations_have_the_codes_from_50_on_without_a_gap() -> None:
     assert sorted(codes) == list(range(50, 62))
 
 
-def test_the_digest_of_one_leg_is_written_down() -> None:
+def test_the_digest_of_terms_and_one_leg_is_written_down() -> None:
+    terms = hashlib.sha256(b"p2pl.lg1" + encode((1, 2, "X"))).digest()
+    assert terms_digest(1, 2, "X") == terms
+    entered = Instruct(ALICE, bytes(16), Origin.PARTY, b"", "", 1, 2, "X", 0, 1, (Leg(ALICE, BOB, BOND, 7),))
     row = encode((ALICE, BOB, BOND, 7))
-    assert legs_digest([]) == bytes(32)
-    assert legs_digest([Leg(ALICE, BOB, BOND, 7)]) == hashlib.sha256(b"p2pl.lg1" + bytes(32) + row).digest()
+    assert entered.digest == hashlib.sha256(b"p2pl.lg1" + terms + row).digest()
 
 
 @given(legs, st.data())
 def test_the_digest_does_not_depend_on_how_legs_were_uploaded(all_legs: list[Leg], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(all_legs)))
-    assert legs_digest(all_legs[at:], legs_digest(all_legs[:at])) == legs_digest(all_legs)
+    assert legs_digest(all_legs[at:], legs_digest(all_legs[:at], TERMS)) == legs_digest(all_legs, TERMS)
 
 
 @given(legs)
 def test_the_digest_depends_on_every_leg_and_their_order(all_legs: list[Leg]) -> None:
-    assert legs_digest([*all_legs, Leg(ALICE, BOB, BOND, 1)]) != legs_digest(all_legs)
+    assert legs_digest([*all_legs, Leg(ALICE, BOB, BOND, 1)], TERMS) != legs_digest(all_legs, TERMS)
     turned = all_legs[::-1]
-    assert (legs_digest(turned) == legs_digest(all_legs)) is (turned == all_legs)
+    assert (legs_digest(turned, TERMS) == legs_digest(all_legs, TERMS)) is (turned == all_legs)
 
 
 def test_identifiers_are_of_the_maker_the_salt_and_the_kind() -> None:
