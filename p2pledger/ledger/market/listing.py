@@ -81,7 +81,7 @@ class DescribeRule:
         if present is None:
             take_name(books, NameKind.INSTRUMENT, row.name, asset[:12])
         else:
-            free_name(books, NameKind.TICKER, present.ticker)
+            free_name(books, NameKind.TICKER, present.ticker, asset[:12])
         take_name(books, NameKind.TICKER, operation.ticker, asset[:12])
         set_asset_flag(books, asset, AssetFlag.INACTIVE, True)
         set_asset_flag(books, asset, AssetFlag.PERMISSIONED, is_permissioned(books, asset))

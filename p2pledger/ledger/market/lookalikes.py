@@ -13,7 +13,7 @@ from p2pledger.primitives.codec import encode
 from p2pledger.primitives.market.lookalikes import skeleton_key
 from p2pledger.primitives.reasons import Reason
 
-__all__ = ["Lookalike", "NameKind", "free_name", "require_distinct", "take_name"]
+__all__ = ["Lookalike", "NameKind", "free_name", "owner_of", "require_distinct", "take_name"]
 
 
 class NameKind(IntEnum):
@@ -22,11 +22,13 @@ class NameKind(IntEnum):
     TICKER = 0
     INSTRUMENT = 1
     PARTY = 2
+    LEI = 3
+    """no name that people choose, but like one it belongs to one party"""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookalike:
-    """LOOKALIKES: the first name of its skeleton, and whose it is: an instrument (12 bytes) or a party (32).
+    """LOOKALIKES: the first name of its skeleton, and whose it is: an instrument's (12 bytes) or a party's (32).
 
     ``uses`` counts the registers in which the instrument bears it.
     """
@@ -47,6 +49,12 @@ class Lookalike:
         return cls(NameKind(kind), text, owner, uses)
 
 
+def owner_of(books: Books, kind: NameKind, text: str) -> bytes | None:
+    """Whose a name is, or one that looks like it; None where it is free."""
+    row = books.row(Lookalike, skeleton_key(kind, text))
+    return None if row is None else row.owner
+
+
 def require_distinct(books: Books, kind: NameKind, text: str, owner: bytes) -> None:
     """``looks_alike``, naming the other, where somebody else bears a name of the same skeleton."""
     row = books.row(Lookalike, skeleton_key(kind, text))
@@ -62,11 +70,11 @@ def take_name(books: Books, kind: NameKind, text: str, owner: bytes) -> None:
     books.put(Lookalike, key, Lookalike(kind, text if row is None else row.text, owner, uses))
 
 
-def free_name(books: Books, kind: NameKind, text: str) -> None:
-    """One use of the name ends."""
+def free_name(books: Books, kind: NameKind, text: str, owner: bytes) -> None:
+    """One use of the owner's name ends. Members of the genesis whose names look alike have one owner of it only."""
     key = skeleton_key(kind, text)
     row = books.row(Lookalike, key)
-    if row is not None:
+    if row is not None and row.owner == owner:
         books.put(Lookalike, key, Lookalike(kind, row.text, row.owner, row.uses - 1) if row.uses > 1 else None)
 
 

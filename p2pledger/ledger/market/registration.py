@@ -9,7 +9,7 @@ from typing import Any, Final
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market import holders, orders
 from p2pledger.ledger.market.flags import set_account_flag
-from p2pledger.ledger.market.lookalikes import NameKind, free_name, require_distinct, take_name
+from p2pledger.ledger.market.lookalikes import NameKind, free_name, owner_of, require_distinct, take_name
 from p2pledger.ledger.market.parties import Owner, PartyAccount, holder_of
 from p2pledger.ledger.market.permissions import require
 from p2pledger.ledger.rule import Place, Refused, Rule, require_account
@@ -58,10 +58,10 @@ class RegisterPartyRule:
     who may     an operator; a depository for the roles venue, issuer, bank, broker and investor
     signed by   sponsor, then party
     needs       an account that belongs to no other party; an entry that nobody made yet, or that this sponsor made, or
-                any entry for an operator; a name in printable characters; LEI with its check digits (none for one who
-                is an investor only); a country; roles that differ from the present ones by roles that the sponsor may
-                give; a name that looks like no other party's
-    changes     the entry of the party; whose its name is
+                any entry for an operator; a name in printable characters; an LEI with its check digits that no other
+                party has (none for one who is an investor only); a country; roles that differ from the present ones by
+                roles that the sponsor may give; a name that looks like no other party's
+    changes     the entry of the party; whose its name and its LEI are
     refuses     not_permitted, unknown_account, already_registered, bad_party, looks_alike
     """
 
@@ -84,14 +84,19 @@ class RegisterPartyRule:
         if present is not None and present.sponsor not in (NOBODY, sponsor) and not is_operator:
             raise Refused(Reason.ALREADY_REGISTERED, rule="the party has another sponsor")
         roles = _require_sound(operation)
+        if operation.lei and owner_of(books, NameKind.LEI, operation.lei) not in (None, party):
+            raise Refused(Reason.BAD_PARTY, rule="LEI of another party")
         changed = frozenset(roles) ^ frozenset(() if present is None else present.roles)
         if not is_operator and not changed <= GRANTED_BY_DEPOSITORIES:
             raise Refused(Reason.BAD_PARTY, rule="roles that this sponsor cannot give")
         require_distinct(books, NameKind.PARTY, name, party)
-        if present is None or present.name != name:
-            if present is not None:
-                free_name(books, NameKind.PARTY, present.name)
-            take_name(books, NameKind.PARTY, name, party)
+        if present is not None:
+            free_name(books, NameKind.PARTY, present.name, party)
+            if present.lei:
+                free_name(books, NameKind.LEI, present.lei, party)
+        take_name(books, NameKind.PARTY, name, party)
+        if operation.lei:
+            take_name(books, NameKind.LEI, operation.lei, party)
         books.put(Party, party, Party(name, roles, operation.lei, operation.country, sponsor))
 
 

@@ -121,7 +121,7 @@ def entries() -> Iterable[Entry]:
         ("not_permitted", party(sponsor=BROKER, lei=""), "broker", "loose"),
         ("already_registered", party(sponsor=CCDC, party=FUND, lei=""), "ccdc", "fund"),
         ("bad_party", party(lei=""), "csdc", "loose"),
-        ("looks_alike", party(), "csdc", "loose"),
+        ("looks_alike", party(lei="7LTWFZYICNSX8D621K86"), "csdc", "loose"),
         # register_account
         ("not_permitted", custody(account=OWNED, custodian=BOB, owner=LOOSE), "bob", "owned", "loose"),
         ("already_registered", custody(account=OWNED, owner=LOOSE), "csdc", "owned", "loose"),

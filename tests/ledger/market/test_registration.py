@@ -113,11 +113,20 @@ def test_a_name_that_looks_like_a_members_is_refused_with_it(world: World, name:
 
 
 def test_a_name_is_free_again_when_its_party_takes_another(world: World) -> None:
-    entry, other = fund(world), fund(world, "other")
+    entry, other = fund(world), replace(fund(world, "other"), lei="7LTWFZYICNSX8D621K86")
     world.do(entry, "csdc", "fund")
     world.refuse("looks_alike", replace(other, name="the FUND"), "csdc", "other", rule="looks like The fund")
     world.do(replace(entry, name="The first fund"), "csdc", "fund")
     world.do(replace(other, name="the FUND"), "csdc", "other")
+
+
+def test_an_lei_is_one_partys(world: World) -> None:
+    entry, other = fund(world), fund(world, "other")
+    world.do(entry, "csdc", "fund")
+    world.refuse("bad_party", other, "csdc", "other", rule="LEI of another party")
+    world.do(replace(entry, name="The first fund"), "csdc", "fund")
+    world.do(replace(entry, lei="7LTWFZYICNSX8D621K86"), "csdc", "fund")
+    world.do(other, "csdc", "other")
 
 
 def test_only_its_sponsor_or_an_operator_changes_an_entry(world: World) -> None:
