@@ -21,10 +21,9 @@ two capacities then: *connectivity*, the largest S at which 90 % of the nodes kn
 (Croman et al. 2016), and *security*, the largest S at which at most 1 % of the blocks find a rival, from the integral
 of the weight that does not know a block yet (``propagation.stale_share``).
 
-``quick`` probes with 200 blocks or 40 s, whichever is shorter, and tries less load only while it has taken less than four
-minutes: its answer is *indicative*. Otherwise the answer and
-the next size up are confirmed with 3,000 blocks under two seeds; how many of those slots failed is told with the exact
-upper bound of what that says about others.
+``quick`` probes with 200 blocks or 40 s, whichever is shorter, and tries less load only within its first four minutes:
+its answer is *indicative*. Otherwise the answer and the next size up are confirmed with 3,000 blocks under two seeds;
+how many of those slots failed is told with the exact upper bound of what that says about others.
 """
 
 from __future__ import annotations

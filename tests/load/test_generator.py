@@ -200,7 +200,9 @@ async def test_when_a_node_dies_its_clients_go_to_the_next_and_send_again(
 async def test_an_outcome_that_is_heard_twice_is_counted_once(autojump_clock: trio.testing.MockClock) -> None:
     heard: list[int] = []
     ledger = FakeLedger(lambda ledger, data: (0, 0.1))
-    load = Load(iter(orders(10)), moments=[number / 100 for number in range(10)], nodes=1, gateways=1, connect=ledger.connect)
+    load = Load(
+        iter(orders(10)), moments=[number / 100 for number in range(10)], nodes=1, gateways=1, connect=ledger.connect
+    )
     load.on_final = lambda order, code: heard.append(code)
     async with trio.open_nursery() as nursery:
         ledger.nursery = nursery
