@@ -9,7 +9,7 @@ from p2pledger.ledger.market.offers import OfferRow
 from p2pledger.ledger.queries import check_conservation, holding_of
 from p2pledger.ledger.tables import Holding
 from p2pledger.primitives.blocks import Block
-from p2pledger.primitives.market.offers import PlaceOffer
+from p2pledger.primitives.market.offers import PlaceOffer, WithdrawOffer
 from p2pledger.primitives.parameters import Parameters
 from tests.network.small_network import ACCOUNTS, CASH, SHARE, SmallNetwork, chain_genesis, genesis_of
 
@@ -28,7 +28,7 @@ def offer(network: SmallNetwork, expires_ms: int, salt: int = 0) -> PlaceOffer:
     return PlaceOffer(ACCOUNTS["A"], salt.to_bytes(16, "big"), SHARE, 10, CASH, 50, 1, expires_ms, b"")
 
 
-def place(network: SmallNetwork, *offers: PlaceOffer, patience_ms: int = 3_000) -> None:
+def place(network: SmallNetwork, *offers: PlaceOffer | WithdrawOffer, patience_ms: int = 3_000) -> None:
     """They are final, and the network is at rest again."""
     network.submit(0, network.transaction(*offers))
     network.run(patience_ms)
@@ -83,11 +83,11 @@ def test_a_network_at_rest_wakes_for_what_is_due_and_rests_again(engine: str) ->
 def test_where_blocks_come_anyway_what_is_due_is_done_in_the_next(engine: str) -> None:
     network = network_of(engine)
     network.found()
-    expires_ms = network.now_ms + 10_000
+    expires_ms = network.now_ms + 3_000
     network.submit(0, network.transaction(offer(network, expires_ms)))
     network.run(expires_ms - network.now_ms)
     assert offers_left(network) == 1
-    network.run(10_000)
+    network.run(4_000)
     assert offers_left(network) == 0
 
 
@@ -154,3 +154,69 @@ def test_a_dead_leader_does_not_stop_what_is_due() -> None:
     assert [offers_left(network, number) for number in alive] == [0] * 3
     network.run(60_000)
     assert network.is_quiet
+
+
+def test_what_is_due_at_the_end_of_an_epoch_waits_for_nobody() -> None:
+    """Epochs of six blocks: offers expire before, at and after their ends, and each network is at rest in between."""
+    network = network_of("simplex", epoch_blocks=6)
+    network.found()
+    first_ms = network.now_ms + 10_000
+    times_ms = [first_ms + 4_000 * number for number in range(9)]
+    place(network, *(offer(network, time_ms, number) for number, time_ms in enumerate(times_ms)))
+    for number, time_ms in enumerate(times_ms):
+        network.run(time_ms - network.now_ms)
+        assert offers_left(network) == len(times_ms) - number
+        network.run(3_500)
+        assert offers_left(network) == len(times_ms) - number - 1
+        assert len(network.roots()) == len(set(network.heights())) == 1
+    assert network.peers[0].node.validators.epoch >= 3
+    assert not network.halted
+    network.run(REST_MS)
+    assert network.is_quiet
+
+
+@pytest.mark.parametrize("engine", RESTING)
+def test_a_lone_node_does_what_is_due(engine: str) -> None:
+    genesis = genesis_of(1) if engine == "simplex" else chain_genesis(engine, 1)
+    network = SmallNetwork(genesis)
+    network.found()
+    expires_ms = network.now_ms + 10_000
+    place(network, offer(network, expires_ms))
+    network.run(expires_ms - network.now_ms)
+    assert offers_left(network) == 1
+    network.run(3_000)
+    assert offers_left(network) == 0
+    network.run(REST_MS)
+    assert network.is_quiet
+
+
+def test_a_network_without_a_quorum_tries_at_a_bounded_rate_and_goes_on_with_one() -> None:
+    network = network_of("simplex")
+    network.found()
+    expires_ms = network.now_ms + 5_000
+    place(network, offer(network, expires_ms))
+    network.crash(2)
+    network.crash(3)
+    network.run(expires_ms - network.now_ms)
+    sent = network.sent
+    network.run(600_000)
+    assert offers_left(network) == 1
+    assert network.sent - sent < 600 * 10, "ten frames a second between two nodes is no busy loop"
+    network.restart(2)
+    network.run(60_000)
+    assert offers_left(network) == 0
+    network.run(60_000)
+    assert network.is_quiet
+
+
+def test_offers_that_are_taken_wake_nobody() -> None:
+    network = network_of("simplex")
+    network.found()
+    expires_ms = network.now_ms + 20_000
+    standing = offer(network, expires_ms)
+    place(network, standing)
+    place(network, WithdrawOffer(standing.id, ACCOUNTS["A"]))
+    height = network.heights()[0]
+    assert network.is_quiet
+    network.run(60_000)
+    assert network.heights() == [height] * 4
