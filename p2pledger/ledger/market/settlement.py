@@ -129,13 +129,19 @@ def _judged(books: Books, place: Place, row: InstructionRow, legs: Sequence[LegR
     return flags != 0
 
 
-def lock_instruction(
-    books: Books, place: Place, identifier: bytes, row: InstructionRow, legs: Sequence[LegRow], operation: int
-) -> InstructionRow:
-    """Judges and reserves; the row as it is then, which the caller writes. Refused where anything speaks against it."""
+def _require_lockable(books: Books, place: Place, row: InstructionRow) -> tuple[CalendarRow, int]:
+    """The calendar and the day on which it settles if it is locked now. All that is judged without reading the legs."""
     _require_ready(place, row)
     calendar = require_calendar(books, row.calendar)
-    day = _locked_day(calendar, row, place.time_ms)
+    return calendar, _locked_day(calendar, row, place.time_ms)
+
+
+def lock_instruction(
+    books: Books, place: Place, identifier: bytes, row: InstructionRow, operation: int
+) -> tuple[InstructionRow, list[LegRow]]:
+    """Judges and reserves: (the row as it is then, for the caller to write, its legs). Refused where it cannot be."""
+    calendar, day = _require_lockable(books, place, row)
+    legs = legs_of(books, identifier)
     guarded = _judged(books, place, row, legs)
     _reserve(books, place, identifier, legs, operation)
     if guarded:
@@ -149,7 +155,7 @@ def lock_instruction(
     row = with_due(
         books, identifier, row, DueKind.SETTLE, calendar.next_settlement_ms(day, max(place.time_ms, settle_from_ms))
     )
-    return replace(
+    locked = replace(
         row,
         settlement=Settlement.PENDING,
         reason=waiting_reason(calendar, replace(row, effective_day=day), place.time_ms),
@@ -160,6 +166,7 @@ def lock_instruction(
         rules_version=RULES_VERSION,
         calendar_version=calendar.version,
     )
+    return locked, legs
 
 
 def _reserve(books: Books, place: Place, identifier: bytes, legs: Sequence[LegRow], operation: int) -> None:
@@ -203,16 +210,24 @@ def _move_legs(
             raise LegRefused(refusal, index, require_asset(books, leg.asset).kind) from None
 
 
+def _require_opened(place: Place, calendar: str, settle_from_ms: int) -> None:
+    if place.time_ms < settle_from_ms:
+        raise Refused(Reason.TOO_EARLY, f"calendar {calendar}" if calendar else "no calendar")
+
+
 def settle_instruction(books: Books, place: Place, identifier: bytes, row: InstructionRow, operation: int) -> None:
     """Settles, and writes the row; locks before where it is not locked. Refused where it cannot be, with half of it
     written: the caller drops the books."""
     if not row.is_open:
         raise Refused(Reason.INSTRUCTION_CLOSED, str(row.reason))
-    legs = legs_of(books, identifier)
-    if not row.is_locked:
-        row = lock_instruction(books, place, identifier, row, legs, operation)
-    if place.time_ms < row.settle_from_ms:
-        raise Refused(Reason.TOO_EARLY, f"calendar {row.calendar}" if row.calendar else "no calendar")
+    if row.is_locked:
+        _require_opened(place, row.calendar, row.settle_from_ms)
+        legs = legs_of(books, identifier)
+    else:
+        # Whether it is too early is judged before its legs are read: that is cheap, and asked often.
+        calendar, day = _require_lockable(books, place, row)
+        _require_opened(place, row.calendar, calendar.opening_ms(day))
+        row, legs = lock_instruction(books, place, identifier, row, operation)
     _move_legs(books, place, identifier, legs, Cause.SETTLEMENT, operation)
     row = with_due(books, identifier, row, None, 0)
     final = Moment(place.height, place.time_ms)
@@ -253,8 +268,8 @@ class LockInstructionRule:
         _require_part(books, identifier, operation.by)
         if row.is_open and row.is_locked:
             raise Refused(Reason.IRREVOCABLE)
-        legs = legs_of(books, identifier)
-        put_instruction(books, identifier, lock_instruction(books, place, identifier, row, legs, operation.code))
+        locked, _ = lock_instruction(books, place, identifier, row, operation.code)
+        put_instruction(books, identifier, locked)
 
 
 class SettleRule:
