@@ -33,6 +33,7 @@ from p2pledger.primitives.market.instructions import (
     SetHold,
 )
 from p2pledger.primitives.market.instruments import Describe, Nature, SetHolderRules, SetVenue
+from p2pledger.primitives.market.money import AuthoriseMoney, MoneyKind, Quarantine, SetPaymentPolicy
 from p2pledger.primitives.market.orders import Order, Power
 from p2pledger.primitives.market.parties import Effect, IssueClaim, RoleNumber, SetPermission, TrustIssuer
 from p2pledger.primitives.reasons import Reason
@@ -250,7 +251,25 @@ def spend_the_rest(world: World) -> None:
     world.do(Transfer(account("bob"), account("carol"), CASH, world.free("bob", CASH)), "bob")
 
 
+def only_authorised_money(world: World) -> None:
+    world.do(AuthoriseMoney(account("pboc"), BASE_CASH, MoneyKind.BASE), "pboc")
+    world.do(SetPaymentPolicy(account("pboc"), "CNY", True), "pboc")
+    world.refuse("unapproved_money", Transfer(account("alice"), account("bob"), CASH, 1), "alice")
+
+
+def quarantine_the_bank(world: World) -> None:
+    world.do(AuthoriseMoney(account("pboc"), BASE_CASH, MoneyKind.BASE), "pboc")
+    bank_money = AuthoriseMoney(
+        account("pboc"), CASH, MoneyKind.BANK, BASE_CASH, account("icbc"), account("auditor"), DAY_MS
+    )
+    world.do(bank_money, "pboc", "icbc")
+    world.do(Quarantine(account("pboc"), CASH, True, bytes(range(32))), "pboc")
+    world.refuse("quarantined", Transfer(account("alice"), account("bob"), CASH, 1), "alice")
+
+
 CHANGES = (
+    only_authorised_money,
+    quarantine_the_bank,
     switch_venue_off,
     forbid_instructing,
     move_the_calendar,
@@ -287,9 +306,12 @@ def test_all_of_it_at_once_and_by_itself() -> None:
     [
         (switch_venue_off, "venue_off", "venues of DE0005140008@CSDC"),
         (forbid_instructing, "not_permitted", "nobody instructs"),
+        (only_authorised_money, "unapproved_money", None),
+        (quarantine_the_bank, "quarantined", None),
+        (suspend_the_instrument, "inactive", None),
     ],
 )
-def test_the_same_changes_stop_what_is_not_locked(change: object, reason: str, rule: str) -> None:
+def test_the_same_changes_stop_what_is_not_locked(change: object, reason: str, rule: str | None) -> None:
     world = founded()
     world.do(SetVenue(account("csdc"), BOND, account("sse"), True), "csdc")
     for name in ("alice", "bob"):
@@ -298,7 +320,7 @@ def test_the_same_changes_stop_what_is_not_locked(change: object, reason: str, r
     world.do(trade, "sse")
     change(world)  # type: ignore[operator]
     for operation in (lock, settle):
-        assert world.refuse(reason, operation(trade.id, "alice"), "alice") == rule
+        world.refuse(reason, operation(trade.id, "alice"), "alice", rule=rule)
 
 
 def allow(name: str, operation: int, party: str, most_amount: int) -> SetPermission:
