@@ -368,7 +368,7 @@ class RowsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SupplyLine:
-    """``free`` and ``locked`` are sums over all holdings, ``locks`` over all locks."""
+    """``free`` and ``locked`` are sums over all holdings, ``locks`` over the rows that say what is locked for whom."""
 
     asset: bytes
     issued: int

@@ -5,7 +5,7 @@ The kinds, their arguments and their results are listed in docs/protocol.md, sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,7 @@ from p2pledger import core
 from p2pledger.ledger import queries as ledger
 from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.market import views
+from p2pledger.ledger.market.buckets import Encumbrance
 from p2pledger.ledger.proofs import prove
 from p2pledger.ledger.rule import Place
 from p2pledger.ledger.tables import KEY_WIDTHS, Holding, Lock, Table, asset_of
@@ -287,15 +288,21 @@ def heavy_answer(query: Query, node: Node, reader: bytes) -> tuple[Callable[[], 
     if query.arguments:
         wrong = Answer(query.request, "bad_arguments", (f"query {query.kind} has no arguments",))
         return (lambda: wrong), 1
-    rows = version.count(Table.HOLDINGS) + version.count(Table.LOCKS) + version.count(Table.ASSETS)
+    rows = sum(map(version.count, (Table.HOLDINGS, Table.LOCKS, Table.ENCUMBRANCES, Table.ASSETS)))
     return (lambda: Answer(query.request, "", _supply(height, version, root))), _ROW_US * rows
 
 
 def _supply(height: int, version: core.Version, root: bytes) -> tuple[Value, ...]:
-    """For each asset what was issued and redeemed, and what the holdings and locks add up to; and what is wrong."""
+    """For each asset what was issued and redeemed, and what the holdings, and the rows of what is encumbered, add up to;
+    and what is wrong."""
     holdings = ((key, Holding.decode(row)) for key, row in ledger.rows(version, Table.HOLDINGS))
     held = _sums((key, holding.free, holding.locked) for key, holding in holdings)
-    locks = _sums((key, Lock.decode(row).amount, 0) for key, row in ledger.rows(version, Table.LOCKS))
+    locks = _sums(
+        (
+            *((key, Lock.decode(row).amount, 0) for key, row in ledger.rows(version, Table.LOCKS)),
+            *((key, Encumbrance.decode(row).amount, 0) for key, row in ledger.rows(version, Table.ENCUMBRANCES)),
+        )
+    )
     lines = []
     for asset, row in ledger.assets(version):
         free, locked = held.get(asset, (0, 0))
@@ -307,7 +314,7 @@ def _supply(height: int, version: core.Version, root: bytes) -> tuple[Value, ...
     return height, root, tuple(lines), findings
 
 
-def _sums(rows: Iterator[tuple[bytes, int, int]]) -> dict[bytes, tuple[int, int]]:
+def _sums(rows: Iterable[tuple[bytes, int, int]]) -> dict[bytes, tuple[int, int]]:
     totals: dict[bytes, tuple[int, int]] = {}
     for key, first, second in rows:
         asset = asset_of(key)
