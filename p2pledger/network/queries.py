@@ -293,8 +293,9 @@ def heavy_answer(query: Query, node: Node, reader: bytes) -> tuple[Callable[[], 
 
 
 def _supply(height: int, version: core.Version, root: bytes) -> tuple[Value, ...]:
-    """For each asset what was issued and redeemed, and what the holdings, and the rows of what is encumbered, add up to;
-    and what is wrong."""
+    """For each asset what was issued and redeemed, what the holdings, and the rows of what is locked or otherwise
+    encumbered, add up to; and what is wrong.
+    """
     holdings = ((key, Holding.decode(row)) for key, row in ledger.rows(version, Table.HOLDINGS))
     held = _sums((key, holding.free, holding.locked) for key, holding in holdings)
     locks = _sums(
