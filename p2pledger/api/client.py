@@ -1,6 +1,8 @@
 """A client of one node: submits transactions, hears their final outcomes, asks questions.
 
     async with Client.connect("127.0.0.1", port, genesis, keypair) as client:
+        outcome = await client.transact([Transfer(alice, bob, asset, 5)], alice, [keypair])
+
         submitted = await client.submit([transaction])
         outcomes = await client.wait_settled([transaction_id], timeout_s=5)
         holdings = await client.holdings(account)
@@ -18,6 +20,7 @@ Where finality takes its time, ``follow`` tells what is known before:
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -55,7 +58,7 @@ from p2pledger.primitives.messages import (
     Submitted,
     decode_message,
 )
-from p2pledger.primitives.reasons import MOST_RULE_BYTES
+from p2pledger.primitives.reasons import MOST_RULE_BYTES, WHOLE_TRANSACTION, Reason
 from p2pledger.primitives.statements import (
     Beneficiaries,
     Decision,
@@ -71,6 +74,7 @@ from p2pledger.primitives.statements import (
     VenueReport,
     unpack,
 )
+from p2pledger.primitives.transactions import Operation, Transaction
 
 __all__ = [
     "AssetLine",
@@ -111,6 +115,8 @@ _T = TypeVar("_T")
 MAX_SUBMITTED: Final = 4_096
 """Transactions in one submission."""
 _REMEMBERED: Final = 65_536
+_VALID_HEIGHTS: Final = 1_000
+_RETRY_MS: Final = 20
 _SUBMIT_BYTES: Final = MAX_MESSAGE_BYTES - 65_536
 _BACKLOG: Final = 4_096
 _QUEUED_BYTES: Final = 4 * 1_048_576
@@ -455,9 +461,10 @@ class _Question:
 class Client:
     """One session with one node. Any number of tasks of one Trio run may use it at the same time."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, genesis: Genesis) -> None:
         """Use ``connect``."""
         self._session = session
+        self._genesis = genesis
         self._requests = count(1)
         self._questions: dict[int, _Question] = {}
         self._outcomes: OrderedDict[bytes, Outcome] = OrderedDict()
@@ -506,7 +513,7 @@ class Client:
             )
         except (Refused, PeerFault) as error:
             raise NodeRefused(error.what, where=where, hint=_HINTS.get(error.code, ""), code=error.code) from None
-        client = cls(session)
+        client = cls(session, genesis)
         failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client._run)
@@ -548,6 +555,40 @@ class Client:
             codes += answer.codes
             retry_after_ms = max(retry_after_ms, answer.retry_after_ms)
         return Submission(tuple(codes), retry_after_ms)
+
+    async def transact(
+        self, operations: Sequence[Operation], payer: bytes, keypairs: Iterable[Keypair], *, timeout_s: float = 60.0
+    ) -> Outcome:
+        """One transaction of these operations, all or nothing, made, signed, sent, and waited for until it is final.
+
+        ``payer`` is the account that pays the fee, and signs like those whom the operations need (``signers`` tells
+        who). A node that is busy is asked again. An outcome of height 0 was refused by the node itself. TimedOut leaves
+        it open what becomes of it.
+        """
+        parameters = self._genesis.parameters
+        transaction = Transaction(
+            self._genesis.network_id,
+            (await self.status()).final_height + min(_VALID_HEIGHTS, parameters.replay_window),
+            os.urandom(16),
+            payer,
+            tuple(operations),
+            parameters.least_fee * len(operations),
+        )
+        data = transaction.sign(keypairs)
+        with trio.move_on_after(timeout_s):
+            while True:
+                submission = await self.submit([data])
+                [code] = submission.codes
+                if code not in (Reason.BUSY, Reason.NOT_READY):
+                    break
+                await trio.sleep(max(submission.retry_after_ms, _RETRY_MS) / 1_000)
+            if code not in (Reason.OK, Reason.ALREADY_PENDING, Reason.DUPLICATE):
+                return Outcome(transaction.id, 0, 0, code, WHOLE_TRANSACTION)
+            return (await self.wait_settled([transaction.id], timeout_s))[transaction.id]
+        raise TimedOut(
+            f"transaction {transaction.id.hex()} was not final within {timeout_s:g} s",
+            hint=f"It may still become final: look it up, valid until height {transaction.valid_until}",
+        )
 
     def settlements(self) -> Settlements:
         """Outcomes from now on of what this client submits."""

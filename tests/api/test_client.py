@@ -157,6 +157,21 @@ async def test_views_are_read_in_one_state_each_and_many_may_ask_at_once(tmp_pat
             assert caught.value.code == code
 
 
+async def test_operations_are_signed_sent_and_waited_for_in_one_call(tmp_path: Path) -> None:
+    async with running(make_directory(tmp_path, GENESIS, 0)) as [server], connect(server, GENESIS) as client:
+        await open_books(client, GENESIS)
+        done = await client.transact([Issue(CASH, BANK, 5), Issue(CASH, BANK, 6)], BANK, [BANK_KEY])
+        assert (done.code, done.height > 0) == (0, True)
+        refused = await client.transact([Issue(CASH, BANK, 2**64 - 1)], BANK, [BANK_KEY])
+        assert (refused.code, refused.operation) == (Reason.OVERFLOW, 0)
+        unsigned = await client.transact([Issue(CASH, BANK, 1)], BANK, [Keypair.from_seed(bytes(32))])
+        assert unsigned.code == Reason.UNAUTHORISED
+        huge = await client.transact([Issue(CASH, BANK, 1)] * 300, BANK, [BANK_KEY])
+        assert (huge.code, huge.height) == (Reason.TOO_LARGE, 0)
+        [line] = (await client.holdings(BANK)).lines
+        assert line.free == 1_000_011
+
+
 async def test_a_holding_is_proved_by_rows_of_one_state(tmp_path: Path) -> None:
     async with running(make_directory(tmp_path, GENESIS, 0)) as [server], connect(server, GENESIS) as client:
         await open_books(client, GENESIS)
