@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,10 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pledger.ledger.market.buckets import FACTS, FREE_SPOT, Spot, amount_in, locked_by
-from p2pledger.ledger.market.due import next_due_ms
-from p2pledger.ledger.market.order_checks import check_escrows, check_orders
-from p2pledger.ledger.market.orders import OrderOver, OrderRow, OrderStatus, holds_on, orders_over
+from p2pledger.ledger.market.buckets import FACTS, FREE_SPOT, Spot, amount_in
+from p2pledger.ledger.market.orders import OrderRow, OrderStatus, holds_on, orders_over
 from p2pledger.ledger.market.powers import TABLE, Outcome, missing_cells, render
 from p2pledger.ledger.tables import AccountFlag
 from p2pledger.primitives.forms import Operation
@@ -461,85 +457,3 @@ def test_an_instruction_is_stopped_whole_by_one_unit_of_its_leg() -> None:
     assert not scene.use()
     scene.world.do(release(more), "regulator", "court")
     assert scene.use()
-
-
-# A walk --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_no_sequence_of_orders_loses_a_unit_or_leaves_a_trace(seed: int) -> None:
-    """Encumbrances and orders of all kinds over one holding; conservation is checked after every block.
-
-    When all orders are lifted and all encumbrances have ended, nothing is flagged, nothing is queued, and whoever holds
-    units can use them.
-    """
-    chance = random.Random(seed)
-    world = founded()
-    names = ("alice", "bob", "carol", "dave")
-    orders: list[Order] = []
-    open_escrows: list[OpenEscrow] = []
-    outcomes: Counter[str] = Counter()
-
-    def attempt(operation: Operation, *signers: str) -> bool:
-        reason, _, _ = world.judged(operation, *signers)
-        outcomes[reason] += 1
-        return reason == "ok"
-
-    for step in range(120):
-        name, other = chance.sample(names, 2)
-        amount = chance.randrange(1, 300)
-        pick = chance.randrange(8)
-        if pick == 0:
-            attempt(Transfer(account(name), account(other), BOND, amount), name)
-        elif pick == 1:
-            attempt(Lock(account(name), BOND, amount, account(other)), name)
-        elif pick == 2:
-            attempt(Release(account(name), BOND, chance.randrange(1, 100), account(other)), other)
-        elif pick == 3:
-            opened = OpenEscrow(
-                account(name),
-                step.to_bytes(16, "big"),
-                BOND,
-                amount,
-                account(other),
-                after_height=1,
-                expires_ms=world.now_ms + chance.choice((20_000, 10 * DAY_MS)),
-            )
-            if attempt(opened, name):
-                open_escrows.append(opened)
-        elif pick == 4 and open_escrows:
-            attempt(FulfilEscrow(chance.choice(open_escrows).id), name)
-        elif pick == 5 and orders:
-            attempt(release(orders.pop(chance.randrange(len(orders)))), "regulator", "court")
-        elif pick >= 6:
-            power = chance.choice((Power.FREEZE, Power.PARTIAL_FREEZE, Power.CLAWBACK, Power.FORCED_TRANSFER))
-            terms: dict[str, object] = {"catches_later": chance.random() < 0.5, "account": account(name)}
-            if power is not Power.FREEZE:
-                terms |= {"asset": BOND, "quantity": amount}
-            if power in (Power.CLAWBACK, Power.FORCED_TRANSFER):
-                terms["target"] = account(other)
-            order = by_authority(power=power, **terms)
-            if attempt(order, "regulator", "court"):
-                orders.append(order)
-        assert check_orders(world.version) == check_escrows(world.version) == []
-    assert outcomes["ok"] > 30
-    assert outcomes["order_stops"] > 0
-
-    for order in orders:
-        attempt(release(order), "regulator", "court")
-    world.wait_until(world.now_ms + 30 * DAY_MS)
-    for holder in names:
-        for spot, amount in list(locked_by(world.books, BOND, account(holder))):
-            controller = next(name for name in names if account(name) == spot.reference)
-            world.do(Release(account(holder), BOND, amount, spot.reference), controller)
-    assert next_due_ms(world.version) is None
-    assert list(world.books.rows(OrderOver)) == []
-    for holder in names:
-        row = world.books.account(account(holder))
-        assert row is not None
-        assert row.flags == 0
-        held = world.holding(holder, BOND)
-        assert held.locked == 0
-        if held.free and holder != "dave":
-            world.do(Transfer(account(holder), account("dave"), BOND, held.free), holder)
-    assert world.free("dave", BOND) == 2_000
