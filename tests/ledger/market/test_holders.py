@@ -159,6 +159,17 @@ def test_nobody_comes_to_hold_more_than_the_largest_share(world: World) -> None:
     world.refuse("holder_limit", Issue(BOND, BOB, 1), "issuer", rule=SHARE)
 
 
+def test_what_comes_from_another_register_counts_once(world: World) -> None:
+    world.do(rules(most_share_ppm=600_000), "csdc")
+    # Alice has 1,000 of 2,000; with 500 more 1,500 of 2,500, which is the whole share.
+    books = world.books
+    move(books, world.place, Movement(BOND, None, FREE_SPOT, ALICE, FREE_SPOT, 500, Cause.ARRIVAL, 74))
+    with pytest.raises(Refused) as refused:
+        move(books, world.place, Movement(BOND, None, FREE_SPOT, ALICE, FREE_SPOT, 1, Cause.ARRIVAL, 74))
+    assert refused.value.rule == SHARE
+    assert miscounts(books) == []
+
+
 def test_the_whole_is_the_issue_size_where_one_is_stated(world: World) -> None:
     world.do(rules(most_share_ppm=600_000), "csdc")
     description = Describe(CSDC, BOND, Nature.NATIVE, "DBFTFB", "", "B", "CNY", 3_000, 0, 0, "CN")

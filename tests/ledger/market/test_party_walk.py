@@ -135,7 +135,8 @@ class Walker:
             codes = sorted(chance.sample((1, 2, 3, 4, 5, 9, 34, 34, 37, 40, 44, 44, 44, 35), 2))
             operation = SetPermission(
                 by, self.name(), chance.choice(list(Effect)), RoleNumber(chance.choice((0, 0, 6, 7, 10))),
-                chance.choice((b"", b"", b"", b"", one, STRANGER)), tuple(dict.fromkeys(codes)), chance.choice(("", "", "DB")),
+                chance.choice((b"", b"", b"", b"", one, STRANGER)), tuple(dict.fromkeys(codes)),
+                chance.choice(("", "", "DB")),
                 chance.choice((b"", b"", b"", b"CSDC", b"NONE")), chance.choice((0, 50)), 0, self.moment(),
             )  # fmt: skip
             return operation, [by]
