@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 Shape: TypeAlias = tuple[Any, ...]
 
 # fmt: off
+# ruff: noqa: E501
 FORMS: dict[int, tuple[Shape, ...]] = {
     1: (
         ("bytes", 32, 32),
