@@ -87,7 +87,8 @@ def written(shape: Any) -> str:
 def module(operations: Mapping[int, type[Operation]]) -> str:
     """The module for the reference."""
     lines = [f'"""{ORIGIN}"""', "", "from typing import Any, TypeAlias", ""]
-    lines += ["Shape: TypeAlias = tuple[Any, ...]", "", "# fmt: off", "# ruff: noqa: E501", "FORMS: dict[int, tuple[Shape, ...]] = {"]
+    lines += ["Shape: TypeAlias = tuple[Any, ...]", "", "# fmt: off", "# ruff: noqa: E501"]
+    lines += ["FORMS: dict[int, tuple[Shape, ...]] = {"]
     for code, kind in sorted(operations.items()):
         lines += [f"    {code}: (", *(f"        {written(shape)}," for shape in shapes(kind)), "    ),"]
     return "\n".join([*lines, "}", ""])
