@@ -63,6 +63,7 @@ from p2pledger.primitives.statements import (
     Beneficiaries,
     Decision,
     Directory,
+    Forecast,
     InstructionList,
     InstructionStatement,
     Investor,
@@ -815,6 +816,10 @@ class Client:
     ) -> Viewed[InstructionList]:
         """Instructions by identifier: of a party (32 bytes), or all of them."""
         return await self.view(InstructionList, "instructions", party, after, limit)
+
+    async def forecast(self, identifier: bytes) -> Viewed[Forecast]:
+        """What settling an instruction at its time would give; of a locked one, what it will give, save an order."""
+        return await self.view(Forecast, "forecast", identifier)
 
     async def tasks(self, party: bytes) -> Viewed[Tasks]:
         """What waits for a party: affirmations, holds, payments, with their deadlines."""

@@ -346,6 +346,40 @@ def instruction_show(
     print("\n" + table(("leg", "from", "to", "asset", "amount"), legs, right=("leg", "amount")))
 
 
+@instruction_app.command("simulate")
+@command
+def instruction_simulate(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="The instruction: 64 hexadecimal digits.")],
+    directory: DirectoryOption = DEFAULT_DIRECTORY,
+    node: NodeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what settling an instruction at its time would give. Exit code 1 if it would be refused.
+
+    Of a locked one this is what it will give, whatever lies between, save an order of authority.
+
+    \b
+    Example: p2pledger instruction simulate ID
+    """
+    from p2pledger.primitives.reasons import Reason, sentence_of
+
+    wanted = _reference("instruction", identifier)
+    answer, _ = _ask(directory, node, lambda client, names: client.forecast(wanted))
+    found = answer.statement
+    if as_json:
+        _emit("instruction.simulate", answer)
+    else:
+        sure = "will" if found.is_locked else "would, as things are now,"
+        end = "settle" if found.code == 0 else f"be refused: {Reason(found.code).title}"
+        print(f"it {sure} {end} at {_time(found.time_ms)}")
+        if found.code:
+            say(sentence_of(found.code))
+        if found.rule:
+            say(f"  rule:  {found.rule}")
+    if found.code:
+        raise SystemExit(1)
+
+
 @instruction_app.command("list")
 @command
 def instruction_list(

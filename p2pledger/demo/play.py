@@ -400,6 +400,10 @@ class _Player:
             **moments,
         }
 
+    async def _see_forecast(self, client: Client, of: Mapping[str, str]) -> dict[str, str]:
+        found = (await client.forecast(bytes.fromhex(of["instruction"]))).statement
+        return {"locked": "yes" if found.is_locked else "no", "outcome": Reason(found.code).title, "rule": found.rule}
+
     async def _see_tasks(self, client: Client, of: Mapping[str, str]) -> dict[str, str]:
         lines = (await client.tasks(self._account(of["party"]))).statement.lines
         return {"count": str(len(lines)), "tasks": ", ".join(sorted({line.what for line in lines}))}
@@ -457,6 +461,7 @@ class _Player:
 _LOOKS: Final[Mapping[str, Callable[[_Player, Client, Mapping[str, str]], Awaitable[dict[str, str]]]]] = {
     "holding": _Player._see_holding,
     "instruction": _Player._see_instruction,
+    "forecast": _Player._see_forecast,
     "tasks": _Player._see_tasks,
     "permission": _Player._see_permission,
     "investor": _Player._see_investor,

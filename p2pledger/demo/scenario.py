@@ -80,6 +80,7 @@ _MOST_STEPS: Final = 10_000
 LOOKS: Final[Mapping[str, tuple[str, ...]]] = {
     "holding": ("account", "asset"),
     "instruction": ("instruction",),
+    "forecast": ("instruction",),
     "tasks": ("party",),
     "permission": ("who", "what", "asset", "amount"),
     "investor": ("reader", "party"),

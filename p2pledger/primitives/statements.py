@@ -21,6 +21,7 @@ __all__ = [
     "Decision",
     "Directory",
     "DirectoryLine",
+    "Forecast",
     "HeldLine",
     "InstructionLine",
     "InstructionList",
@@ -271,6 +272,20 @@ class InstructionList:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What settling an instruction at its time would give, as the state is now: a reason code and the rule.
+
+    If it ``is_locked`` this is what will happen, save an order of authority; ``time_ms`` is the time that was judged.
+    """
+
+    instruction: bytes
+    is_locked: bool
+    time_ms: int
+    code: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskLine:
     """Something that waits for a party: what, about which object, by when (0: no deadline)."""
 
@@ -444,6 +459,7 @@ Record = (
     | Beneficiaries
     | InstructionStatement
     | InstructionList
+    | Forecast
     | Tasks
     | MoneySupply
     | VenueReport

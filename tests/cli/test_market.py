@@ -103,6 +103,9 @@ def test_a_trade_from_its_instruction_to_its_settlement(p2pledger: Command, plac
     assert p2pledger(*affirm, *place).code == 0
     assert p2pledger(*early, *place).code == 0
     assert "irrevocable  height" in p2pledger("instruction", "show", trade, *place).data
+    forecast = p2pledger("instruction", "simulate", trade, "--json", *place)
+    assert (forecast.code, forecast.values["is_locked"], forecast.values["rule"]) == (0, True, "")
+    assert p2pledger("instruction", "simulate", trade, *place).data.startswith("it will settle at 2099-01-05")
     refused = p2pledger("market", "cancel", "--instruction", trade, "--by", "broker-1", "--json", *place)
     assert (refused.code, refused.values["reason"]) == (1, "irrevocable")
     [line] = p2pledger("instruction", "list", "--party", "broker-1", "--json", *place).values["lines"]

@@ -46,6 +46,7 @@ from p2pledger.ledger.market.offers import OfferRow
 from p2pledger.ledger.market.orders import OrderRow, holds_on, name_of, orders_over
 from p2pledger.ledger.market.parties import Owner, accounts_of, holder_of, party_named, party_of
 from p2pledger.ledger.market.payments import Payment, PaymentStatus, waiting_amount
+from p2pledger.ledger.market.settlement import simulate_settlement
 from p2pledger.ledger.market.venues import Venue
 from p2pledger.ledger.operations import RULES
 from p2pledger.ledger.rule import Place, Refused
@@ -62,6 +63,7 @@ from p2pledger.primitives.statements import (
     Decision,
     Directory,
     DirectoryLine,
+    Forecast,
     HeldLine,
     InstructionLine,
     InstructionList,
@@ -268,9 +270,7 @@ def _line(identifier: bytes, row: InstructionRow) -> InstructionLine:
 
 def _instruction(read: _Reading, fields: Fields) -> InstructionStatement:
     identifier = fields.binary("instruction", 32)
-    row = read.books.row(InstructionRow, identifier)
-    if row is None:
-        raise NoView("unknown_instruction", f"there is no instruction {identifier.hex()}")
+    row = _require_instruction(read.books, identifier)
     legs = legs_of(read.books, identifier)
     principal = identifier if row.is_principal else row.pair
     moments: tuple[tuple[str, Moment], ...] = (
@@ -298,6 +298,26 @@ def _instruction(read: _Reading, fields: Fields) -> InstructionStatement:
         row.legs_digest,
         tuple(LegLine(leg.giver, leg.taker, leg.asset, read.decimals(leg.asset), leg.amount) for leg in legs),
     )
+
+
+def _forecast(read: _Reading, fields: Fields) -> Forecast:
+    """What settling at its time gives: when the ledger tries it next, not before its day, and not in the past."""
+    identifier = fields.binary("instruction", 32)
+    row = _require_instruction(read.books, identifier)
+    principal = row if row.is_principal else _require_instruction(read.books, row.pair)
+    is_tried = principal.due_kind in (DueKind.SETTLE, DueKind.RECYCLE)
+    time_ms = max(read.place.time_ms + 1, principal.due_ms if is_tried else 0)
+    found = simulate_settlement(
+        read.version, identifier, read.place.spec, height=read.place.height + 1, time_ms=time_ms
+    )
+    return Forecast(identifier, row.is_locked, found.time_ms, int(found.reason), found.rule)
+
+
+def _require_instruction(books: Books, identifier: bytes) -> InstructionRow:
+    row = books.row(InstructionRow, identifier)
+    if row is None:
+        raise NoView("unknown_instruction", f"there is no instruction {identifier.hex()}")
+    return row
 
 
 def _instructions(read: _Reading, fields: Fields) -> InstructionList:
@@ -544,6 +564,7 @@ VIEWS: Final = MappingProxyType[str, tuple[int, Callable[[_Reading, Fields], Rec
         "look_through": (3, _look_through),
         "instruction": (1, _instruction),
         "instructions": (3, _instructions),
+        "forecast": (1, _forecast),
         "tasks": (1, _tasks),
         "money_supply": (0, _money_supply),
         "venue_report": (3, _venue_report),

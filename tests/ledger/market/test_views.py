@@ -24,10 +24,12 @@ from p2pledger.primitives.market.parties import (
     Tier,
 )
 from p2pledger.primitives.names import asset_id
+from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.statements import (
     Beneficiaries,
     Decision,
     Directory,
+    Forecast,
     InstructionList,
     InstructionStatement,
     Investor,
@@ -240,6 +242,27 @@ def test_two_that_matched_name_each_other_and_share_their_participants(world: Wo
     assert (first.pair, second.pair) == (other.id, one.id)
     assert first.line.matching == second.line.matching == "matched"
     assert first.participants == second.participants
+
+
+def test_what_will_come_of_an_instruction_is_known_when_it_is_locked(world: World) -> None:
+    world.do(calendar(), "operator")
+    trade = instruct("alice", dvp(), "bob", calendar="TARGET")
+    world.do(trade, "alice")
+    before = seen(world, Forecast, "forecast", trade.id)
+    assert (before.is_locked, Reason(before.code).title) == (False, "not_matched")
+    world.do([affirm(trade, "bob"), lock(trade.id, "bob")], "bob")
+    world.do(Transfer(ALICE, CAROL, BOND, world.free("alice", BOND)), "alice")
+    freeze = by_authority(power=Power.FREEZE, party=ALICE)
+    world.do(freeze, "regulator", "court")
+    stopped = seen(world, Forecast, "forecast", trade.id)
+    assert (Reason(stopped.code).title, freeze.id.hex()[:8] in stopped.rule) == ("order_stops", True)
+    world.do(release(freeze), "regulator", "court")
+    said = seen(world, Forecast, "forecast", trade.id)
+    assert (said.is_locked, said.code, said.rule) == (True, 0, "")
+    world.wait_until(said.time_ms)
+    assert seen(world, InstructionStatement, "instruction", trade.id).line.settlement == "settled"
+    with pytest.raises(NoView):
+        seen(world, Forecast, "forecast", bytes(32))
 
 
 def test_instructions_are_listed_page_by_page_all_or_those_of_a_party(world: World) -> None:
