@@ -176,6 +176,7 @@ class _Node:
             return
         for delivery in deliveries:
             self.board.arrived(self.number, delivery.data)
+            self.relay.accept(delivery)
 
     def flush(self) -> None:
         """What the relay wants to say; a message that goes to many is encoded once."""

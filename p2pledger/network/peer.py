@@ -4,9 +4,10 @@ Around the node it keeps
 
 * **sessions** with other nodes, one for each key at most, and any number of clients. Who is let in depends on the
   profile (``admission.py``);
-* **gossip**: own batches are streamed to all nodes at once, votes, proposals and certificates likewise. Among
-  validators everybody is connected with everybody; nothing is relayed, so nothing comes twice by design. In the chain
-  family a block is announced by its producer and by everybody whose head it becomes, to those who may not know it;
+* **gossip**: own batches are streamed to all nodes at once, votes, proposals and certificates likewise. In a small
+  network everybody is connected with everybody; nothing is relayed, so nothing comes twice by design. Where nodes have
+  fewer sessions (``degree``) all this is relayed along a mesh (``relay.py``). In the chain family a block is announced
+  by its producer and by everybody whose head it becomes, to those who may not know it;
 * **fetching** of batches and blocks that a block or certificate names and that did not come (``fetch.py``), and of
   branches whose ancestors are not known (``branches.py``);
 * **sync**: a node that hears of a greater final height asks one peer for the final blocks from its own height on, in
@@ -44,6 +45,7 @@ from p2pledger.network.effects import (
 )
 from p2pledger.network.fetch import Fetcher
 from p2pledger.network.queries import HEAVY, NodeStatus, answer, heavy_answer
+from p2pledger.network.relay import HEARTBEAT_MS, Relay
 from p2pledger.network.session import PeerSession
 from p2pledger.network.sync import SYNC_BLOCKS, Sync
 from p2pledger.node.archive import Archive, Recovery
@@ -79,8 +81,13 @@ from p2pledger.primitives.messages import (
     CertificateMessage,
     Chain,
     Follow,
+    HavePayloads,
+    MeshLink,
     Message,
     MissingBatches,
+    Payload,
+    PayloadHead,
+    Piece,
     Progress,
     ProposalMessage,
     Query,
@@ -94,6 +101,7 @@ from p2pledger.primitives.messages import (
     WantBranch,
     WantCertificates,
     WantChain,
+    WantPayload,
     decode_message,
 )
 from p2pledger.primitives.messages import (
@@ -111,6 +119,12 @@ _LOOK_AROUND_SLOTS: Final = 10
 _CERTIFICATES_COST: Final = 64
 """What an answer with certificates counts, in items."""
 _CLIENT_MESSAGES: Final = (Submit, Query, Follow)
+_SPREAD: Final = (BatchMessage, ProposalMessage, VoteMessage, CertificateMessage)
+"""What is relayed where not every two nodes have a session; blocks of the chain family spread by themselves."""
+_SOMEBODY: Final = bytes(32)
+"""In the place of the sender of what was relayed: who passes something on answers for its form only."""
+_RELAYED: Final = 0
+"""The topic under which it is."""
 
 
 class Peer:
@@ -127,10 +141,12 @@ class Peer:
         quorum: int | None = None,
         faults: Faults = NO_FAULTS,
         traces: bool = False,
+        degree: int = 0,
     ) -> None:
         """NodeStopped if the stored chain cannot be replayed. ``quorum`` and ``faults`` are for tests only.
 
-        ``traces``: mark what happens to batches and blocks (``tracing.py``).
+        ``degree``: to how many neighbours things are pushed that all others relay; 0: everybody is connected with
+        everybody. ``traces``: mark what happens to batches and blocks (``tracing.py``).
         """
         self.name = name
         self.genesis = genesis
@@ -145,6 +161,8 @@ class Peer:
         self._branches = Branches()
         self._sync = Sync(is_proved=not self._is_chain_family)
         self._conduct = Conduct()
+        self._relay = Relay(keypair.public_key, relays=True, degree=degree) if degree else None
+        self._beat_at_ms: int | None = None
         self._admission = Admission(genesis, keypair.public_key, self.node.is_validator)
         self._refused_questions = 0
         self._now_ms = 0
@@ -224,7 +242,7 @@ class Peer:
                 self._timer_ms = None
                 self._do(self.node.tick(now_ms))
             case SessionOpened(session, identity):
-                self._open(PeerSession(session, identity))
+                self._open(PeerSession(session, identity), is_dialled=event.is_dialled)
             case SessionClosed(session):
                 self._close(session)
             case Started():
@@ -232,17 +250,20 @@ class Peer:
         self._fetch()
         self._synchronise()
         self._begin_to_produce()
+        self._tend_relay()
         self._set_timer()
         effects, self._out = self._out, []
         return effects
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
-    def _open(self, session: PeerSession) -> None:
+    def _open(self, session: PeerSession, *, is_dialled: bool) -> None:
         self._sessions[session.number] = session
         if session.is_client:
             return
         self._nodes[session.key] = session
+        if self._relay is not None:
+            self._relay.opened(session.key, is_dialled=is_dialled)
         node = self.node
         self._send(session, self._standing())
         for certificate in node.newest_certificates():
@@ -264,6 +285,8 @@ class Peer:
             self.node.close_client(number)
         elif self._nodes.get(key) is session:
             del self._nodes[key]
+            if self._relay is not None:
+                self._relay.closed(key)
             self._batches.lost(key)
             self._blocks.lost(key)
             self._branches.lost(key)
@@ -276,6 +299,55 @@ class Peer:
         payload = message.encode()
         for session in self._nodes.values():
             self._out.append(Send(session.number, payload, bulk))
+
+    def _spread(self, message: Message, *, bulk: bool = False) -> None:
+        """To all nodes of the network, whether there are sessions with them or not."""
+        if self._relay is None:
+            self._send_all(message, bulk=bulk)
+        else:
+            self._relay.publish(_RELAYED, message.encode(), self._now_ms)
+
+    def _from_relay(self, session: PeerSession, message: Message) -> None:
+        """A message of the relay; what it brings is taken as if its author had sent it, but for the blame.
+
+        What is not in order by its form is passed on to nobody, and who brought it loses score. More than form can be
+        beyond who passes something on: the validators of an epoch, say, or the signatures of a batch that is checked
+        later; so nobody is disconnected for it.
+        """
+        if self._relay is None:
+            raise PeerFault("nothing is relayed in this network", code="wrong_role")
+        for delivery in self._relay.receive(session.key, message, self._now_ms):
+            try:
+                inner = decode_message(delivery.data)
+                if delivery.topic != _RELAYED or not isinstance(inner, _SPREAD):
+                    raise PeerFault(f"{type(inner).__name__} is not relayed", code="wrong_role")
+                if isinstance(inner, BatchMessage) and likely_digest(inner.data) is None:
+                    raise PeerFault("what is relayed as a batch is none", code="malformed_batch")
+                self._from_node(session, inner, _SOMEBODY)
+            except PeerFault:
+                self._relay.reject(delivery)
+            else:
+                self._relay.accept(delivery)
+
+    def _tend_relay(self) -> None:
+        """Its heartbeat, where it has something to do; and what it wants to say."""
+        relay = self._relay
+        if relay is None:
+            return
+        if self._beat_at_ms is not None and self._now_ms >= self._beat_at_ms:
+            relay.heartbeat(self._now_ms)
+            self._beat_at_ms = None
+        if self._beat_at_ms is None and relay.is_restless:
+            self._beat_at_ms = self._now_ms + HEARTBEAT_MS
+        encoded: dict[int, bytes] = {}
+        for outgoing in relay.out:
+            session = self._nodes.get(outgoing.key)
+            if session is not None:
+                payload = encoded.get(id(outgoing.message))
+                if payload is None:
+                    payload = encoded[id(outgoing.message)] = outgoing.message.encode()
+                self._out.append(Send(session.number, payload, outgoing.bulk))
+        relay.out.clear()
 
     def _announce(self, block: Block) -> None:
         """To those who do not have it yet, as far as is known."""
@@ -299,7 +371,7 @@ class Peer:
             if isinstance(message, _CLIENT_MESSAGES):
                 self._from_client(session, message)
             elif not session.is_client:
-                self._from_node(session, message)
+                self._from_node(session, message, session.key)
             else:
                 raise PeerFault(f"a client may not send {type(message).__name__}", code="wrong_role")
         except PeerFault as fault:
@@ -339,8 +411,8 @@ class Peer:
 
         self._do(self.node.work_out(run, done, cost_us=cost_us))
 
-    def _from_node(self, session: PeerSession, message: Message) -> None:
-        node, sender, now_ms = self.node, session.key, self._now_ms
+    def _from_node(self, session: PeerSession, message: Message, sender: bytes) -> None:
+        node, now_ms = self.node, self._now_ms
         match message:
             case BatchMessage(data):
                 digest = likely_digest(data)
@@ -366,14 +438,16 @@ class Peer:
                 self._serve_chain(session, from_height, limit)
             case Chain(blocks, certificate):
                 self._receive_chain(session, blocks, certificate)
+            case Payload() | PayloadHead() | Piece() | HavePayloads() | WantPayload() | MeshLink():
+                self._from_relay(session, message)
             case _ if self._is_chain_family:
                 self._from_chain_node(session, message)
             case _:
-                self._from_voter(session, message)
+                self._from_voter(session, message, sender)
 
-    def _from_voter(self, session: PeerSession, message: Message) -> None:
+    def _from_voter(self, session: PeerSession, message: Message, sender: bytes) -> None:
         """What there is under simplex only."""
-        node, sender, now_ms = self.node, session.key, self._now_ms
+        node, now_ms = self.node, self._now_ms
         match message:
             case VoteMessage(data):
                 ballot = Vote.decode(data)
@@ -498,12 +572,17 @@ class Peer:
             return max((session.final_height for session in self._nodes.values()), default=0)
         validators, weight = self.node.validators, 0
         claims = sorted(((other.final_height, key) for key, other in self._nodes.items()), reverse=True)
-        for height, key in claims:
-            signer = validators.signer_of(key)
-            if signer is not None:
-                weight += validators.members[signer].weight
-                if weight > faulty_of(validators.total_weight):
-                    return height
+        seats = [
+            (height, validators.members[signer].weight)
+            for height, key in claims
+            if (signer := validators.signer_of(key)) is not None
+        ]
+        # Where there are not sessions with all, the neighbours stand for them: what they claim has to be proved anyway.
+        heard = validators.total_weight if self._relay is None else sum(each for _, each in seats)
+        for height, each in seats:
+            weight += each
+            if weight > faulty_of(heard):
+                return height
         return 0
 
     def _serve_chain(self, session: PeerSession, from_height: int, limit: int) -> None:
@@ -635,14 +714,16 @@ class Peer:
                 case Persist() | Compute() | Log() | Halt() | Mark():
                     self._out.append(effect)
                 case StreamBatch(_, data):
-                    self._send_all(BatchMessage(data), bulk=True)
+                    self._spread(BatchMessage(data), bulk=True)
                 case consensus.Broadcast(message):
-                    self._send_all(_wire(message))
+                    self._spread(_wire(message))
                     if self.node.traces:
                         self._mark_vote(message)
                 case consensus.Send(to, message):
                     if to in self._nodes:
                         self._send(self._nodes[to], _wire(message))
+                    elif self._relay is not None:
+                        self._spread(_wire(message))
                 case consensus.Announce(block):
                     if self.node.traces and block.header.proposer == self.node.keypair.public_key:
                         self._out.extend(marks_of(Stage.MADE, block))
@@ -705,12 +786,13 @@ class Peer:
             self._send(session, Settled(settle.height, settle.time_ms, ids, codes, rules))
 
     def _set_timer(self) -> None:
-        times = [self.node.next_timer_ms, self._batches.next_due_ms, self._blocks.next_due_ms]
+        times: list[int | None] = [self.node.next_timer_ms, self._batches.next_due_ms, self._blocks.next_due_ms]
         times.append(self._branches.next_due_ms)
         if not self.node.may_produce:
             times.append(self._produce_at_ms)
         if self._sync.is_waiting:
             times.append(self._sync.due_ms)
+        times.append(self._beat_at_ms)
         at_ms = min((time for time in times if time is not None), default=None)
         if at_ms != self._timer_ms:
             self._timer_ms = at_ms

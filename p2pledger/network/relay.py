@@ -5,9 +5,9 @@ be. Where sessions are fewer, somebody must pass it on, and then a node hears th
 keeps that cheap (the ideas are those of gossipsub 1.1 and 1.2, Vyzovitis et al. 2020, and of Plumtree, Leitao et al.
 2007) is to push over few sessions, the *mesh*, and to announce over the others:
 
-* **small** payloads (up to 16 KiB) are pushed whole along the mesh by everybody who gets them first; a duplicate costs
-  little. Every half second what is new is announced to all who may lack it: so what a full queue dropped, or a link of
-  the mesh lost, is fetched all the same;
+* **small** payloads (up to 16 KiB) are pushed whole along the mesh by everybody who gets them first and finds them in
+  order (``accept``); a duplicate costs little. Every half second what is new is announced to all who may lack it: so
+  what a full queue dropped, or a link of the mesh lost, is fetched all the same;
 * **large** payloads are pushed by their origin, to whom nobody can have sent it; everybody else announces them as soon
   as the *head* has come, and they are fetched from the first who did. A head names the hash of each piece of 64 KiB, so
   pieces are passed on as they come, before the whole is there, and nobody can slip in another. A large payload comes in
@@ -66,6 +66,7 @@ _ANNOUNCED_AT: Final = 2
 """Heartbeats at which a new payload is announced: at the first one an answer may be dropped, too."""
 _MOST_SCORE: Final = 100
 _BROKEN_PROMISE: Final = 5
+_BAD_PAYLOAD: Final = 10
 _FADE_HEARTBEATS: Final = 20
 _SHUNNED_BELOW: Final = -20
 
@@ -247,7 +248,8 @@ class Relay:
         if identifier in self._seen:
             return identifier
         self.counters.published += 1
-        self._keep(identifier, messages, len(data), is_own=True)
+        self._keep(identifier, messages, len(data))
+        self._fresh[0].append(identifier)
         for key, neighbour in self.neighbours.items():
             if neighbour.is_linked:
                 for message in messages:
@@ -279,6 +281,29 @@ class Relay:
                 raise PeerFault(f"{type(message).__name__} is no message of relaying", code="wrong_role")
         return []
 
+    def accept(self, delivery: Delivery) -> None:
+        """What was delivered was found in order: it is passed on, where this node relays."""
+        kept = self._kept.get(delivery.id)
+        if kept is None or not self._relays:
+            return
+        self._fresh[0].append(delivery.id)
+        if len(kept.messages) > 1:
+            return  # of a large one the others have heard by its head
+        for key, neighbour in self.neighbours.items():
+            if neighbour.is_linked and delivery.id not in neighbour.known:
+                neighbour.learns(delivery.id)
+                self.counters.forwarded += 1
+                self._send(key, kept.messages[0], bulk=True)
+
+    def reject(self, delivery: Delivery) -> None:
+        """What was delivered was not in order: nobody gets it from here, and who brought it is thought less of."""
+        kept = self._kept.pop(delivery.id, None)
+        if kept is not None:
+            self._kept_bytes -= kept.size_bytes
+        neighbour = self.neighbours.get(delivery.source)
+        if neighbour is not None:
+            neighbour.score -= _BAD_PAYLOAD
+
     def _take_small(self, key: bytes, neighbour: Neighbour, topic: int, data: bytes) -> list[Delivery]:
         identifier = payload_id(topic, data)
         neighbour.learns(identifier)
@@ -286,15 +311,8 @@ class Relay:
             self.counters.duplicates += 1
             self.counters.duplicate_bytes += len(data)
             return []
-        message = Payload(topic, data)
-        self._keep(identifier, (message,), len(data))
+        self._keep(identifier, (Payload(topic, data),), len(data))
         self._came_first(neighbour)
-        if self._relays:
-            for other, it in self.neighbours.items():
-                if it.is_linked and identifier not in it.known:
-                    it.learns(identifier)
-                    self.counters.forwarded += 1
-                    self._send(other, message, bulk=True)
         return [Delivery(topic, data, identifier, key)]
 
     def _take_head(self, key: bytes, neighbour: Neighbour, head: PayloadHead) -> None:
@@ -343,7 +361,7 @@ class Relay:
         self.counters.delivered += 1
         neighbour.score = min(neighbour.score + 1, _MOST_SCORE)
 
-    def _keep(self, identifier: bytes, messages: tuple[Message, ...], size_bytes: int, *, is_own: bool = False) -> None:
+    def _keep(self, identifier: bytes, messages: tuple[Message, ...], size_bytes: int) -> None:
         """It is seen, and kept for a while for those who ask."""
         self._wanted.pop(identifier, None)
         if len(self._seen) >= _MOST_SEEN:
@@ -353,8 +371,6 @@ class Relay:
         self._kept_bytes += size_bytes
         while self._kept_bytes > _MOST_KEPT_BYTES:
             self._drop_oldest()
-        if is_own or self._relays:
-            self._fresh[0].append(identifier)
 
     def _drop_oldest(self) -> None:
         self._kept_bytes -= self._kept.pop(next(iter(self._kept))).size_bytes
@@ -421,6 +437,12 @@ class Relay:
         self.counters.served += 1
         for message in messages:
             self._send(key, message, bulk=True)
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether a heartbeat would do anything."""
+        short = self._relays and len(self._linked()) < min(self._degree, len(self.neighbours))
+        return bool(self._wanted) or any(self._fresh) or short
 
     # --- time -------------------------------------------------------------------------------------------------------
 

@@ -179,6 +179,9 @@ class SmallNetwork:
 
     genesis: Genesis = field(default_factory=genesis_of)
     now_ms: int = START_MS
+    degree: int = 0
+    """With one, sessions are only those of ``edges``, and things are relayed."""
+    edges: frozenset[frozenset[int]] = frozenset()
 
     def __post_init__(self) -> None:
         size = self.size
@@ -206,12 +209,16 @@ class SmallNetwork:
         return len(self.genesis.validators)
 
     def _make(self, number: int, recovery: Recovery | None = None) -> Peer:
-        return Peer(self.genesis, NODE_KEYS[number], name=f"v{number}", archive=self.disks[number], recovery=recovery)
+        name, disk = f"v{number}", self.disks[number]
+        return Peer(self.genesis, NODE_KEYS[number], name=name, archive=disk, recovery=recovery, degree=self.degree)
+
+    def _neighbours(self, number: int) -> list[int]:
+        everybody = [other for other in range(self.size) if other != number]
+        return [other for other in everybody if not self.degree or frozenset((number, other)) in self.edges]
 
     def _connect(self, number: int) -> None:
-        for other in range(len(self.peers)):
-            if other != number:
-                self.step(number, SessionOpened(other, Identity(NODE_KEYS[other].public_key, VALIDATOR, f"v{other}")))
+        for other in self._neighbours(number):
+            self.step(number, SessionOpened(other, Identity(NODE_KEYS[other].public_key, VALIDATOR, f"v{other}")))
         self.step(number, SessionOpened(CLIENT_SESSION, Identity(CLIENT_KEY.public_key, CLIENT, "client")))
 
     # --- what happens ---------------------------------------------------------------------------------------------
@@ -279,9 +286,8 @@ class SmallNetwork:
 
     def crash(self, number: int) -> None:
         self.down.add(number)
-        for other in range(len(self.peers)):
-            if other != number:
-                self.step(other, SessionClosed(number))
+        for other in self._neighbours(number):
+            self.step(other, SessionClosed(number))
 
     def restart(self, number: int, *, empty: bool = False) -> None:
         """Back with what its disk remembers; with ``empty`` as a node that was never there."""
@@ -292,10 +298,9 @@ class SmallNetwork:
         self.down.discard(number)
         self.step(number, Started())
         self._connect(number)
-        for other in range(len(self.peers)):
-            if other != number:
-                identity = Identity(NODE_KEYS[number].public_key, VALIDATOR, f"v{number}")
-                self.step(other, SessionOpened(number, identity))
+        for other in self._neighbours(number):
+            identity = Identity(NODE_KEYS[number].public_key, VALIDATOR, f"v{number}")
+            self.step(other, SessionOpened(number, identity))
 
     def transaction(self, *operations: Operation, payer: str = "A", valid_for: int = 1_000) -> bytes:
         height = max(peer.final_height for peer in self.peers)

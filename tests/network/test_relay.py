@@ -86,6 +86,8 @@ class Network:
                     self.faults.append(fault)
                     continue
                 self.delivered[target] += came
+                for delivery in came:
+                    self.relays[target].accept(delivery)
             if self.now_ms % HEARTBEAT_MS == 0:
                 for relay in self.relays:
                     relay.heartbeat(self.now_ms)
@@ -186,6 +188,20 @@ def test_a_piece_that_is_not_the_one_of_its_head_is_an_offence() -> None:
     assert caught.value.code == "bad_piece"
     with pytest.raises(PeerFault, match="VoteMessage"):
         victim.receive(network.keys[0], VoteMessage(b""), 0)
+
+
+def test_what_is_not_in_order_is_not_passed_on() -> None:
+    relay = Relay(b"k" * 32, relays=True)
+    for key in (b"a" * 32, b"b" * 32):
+        relay.opened(key, is_dialled=True)
+    relay.out.clear()
+    [delivery] = relay.receive(b"a" * 32, Payload(0, SMALL), 0)
+    relay.reject(delivery)
+    relay.heartbeat(500)
+    relay.receive(b"b" * 32, WantPayload(delivery.id, 0), 600)
+    assert relay.out == []
+    assert relay.receive(b"b" * 32, Payload(0, SMALL), 700) == []
+    assert relay.neighbours[b"a" * 32].score < 0
 
 
 def test_who_begins_too_many_is_refused_and_counted() -> None:

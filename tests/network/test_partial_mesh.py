@@ -1,0 +1,97 @@
+"""A ledger whose nodes have sessions with a few neighbours each: everything is relayed, and everything still holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2pledger.primitives.messages import BatchMessage, HavePayloads, Message, Payload, VoteMessage, decode_message
+from p2pledger.primitives.transactions import Transfer
+from tests.network.small_network import ACCOUNTS, SHARE, SmallNetwork, chain_genesis, genesis_of
+
+
+def ring(count: int, reach: int = 1) -> frozenset[frozenset[int]]:
+    return frozenset(frozenset((i, (i + step) % count)) for i in range(count) for step in range(1, reach + 1))
+
+
+def transfers(network: SmallNetwork, count: int) -> list[bytes]:
+    return [network.transaction(Transfer(ACCOUNTS["A"], ACCOUNTS["B"], SHARE, 1)) for _ in range(count)]
+
+
+def assert_agreed(network: SmallNetwork) -> None:
+    assert not network.halted
+    assert network.ended == []
+    assert len({peer.status().state_root for peer in network.peers}) == 1
+    assert len({peer.final_height for peer in network.peers}) == 1
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_trades_are_final_at_all_of_seven_nodes_in_a_ring(reach: int) -> None:
+    network = SmallNetwork(genesis_of(7), degree=2 * reach, edges=ring(7, reach))
+    network.found()
+    network.run(10_000)
+    for number in range(7):
+        network.submit(number, *transfers(network, 3))
+    network.run(20_000)
+    assert_agreed(network)
+    assert network.peers[3].status().transactions_final >= 21
+
+
+def test_a_network_that_relays_comes_to_rest() -> None:
+    network = SmallNetwork(genesis_of(7), degree=2, edges=ring(7))
+    network.found()
+    network.run(30_000)
+    assert_agreed(network)
+    assert network.is_quiet
+
+
+def test_a_node_that_was_away_catches_up_through_its_neighbours() -> None:
+    network = SmallNetwork(genesis_of(7), degree=4, edges=ring(7, 2))
+    network.found()
+    network.run(10_000)
+    network.crash(4)
+    network.submit(0, *transfers(network, 5))
+    network.run(60_000)
+    network.restart(4)
+    network.run(60_000)
+    assert_agreed(network)
+
+
+def test_a_large_batch_reaches_nodes_that_its_maker_has_no_session_with() -> None:
+    network = SmallNetwork(genesis_of(7), degree=2, edges=ring(7))
+    network.found()
+    network.run(10_000)
+    network.submit(0, *transfers(network, 400))
+    network.run(40_000)
+    assert_agreed(network)
+    assert network.peers[3].status().transactions_final >= 400
+
+
+def test_batches_of_the_chain_family_are_relayed_as_well() -> None:
+    network = SmallNetwork(chain_genesis("poa", 5), degree=2, edges=ring(5))
+    network.found()
+    network.run(20_000)
+    network.submit(0, *transfers(network, 3))
+    network.run(40_000)
+    assert not network.halted
+    assert min(peer.status().transactions_final for peer in network.peers) >= 3
+
+
+def test_who_relays_what_is_not_in_order_is_not_disconnected_and_nobody_gets_it() -> None:
+    network = SmallNetwork(genesis_of(4), degree=2, edges=ring(4))
+    network.run(1_000)
+    sent_before = network.sent
+    for inner in (VoteMessage(b"no vote"), BatchMessage(b"no batch"), HavePayloads(())):
+        network.receive(0, 1, Payload(0, inner.encode()).encode())
+    network.receive(0, 1, Payload(7, VoteMessage(b"").encode()).encode())
+    network.receive(0, 1, Payload(0, b"\xc1").encode())
+    network.run(5_000)
+    assert network.ended == []
+    assert network.sent == sent_before
+
+
+def test_where_nothing_is_relayed_a_payload_is_an_offence() -> None:
+    network = SmallNetwork()
+    message: Message = Payload(0, b"x")
+    assert decode_message(message.encode()) == message
+    network.receive(0, 1, message.encode())
+    assert [ending.code for _, ending in network.ended] == ["wrong_role"]
