@@ -32,8 +32,9 @@ _MAX_PROOFS: Final = 16
 _MAX_VIEW_ARGUMENTS: Final = 16
 _ROW_US: Final = 15
 _VIEW_US: Final = 500
-_PRIVATE: Final = frozenset({Table.BENEFICIARIES})
-"""Tables that are not handed out row by row: who stands behind an account is for those entitled to it."""
+_PRIVATE: Final = frozenset({Table.BENEFICIARIES, Table.HOLDER_SUMS})
+"""Tables that are not handed out row by row: who stands behind an account is for those entitled to it; and what a party
+holds in all, less what is in its own accounts, is its share behind those of others."""
 HEAVY: Final = ("supply", "view")
 """Questions whose answers may read the whole state."""
 
@@ -127,15 +128,15 @@ def _holdings(node: Node, fields: Fields) -> tuple[Value, ...]:
 
 
 def _holders(node: Node, fields: Fields) -> tuple[Value, ...]:
-    asset, after = fields.binary("asset", 16), fields.binary("after", most=32)
+    asset, after = fields.binary("asset", 16), _after(fields, 32)
     limit = fields.integer("limit", most=_PAGE)
-    lines = ledger.holders_of(node.final_version, asset, after=after or None, limit=limit)
+    lines = ledger.holders_of(node.final_version, asset, after=after, limit=limit)
     return node.final_height, tuple((line.account, line.holding.free, line.holding.locked) for line in lines)
 
 
 def _assets(node: Node, fields: Fields) -> tuple[Value, ...]:
-    after, limit = fields.binary("after", most=16), fields.integer("limit", most=_PAGE)
-    found = node.final_version.scan(Table.ASSETS, after=after or None, limit=limit)
+    after, limit = _after(fields, 16), fields.integer("limit", most=_PAGE)
+    found = node.final_version.scan(Table.ASSETS, after=after, limit=limit)
     rows = []
     for key, _ in found:
         row = ledger.asset_row(node.final_version, key)
@@ -213,6 +214,14 @@ def _proofs(node: Node, fields: Fields) -> tuple[Value, ...]:
     return height, tuple(prove(version, *place) for place in wanted), node.final_block.encode(), finalisation
 
 
+def _after(fields: Fields, width: int) -> bytes | None:
+    """The key behind which a page begins: of this width, or empty for the first one."""
+    after = fields.binary("after", most=width)
+    if after and len(after) != width:
+        raise _NoAnswer("bad_arguments", f"after has {len(after)} bytes, not {width} or none")
+    return after or None
+
+
 def _place(fields: Fields) -> tuple[int, bytes]:
     """A table and a key in it."""
     table, key = fields.integer("table", most=63), fields.binary("key", most=128)
@@ -242,12 +251,12 @@ def _certified(node: Node) -> tuple[core.Version, int, bytes]:
 
 def _rows(node: Node, fields: Fields) -> tuple[Value, ...]:
     """Rows of a table of the final state, by key, without proof."""
-    table, after = fields.integer("table", most=63), fields.binary("after", most=128)
-    limit = fields.integer("limit", most=_PAGE)
+    table = fields.integer("table", most=63)
     if table not in KEY_WIDTHS:
         raise _NoAnswer("bad_arguments", f"there is no table {table}")
     _refuse_private(table)
-    found = node.final_version.scan(table, after=after or None, limit=limit)
+    after, limit = _after(fields, KEY_WIDTHS[table]), fields.integer("limit", most=_PAGE)
+    found = node.final_version.scan(table, after=after, limit=limit)
     return node.final_height, tuple(found)
 
 

@@ -109,6 +109,9 @@ async def test_questions_that_make_no_sense_are_answered_with_a_code(tmp_path: P
             (client.batch(bytes(32)), "unknown_batch"),
             (client.query("weather"), "unknown_query"),
             (client.query("holdings", 7), "bad_arguments"),
+            (client.rows(Table.HOLDINGS, after=b"short"), "bad_arguments"),
+            (client.holders(CASH, after=b"short"), "bad_arguments"),
+            (client.assets(after=b"short"), "bad_arguments"),
         ):
             with pytest.raises(RequestFailed) as caught:
                 await question
@@ -145,7 +148,8 @@ async def test_views_are_read_in_one_state_each_and_many_may_ask_at_once(tmp_pat
         for question, code in (
             (client.view(Positions, "weather"), "unknown_view"),
             (client.view(Positions, "positions", 7), "bad_arguments"),
-            (client.positions(bytes(32)), "unknown_account"),
+            (client.rows(Table.BENEFICIARIES), "not_entitled"),
+            (client.rows(Table.HOLDER_SUMS), "not_entitled"),
             (client.instruction(bytes(32)), "unknown_instruction"),
             (client.investor(bytes(32), BANK), "not_entitled"),
             (client.rows(Table.BENEFICIARIES), "not_entitled"),

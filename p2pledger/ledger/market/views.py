@@ -116,6 +116,14 @@ def view(version: core.Version, place: Place, reader: bytes, name: str, argument
     return pack(respond(_Reading(version, place, reader), fields))
 
 
+def _optional(fields: Fields, name: str, width: int = 32) -> bytes:
+    """Bytes of this width, or none."""
+    value = fields.binary(name, most=width)
+    if value and len(value) != width:
+        raise PeerFault(f"{name} has {len(value)} bytes, not {width} or none", code="malformed")
+    return value
+
+
 class _Reading:
     """What a view reads from."""
 
@@ -322,7 +330,7 @@ def _require_instruction(books: Books, identifier: bytes) -> InstructionRow:
 
 def _instructions(read: _Reading, fields: Fields) -> InstructionList:
     """Instructions by identifier behind ``after``: all, or those in which a party takes part."""
-    party, after = fields.binary("party", most=32), fields.binary("after", most=32)
+    party, after = _optional(fields, "party"), _optional(fields, "after")
     limit = fields.integer("limit", most=_PAGE)
     accounts = read.accounts(party) if party else []
     lines: list[InstructionLine] = []
@@ -453,7 +461,7 @@ def _money_supply(read: _Reading, fields: Fields) -> MoneySupply:
 
 def _venue_report(read: _Reading, fields: Fields) -> VenueReport:
     """What became of a venue's instructions. ``after`` and ``limit`` are for the lines; the counts are of all."""
-    venue, after = fields.binary("venue", 32), fields.binary("after", most=32)
+    venue, after = fields.binary("venue", 32), _optional(fields, "after")
     limit = fields.integer("limit", most=_PAGE)
     accounts = set(read.accounts(venue))
     counts = dict.fromkeys(("settled", "failing", "pending", "cancelled"), 0)
@@ -471,7 +479,7 @@ def _venue_report(read: _Reading, fields: Fields) -> VenueReport:
 
 def _orders(read: _Reading, fields: Fields) -> OrderList:
     """Orders of authority by identifier, a page of them behind ``after``."""
-    after = fields.binary("after", most=32)
+    after = _optional(fields, "after")
     lines: list[OrderLine] = []
     for key, row in read.books.rows(OrderRow, after=after or None):
         if len(lines) == _PAGE:
@@ -501,9 +509,9 @@ def _order_line(identifier: bytes, row: OrderRow) -> OrderLine:
 def _explain(read: _Reading, fields: Fields) -> Decision:
     """What ``permissions.require`` would decide, and by which rule."""
     who, code = fields.binary("who", 32), fields.integer("operation", most=255)
-    asset, amount = fields.binary("asset", most=16), fields.integer("amount")
-    if code not in OPERATIONS or len(asset) not in (0, 16):
-        raise NoView("bad_arguments", f"there is no operation {code}, or the asset is none")
+    asset, amount = _optional(fields, "asset", 16), fields.integer("amount")
+    if code not in OPERATIONS:
+        raise NoView("bad_arguments", f"there is no operation {code}")
     read.require_account(who)
     found = permissions.explain(read.books, read.place, who, code, asset=asset or None, amount=amount)
     return Decision(
@@ -525,7 +533,7 @@ def _explain(read: _Reading, fields: Fields) -> Decision:
 
 def _directory(read: _Reading, fields: Fields) -> Directory:
     """Parties with their names, and the accounts that were registered for them, in the order of accounts."""
-    after = fields.binary("after", most=32)
+    after = _optional(fields, "after")
     lines: dict[bytes, DirectoryLine] = {}
     for key, party in read.books.rows(Party, after=after or None):
         if len(lines) == _PAGE:

@@ -1,5 +1,6 @@
 """Views: what is told about the market, from one version of the state, and to whom."""
 
+import random
 from typing import TypeVar
 
 import pytest
@@ -445,3 +446,28 @@ def test_a_statement_of_another_kind_or_version_is_refused() -> None:
             unpack(Signers, bad)
     with pytest.raises(PeerFault):
         unpack(Tasks, data)
+
+
+def test_whatever_a_client_asks_gets_an_answer_or_a_code(world: World, pool: bytes) -> None:
+    """An error of another kind would stop the node."""
+    trade = instruct("alice", dvp()[:1], "bob", leg_count=2)
+    world.do(trade, "alice")
+    dice = random.Random(7)
+    asset_like = (BOND, b"", b"x", bytes(16), b"\xff" * 16, BOND_ACROSS)
+    account_like = (ALICE, pool, trade.id, bytes(32), b"\xff" * 32, b"", b"y" * 31)
+    numbers = (0, 1, 31, 50, 255, 256, 1_000, 1_001, 2**64 - 1)
+    others: tuple[Value, ...] = (None, True, "text", (), (b"",), (encode((50,)),), (encode(trade.values()),) * 300)
+    place = Place(world.height, world.now_ms, world.spec)
+    answered = 0
+    for _ in range(4_000):
+        name = dice.choice(tuple(VIEWS))
+        count = VIEWS[name][0] + dice.choice((0, 0, 0, 0, 0, 0, 1))
+        arguments = tuple(
+            dice.choice(dice.choice((account_like, account_like, asset_like, numbers, others))) for _ in range(count)
+        )
+        try:
+            view(world.version, place, key("alice").public_key, name, arguments)
+            answered += 1
+        except (NoView, PeerFault):
+            pass
+    assert answered > 100
