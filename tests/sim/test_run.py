@@ -15,6 +15,8 @@ from dataclasses import replace
 
 import pytest
 
+from p2pledger.network.topology import Topology
+from p2pledger.primitives.errors import InvalidInput
 from p2pledger.sim.assumptions import ASSUMPTIONS
 from p2pledger.sim.checkers import judge
 from p2pledger.sim.market import Market, Order
@@ -151,3 +153,37 @@ def test_the_interpreter_s_hash_seed_changes_nothing() -> None:
         )
         told.add(done.stdout)
     assert len(told) == 1
+
+
+FAR_APART = """
+[regions.frankfurt]
+nodes = ["CCDC", "CSDC"]
+[regions.tokyo]
+nodes = ["VENUE-A"]
+[regions.sao-paulo]
+nodes = ["VENUE-B"]
+[network]
+bandwidth_mbit = 4
+jitter_ms = 3
+loss = 0.005
+congestion_window = true
+"""
+
+
+@pytest.mark.parametrize("seed", [1, 3, 16])
+def test_a_network_around_the_world_settles_and_comes_to_rest(seed: int) -> None:
+    """None of these once rested. Where an answer takes longer than the pause between two helps, two nodes helped each
+    other for ever, within an epoch (3) and at the beginning of one (16); and a node that alone had seen the proposal of
+    a leader that was gone wanted to leave its view for ever (1).
+    """
+    outcome = run_seed(seed, topology=Topology.parse(FAR_APART))
+    assert not outcome.violations
+    assert outcome.final_height > 3
+    assert outcome == run_seed(seed, topology=Topology.parse(FAR_APART)), "the same, to the last frame"
+
+
+def test_a_manifest_beyond_what_the_engine_assumes_is_refused() -> None:
+    topology = Topology.parse("[network]\nlatency_ms = 251")
+    with pytest.raises(InvalidInput, match="pow assumes at most 250 ms"):
+        run_seed(1, engine="pow", topology=topology)
+    assert Run(calm(4), topology=topology).world.weather.latency("node-0", "node-1") == 251_000

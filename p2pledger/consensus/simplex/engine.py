@@ -338,6 +338,8 @@ class Simplex(Engine):
         if epoch == self._epoch + 1 and self._last_height is not None:
             if self._early.keep(event):
                 self.counters["early"] += 1
+        elif isinstance(event, CertificateArrived) and self._is_newest(event.certificate):
+            pass  # It is as far as this node.
         elif epoch <= self._epoch:
             # Whoever speaks of an epoch that is over is behind: what ended it leads on.
             ended_it = self._previous if epoch == self._epoch - 1 else None
@@ -850,6 +852,9 @@ class Simplex(Engine):
                 if held.proposal is None or held.proposal.vote != notarise:
                     self._out.append(Broadcast(notarise))
             if VoteKind.NULLIFY in held.own:
+                if held.proposal is not None and notarise is None:
+                    # Whoever never saw it has no work, and would let this node want to leave the view for ever.
+                    self._out.append(Broadcast(held.proposal))
                 self._out.append(Broadcast(held.own[VoteKind.NULLIFY]))
         finalise = self._rounds.own_votes(VoteKind.FINALISE)
         self._out.extend(Broadcast(vote) for vote in finalise[-_RESENT_FINALISE_VOTES:])
