@@ -20,10 +20,12 @@ from p2pledger.network.effects import (
     Event,
     Halt,
     Log,
+    Mark,
     Persist,
     Received,
     Send,
     SetTimer,
+    Stage,
     Started,
     TimerFired,
 )
@@ -88,6 +90,7 @@ class Bench:
             disconnect=lambda effect: self.did.append(effect.code),
             log=lambda level, event, fields: self.did.append((event, *fields)),
             stored=lambda records: self.did.append([*records]),
+            mark=lambda mark, event: self.did.append(str(mark.stage)),
         )
 
     async def tell(self, *payloads: bytes) -> None:
@@ -127,6 +130,16 @@ async def test_a_send_waits_for_the_records_before_it_and_not_for_those_after_it
         assert bench.did == [b"before"]
         bench.disk.permissions.release()
         await bench.did_become([b"before", [A], b"vote a", "bye"])
+
+
+async def test_a_vote_is_timed_when_it_leaves_and_everything_else_when_it_happens(mock_clock: MockClock) -> None:
+    marks: list[Effect] = [Mark(Stage.CHECKED, b"block"), Persist((A,)), Send(1, b"vote"), Mark(Stage.VOTED, b"block")]
+    effects: dict[bytes, list[Effect]] = {b"vote": [*marks, Mark(Stage.EXECUTED, b"block")]}
+    async with driving(effects, Disk()) as bench:
+        await bench.tell(b"vote")
+        assert bench.did == ["checked", "executed"]
+        bench.disk.permissions.release()
+        await bench.did_become(["checked", "executed", [A], b"vote", "voted"])
 
 
 async def test_records_without_a_vote_are_in_no_hurry_and_nothing_waits_for_them(mock_clock: MockClock) -> None:

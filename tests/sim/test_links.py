@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from p2pledger.network.topology import Topology
 from p2pledger.sim.chance import stream
 from p2pledger.sim.links import DISTRIBUTIONS, Cut, Delay, Lane, Weather
 
@@ -94,3 +95,54 @@ def test_a_calm_sky_resets_and_repeats_nothing() -> None:
     assert not any(calm.resets() or calm.duplicates() for _ in range(1_000))
     assert any(rough.resets() for _ in range(1_000))
     assert any(rough.duplicates() for _ in range(1_000))
+
+
+# --- a network manifest ---------------------------------------------------------------------------------------------
+
+MANIFEST = """
+[network]
+bandwidth_mbit = 8
+[regions.frankfurt]
+nodes = ["CCDC"]
+[regions.tokyo]
+nodes = ["CSDC", "VENUE"]
+[[links]]
+between = ["CSDC", "VENUE"]
+cut = true
+"""
+
+
+def placed(**settings: int) -> Weather:
+    sky = weather(**settings)
+    sky.topology = Topology.parse(MANIFEST)
+    sky.places = {"a": "CCDC", "b": "CSDC", "c": "VENUE"}
+    return sky
+
+
+def test_nodes_of_a_manifest_are_as_far_apart_as_it_says() -> None:
+    sky = placed()
+    to_b, to_c = sky.lane("a", "b"), sky.lane("a", "c")
+    assert sky.latency("a", "b") == 113_500
+    assert sky.arrival_us(to_b, "a", "b", 0, 1_000) == 1_000 + 113_500
+    assert sky.arrival_us(to_c, "a", "c", 0, 1_000) == 2_000 + 113_500, "one uplink for all"
+    assert to_b.queued_bytes == 1_000
+    assert sky.is_apart("b", "c")
+    assert not sky.is_apart("a", "b")
+
+
+def test_clients_of_a_manifest_keep_their_weather() -> None:
+    sky = placed()
+    lane = sky.lane("a", "client")
+    assert lane.link is None
+    assert sky.arrival_us(lane, "a", "client", 0, 1_000) == 312
+    assert not sky.is_apart("a", "client")
+
+
+def test_storms_surges_and_slow_places_come_on_top_of_a_manifest() -> None:
+    calm_us = placed().arrival_us(placed().lane("a", "b"), "a", "b", 0, 1_000)
+    for setting, least_us in (({"stretch": 3}, 2 * 113_500), ({"loss_per_million": 1_000_000}, 200_000)):
+        sky = placed(**setting)
+        assert sky.arrival_us(sky.lane("a", "b"), "a", "b", 0, 1_000) >= calm_us + least_us
+    sky = placed()
+    sky.slow["b"] = 10
+    assert sky.arrival_us(sky.lane("a", "b"), "a", "b", 0, 1_000) == calm_us + 100_000
