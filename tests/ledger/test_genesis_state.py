@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from p2pledger.ledger.genesis_state import genesis_state
+from p2pledger.ledger.market.lookalikes import Lookalike, NameKind
 from p2pledger.ledger.queries import (
     account_of,
     accounts_named,
@@ -19,6 +20,7 @@ from p2pledger.primitives.codec import encode
 from p2pledger.primitives.errors import BadConfiguration
 from p2pledger.primitives.genesis import Genesis, Money, Stake
 from p2pledger.primitives.genesis import Register as GenesisRegister
+from p2pledger.primitives.market.lookalikes import skeleton_key
 from p2pledger.primitives.names import account_of_key, stake_id
 from p2pledger.primitives.policies import Policy
 from tests.ledger.small_market import PARAMETERS, account, genesis
@@ -34,6 +36,16 @@ def test_the_members_have_their_accounts_and_parties() -> None:
     seat = genesis().validators[0]
     assert account_of(version, account_of_key(seat.key)) == Account(Policy.of(seat.key))
     assert version.count(Table.ACCOUNTS) == len(genesis().members) + len(genesis().validators)
+
+
+def test_the_names_of_members_are_taken_and_of_two_that_look_alike_the_first_is() -> None:
+    founder = genesis()
+    twin = replace(founder.members[0], name=founder.members[0].name.upper())
+    version = genesis_state(replace(founder, members=(*founder.members, twin)))
+    assert version.count(Table.LOOKALIKES) == len(founder.members)
+    row = version.get(Table.LOOKALIKES, skeleton_key(NameKind.PARTY, twin.name))
+    assert row is not None
+    assert Lookalike.decode(row) == Lookalike(NameKind.PARTY, founder.members[0].name, founder.members[0].account)
 
 
 def test_native_money_and_stakes_are_there() -> None:
