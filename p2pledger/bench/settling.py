@@ -58,7 +58,7 @@ _LAG_SHARE: Final = 0.05
 class Plan:
     """What to run. ``parameters`` replace those of a development network; ``network`` is the text of a network.toml;
     ``trace``: follow each block through all nodes; ``disk``: the folder below which the nodes keep their data, the
-    system's own for temporary files if it is empty."""
+    system's own for temporary files if it is empty; ``degree``: neighbours of each validator, 0 for all."""
 
     workload: str = "dvp"
     arrivals: str = "fixed:500"
@@ -72,6 +72,7 @@ class Plan:
     network: str = ""
     trace: bool = False
     disk: str = ""
+    degree: int = 0
     parameters: dict[str, int] = field(default_factory=dict)
 
     def check(self) -> Self:
@@ -180,6 +181,7 @@ async def run_plan(plan: Plan, progress: Progress) -> Run:
             engine=plan.engine,
             network=network if plan.network else None,
             trace=plan.trace,
+            degree=plan.degree,
             opening=False,
         )
         return await _run_on(cluster, plan, moments, source, progress)

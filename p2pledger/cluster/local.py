@@ -50,6 +50,7 @@ from p2pledger.cluster.opening import (
 )
 from p2pledger.cluster.processes import NodeFailed, NodeProcess
 from p2pledger.cluster.settle import settle
+from p2pledger.network.neighbours import neighbours_of
 from p2pledger.network.topology import Topology
 from p2pledger.primitives.errors import BadConfiguration, InvalidInput, P2PLedgerError
 from p2pledger.primitives.genesis import Genesis
@@ -82,6 +83,7 @@ class Cluster:
     ``network``: the file of a manifest that says what lies between the nodes (``p2pledger.network.topology``), of which
     the directory keeps a copy; without one a cluster that is there goes on with its own; "none" ends that.
     ``trace``: whether the nodes write down when what happened to each batch and block (``p2pledger.network.tracing``).
+    ``degree``: with how many others each node has sessions, all else is relayed; 0: with everybody.
     ``opening``: whether a new ledger gets sample assets that the brokers hold: money, a bond, a share.
 
     InvalidInput (``directory_in_use``) if another process has the directory; NodeFailed if fewer nodes
@@ -101,6 +103,7 @@ class Cluster:
         engine: str = "",
         network: str | Path | None = None,
         trace: bool = False,
+        degree: int = 0,
         opening: bool = True,
         ready_within_s: float = 60.0,
     ) -> None:
@@ -114,6 +117,7 @@ class Cluster:
         self._engine = engine
         self._network = network
         self._trace = trace
+        self._degree = degree
         self._faults = Faults()
         self._is_shaped = False
         self._opening = opening
@@ -329,7 +333,9 @@ class Cluster:
         load_node_key(self.directory, next(seat for seat in self.genesis.validators if seat.name == node.name))
         # Ports are new at every start; those of the last one may belong to somebody else by now.
         network = NETWORK_FILE if self._is_shaped else ""
-        write_config(replace(load_config(node.directory), peers=(), network=network, trace=self._trace))
+        write_config(
+            replace(load_config(node.directory), peers=(), network=network, trace=self._trace, degree=self._degree)
+        )
         await node.spawn()
 
     def _can_be_a_quorum(self) -> bool:
@@ -352,10 +358,13 @@ class Cluster:
         )
 
     def _tell_peers(self) -> None:
-        places = {node.key.hex(): (_HOST, node.port) for node in self._nodes.values() if node.port and node.is_running}
+        places = {node.key: (_HOST, node.port) for node in self._nodes.values() if node.port and node.is_running}
+        keys = [node.key for node in self._nodes.values()]
+        known = neighbours_of(keys, self._degree, self.genesis.network_id) if self._degree else None
         for node in self._nodes.values():
             if node.is_running:
-                node.tell_peers({key: place for key, place in places.items() if key != node.key.hex()})
+                others = {key for key in places if key != node.key} if known is None else known[node.key]
+                node.tell_peers({key.hex(): places[key] for key in places if key in others})
 
     @trio.lowlevel.enable_ki_protection
     async def _end(self, *, keep: bool) -> None:

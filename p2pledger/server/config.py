@@ -76,6 +76,8 @@ class ServerConfig:
     log_level: str = "info"
     network: str = ""
     """The network manifest by which links are shaped, seen from the directory; none if empty."""
+    degree: int = 0
+    """To how many neighbours things are pushed that all others relay; 0: there is a session with everybody."""
     trace: bool = False
     """Whether the node writes down when what happened to each batch and block."""
 
@@ -94,6 +96,8 @@ class ServerConfig:
                 raise BadConfiguration(f"peer key {peer.key!r} is not 32 bytes in hexadecimal")
         if self.snapshot_every < 1:
             raise BadConfiguration(f"snapshot_every must be at least 1, not {self.snapshot_every}")
+        if not 0 <= self.degree <= 64 or self.degree == 1:
+            raise BadConfiguration(f"degree must be 0, or 2 to 64, not {self.degree}")
         if self.log_level not in _LOG_LEVELS:
             raise BadConfiguration(
                 f"log_level {self.log_level!r} is not known", hint=f"Known: {', '.join(_LOG_LEVELS)}"
@@ -125,6 +129,7 @@ def write_config(config: ServerConfig) -> None:
         "snapshot_every": config.snapshot_every,
         "log_level": config.log_level,
         "network": config.network,
+        "degree": config.degree,
         "trace": config.trace,
     }
     path = config.directory / CONFIG_FILE
@@ -151,6 +156,7 @@ def load_config(directory: Path) -> ServerConfig:
         "snapshot_every": int,
         "log_level": str,
         "network": str,
+        "degree": int,
         "trace": bool,
     }
     if unknown := values.keys() - kinds.keys():
@@ -167,6 +173,7 @@ def load_config(directory: Path) -> ServerConfig:
         values.get("snapshot_every", defaults.snapshot_every),
         values.get("log_level", defaults.log_level),
         values.get("network", defaults.network),
+        values.get("degree", defaults.degree),
         values.get("trace", defaults.trace),
     ).check()
 

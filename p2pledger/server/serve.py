@@ -86,9 +86,16 @@ MakePeer = Callable[[Genesis, Keypair, str, Archive, Recovery], PeerFace]
 
 
 def _make_peer(
-    genesis: Genesis, keypair: Keypair, name: str, archive: Archive, recovery: Recovery, *, traces: bool = False
+    genesis: Genesis,
+    keypair: Keypair,
+    name: str,
+    archive: Archive,
+    recovery: Recovery,
+    *,
+    traces: bool = False,
+    degree: int = 0,
 ) -> PeerFace:
-    return Peer(genesis, keypair, name=name, archive=archive, recovery=recovery, traces=traces)
+    return Peer(genesis, keypair, name=name, archive=archive, recovery=recovery, traces=traces, degree=degree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +225,15 @@ class _Readiness:
     """Whether this node hears enough others, and is not behind them.
 
     Where validators of the genesis have to agree (simplex, poa) it must hear a quorum of them; elsewhere one other
-    node will do, and none where there is none to be called. A node counts when a frame of its has been stepped through:
+    node will do, and none where there is none to be called. With a ``degree`` the others are heard through neighbours:
+    half of as many will do, or all that there could be. A node counts when a frame of its has been stepped through:
     the first one tells its height, so before that nobody knows whether this node is behind.
     """
 
     genesis: Genesis
     own_key: bytes
     is_alone: bool
+    degree: int = 0
     keys: dict[int, bytes] = field(default_factory=dict)
     heard: set[int] = field(default_factory=set)
 
@@ -245,6 +254,8 @@ class _Readiness:
         heard = {self.keys[session] for session in self.heard if session in self.keys}
         if self.genesis.engine not in _AGREEING:
             return self.is_alone or bool(heard)
+        if self.degree:
+            return 2 * len(heard) >= min(self.degree, len(self.genesis.validators) - 1)
         validators = self.genesis.validator_set
         weight = sum(seat.weight for seat in validators.members if seat.key in heard | {self.own_key})
         # Who came later than the genesis hears the same quorum, or all those of the genesis are gone.
@@ -331,7 +342,7 @@ async def serve(
         why = refused.strerror or str(refused)
         raise BadConfiguration("the log cannot be written", where=str(log), why=why) from None
     try:
-        make_peer = partial(_make_peer, traces=config.trace) if make_peer is None else make_peer
+        make_peer = partial(_make_peer, traces=config.trace, degree=config.degree) if make_peer is None else make_peer
         await _serve(config, journal, make_peer, Clock() if unix_time is None else Clock(unix_time), task_status)
     except BaseExceptionGroup as group:
         # Exactly one reason is an answer; anything else is a bug, and its traceback is kept.
@@ -443,7 +454,7 @@ async def _run(
 ) -> None:
     own_key = keypair.public_key
     is_alone = not config.peers and genesis.validator_set.signer_of(own_key) == 0 and len(genesis.validators) == 1
-    readiness, ready = _Readiness(genesis, own_key, is_alone), trio.Event()
+    readiness, ready = _Readiness(genesis, own_key, is_alone, config.degree), trio.Event()
     produces = _may_produce(genesis, own_key)
     nursery: trio.Nursery
 
