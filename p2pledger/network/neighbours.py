@@ -1,8 +1,8 @@
 """Who has a session with whom in a network whose nodes know a few neighbours each.
 
 Rings: in each, the nodes stand in an order that a hash of salt, ring and key decides, and everybody knows the two
-beside it. One ring connects all; a few of them, each in another order, make a graph of small diameter in which the loss of a
-node, or of several, separates nobody (a sum of random Hamiltonian cycles; Law and Siu 2003).
+beside it. One ring connects all; a few of them, each in another order, make a graph of small diameter in which the loss
+of a node, or of several, separates nobody (a sum of random Hamiltonian cycles; Law and Siu 2003).
 """
 
 from __future__ import annotations
