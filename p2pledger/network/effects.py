@@ -34,6 +34,7 @@ __all__ = [
     "SetTimer",
     "Stage",
     "Started",
+    "TimedReceived",
     "TimerFired",
 ]
 
@@ -82,12 +83,18 @@ class SessionClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Received(Event):
-    """The payload of one frame. A shell that traces says when its first byte came, and its last one."""
+    """The payload of one frame."""
 
     session: int
     payload: bytes
-    begun_us: int = 0
-    came_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TimedReceived(Received):
+    """The same from a shell that traces: when its first byte came, and when its last one."""
+
+    begun_us: int
+    came_us: int
 
 
 @dataclass(frozen=True, slots=True)

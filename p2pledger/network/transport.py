@@ -48,6 +48,7 @@ from p2pledger.network.effects import (
     Received,
     SessionClosed,
     SessionOpened,
+    TimedReceived,
 )
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, HEADER_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
 from p2pledger.network.handshake import Admission, Handshake, LocalEnd, Refused
@@ -550,7 +551,7 @@ class Sessions:
         queue_limit_bytes: int = QUEUE_LIMIT_BYTES,
         clock_us: Callable[[], int] | None = None,
     ) -> None:
-        """``clock_us``: note with each ``Received`` when its first and its last bytes came, by this clock."""
+        """``clock_us``: hand out ``TimedReceived``, with the times of a frame's first and last bytes by this clock."""
         self._local = local
         self._certificate = certificate
         self._admit = admit
@@ -800,5 +801,5 @@ class Sessions:
             return
         begun_us, now_us = self._sessions[number].begun_us, self._clock_us()
         await self._deliver(
-            [Received(number, payload, begun, now_us) for payload, begun in zip(payloads, begun_us, strict=True)]
+            [TimedReceived(number, payload, begun, now_us) for payload, begun in zip(payloads, begun_us, strict=True)]
         )

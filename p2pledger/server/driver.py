@@ -142,7 +142,7 @@ class Driver:
 
     def _put(self, events: Sequence[Event]) -> None:
         for event in events:
-            self._inbox_bytes += _EVENT_BYTES + (len(event.payload) if type(event) is Received else 0)
+            self._inbox_bytes += _EVENT_BYTES + (len(event.payload) if isinstance(event, Received) else 0)
             self._inbox.append(event)
         self._wake.set()
 
@@ -189,7 +189,7 @@ class Driver:
         inbox = self._inbox
         while inbox and not self._is_stopping and self._halt is None:
             event = inbox.popleft()
-            self._inbox_bytes -= _EVENT_BYTES + (len(event.payload) if type(event) is Received else 0)
+            self._inbox_bytes -= _EVENT_BYTES + (len(event.payload) if isinstance(event, Received) else 0)
             self._step(event)
             if trio.current_time() >= until_s:
                 break

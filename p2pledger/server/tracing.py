@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from p2pledger.network.effects import Event, Mark, Received, Stage
+from p2pledger.network.effects import Event, Mark, Stage, TimedReceived
 from p2pledger.network.tracing import FULL, Trace, header_line, line_of, parse_trace
 from p2pledger.primitives.errors import BadConfiguration
 
@@ -41,7 +41,7 @@ class Tracer:
 
     def note(self, mark: Mark, event: Event) -> None:
         """The mark as of now; an arrival as of when the first and the last bytes of its frame came."""
-        if mark.stage is Stage.ARRIVED and type(event) is Received:
+        if mark.stage is Stage.ARRIVED and isinstance(event, TimedReceived):
             self._write(line_of(event.begun_us, mark, "first_byte"))
             self._write(line_of(event.came_us, mark, "complete"))
         else:

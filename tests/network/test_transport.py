@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pledger.network.certificates import NodeCertificate
-from p2pledger.network.effects import Event, Identity, Received, SessionClosed, SessionOpened
+from p2pledger.network.effects import Event, Identity, Received, SessionClosed, SessionOpened, TimedReceived
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
 from p2pledger.network.handshake import Handshake, Hello, Refuse, decode_handshake
 from p2pledger.network.shaping import Link, LinkShape, Uplink
@@ -649,7 +649,7 @@ async def test_arrivals_are_timed_for_whoever_traces(mock_clock: MockClock) -> N
         await wait_all_tasks_blocked(0.02)
         mock_clock.jump(2)
         await session._stream.send_all(data[100:] + frame(b"third"))
-        received = [event for event in await large.wait_for(3, Received) if isinstance(event, Received)]
+        received = [event for event in await large.wait_for(3, TimedReceived) if isinstance(event, TimedReceived)]
         times_s = [((event.begun_us - began_us) // 10**6, (event.came_us - began_us) // 10**6) for event in received]
         assert times_s == [(0, 0), (0, 2), (2, 2)]
         await session._stream.aclose()

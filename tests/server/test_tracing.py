@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pledger.network.effects import Event, Mark, Received, Stage
+from p2pledger.network.effects import Event, Mark, Stage, TimedReceived
 from p2pledger.network.tracing import Timelines
 from p2pledger.primitives.errors import BadConfiguration
 from p2pledger.server import write_config
@@ -21,7 +21,7 @@ KEY, BATCH, BLOCK = (bytes([number]) * 32 for number in (1, 2, 3))
 def test_an_arrival_has_two_ends_and_everything_else_is_now(tmp_path: Path) -> None:
     tracer = Tracer(tmp_path / TRACE_FILE, "a", KEY)
     before_us = clock_us()
-    tracer.note(Mark(Stage.ARRIVED, BATCH, 900), Received(1, b"", 17, 23))
+    tracer.note(Mark(Stage.ARRIVED, BATCH, 900), TimedReceived(1, b"", 17, 23))
     tracer.note(Mark(Stage.VOTED, BLOCK, is_block=True), Event())
     tracer.close()
     first, last, vote = read_trace(tmp_path / TRACE_FILE).moments
