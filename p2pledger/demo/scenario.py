@@ -72,7 +72,19 @@ from p2pledger.primitives.genesis import ROLES
 from p2pledger.primitives.market.calendars import NO_OFFSET
 from p2pledger.primitives.reasons import Reason
 
-__all__ = ["Act", "Advance", "Call", "Clock", "Look", "Scenario", "Step", "expanded", "find_scenario", "read_scenario"]
+__all__ = [
+    "LOOKS",
+    "Act",
+    "Advance",
+    "Call",
+    "Clock",
+    "Look",
+    "Scenario",
+    "Step",
+    "expanded",
+    "find_scenario",
+    "read_scenario",
+]
 
 OK: Final = "ok"
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}

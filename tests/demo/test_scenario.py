@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from p2pledger.demo.play import operation_fields
-from p2pledger.demo.scenario import Act, Advance, Clock, Look, Scenario, expanded, find_scenario, read_scenario
+from p2pledger.demo.scenario import LOOKS, Act, Advance, Clock, Look, Scenario, expanded, find_scenario, read_scenario
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.market.calendars import NO_OFFSET
 
@@ -176,6 +176,14 @@ def test_days_and_hours_are_counted_from_the_beginning_of_the_run(began: str) ->
     assert local_minutes == 12 * 60
 
 
+def test_the_sample_of_the_documentation_can_be_read(tmp_path: Path) -> None:
+    document = Path(__file__).parent.parent.parent / "docs" / "scenarios.md"
+    [sample] = re.findall(r"```toml\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    assert [step.title for step in read(tmp_path, sample).steps][-1] == "the buyer has it"
+    for name in LOOKS:
+        assert f"| `{name}` |" in document.read_text(encoding="utf-8")
+
+
 # --- on a cluster ---------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +220,9 @@ def test_the_joint_bond_ledger_of_two_depositories() -> None:
     assert len(steps) >= 25
     refused = {step["code"] for step in steps if step["code"]}
     assert len(refused) >= 10
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"Each of its {len(steps)} steps says" in readme
+    assert f"and {report['refusals']} of them are refusals" in readme
     assert all(step["rule"] for step in steps if step["outcome"].startswith(("not_permitted", "ineligible", "late")))
     # The report's first scenario: what took a day takes less than a second.
     assert 0 < report["measured_ms"]["cross_register_sale"] < 60_000

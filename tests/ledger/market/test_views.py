@@ -44,7 +44,8 @@ from p2pledger.primitives.statements import (
     pack,
     unpack,
 )
-from p2pledger.primitives.transactions import Lock, Transfer
+from p2pledger.primitives.transactions import OPERATIONS, Lock, Transfer
+from tests.core import form_values
 from tests.ledger.market.authority import by_authority, release
 from tests.ledger.market.market_world import (
     BOND,
@@ -408,6 +409,13 @@ def test_who_has_to_sign_is_what_the_rules_say(world: World) -> None:
         seen(world, Signers, "signers", (encode((31, 1)),))
     with pytest.raises(PeerFault):
         seen(world, Signers, "signers", (b"\xc1",))
+
+
+def test_operations_of_right_form_and_no_meaning_need_nobody_or_somebody(world: World) -> None:
+    dice = random.Random(11)
+    for kind in OPERATIONS.values():
+        drawn = tuple(encode(form_values.operation(kind, dice).values()) for _ in range(20))
+        seen(world, Signers, "signers", drawn)
 
 
 @pytest.mark.parametrize(
