@@ -29,6 +29,7 @@ import msgpack
 
 from p2pledger import core
 from p2pledger.bench.machine import commit_of, cpu_model
+from p2pledger.bench.market import Market
 
 __all__ = ["SECTIONS", "Environment", "Figure", "Timing", "describe", "measure"]
 
@@ -304,6 +305,19 @@ def block(amounts: Amounts, levels: Sequence[str]) -> Iterator[Figure]:
     version.release()
 
 
+def rules(amounts: Amounts, levels: Sequence[str]) -> Iterator[Figure]:
+    """The same block with ever more transactions that bear rules, in turns; the peer is the plain one."""
+    market = Market(amounts.of(4_000, 200))
+    count = market.count
+    (name, plain), *mixed = market.blocks()
+    contenders = [("plain", count, plain), *((what, count, work) for what, work in mixed)]
+    first, *others = _timings(max(3, amounts.rounds // 2), contenders)
+    yield Figure("rules", f"execute a block of {count} {name}", "transaction", count, core.level(), first)
+    for other in others:
+        what = f"the same with {other.name}"
+        yield Figure("rules", what, "transaction", count, core.level(), other, (first,))
+
+
 def tree(amounts: Amounts, levels: Sequence[str]) -> Iterator[Figure]:
     count = amounts.of(20_000, 40)
     keys = [ASSET + _identifier("account", i) for i in range(count)]
@@ -354,6 +368,7 @@ SECTIONS: Final[dict[str, Callable[[Amounts, Sequence[str]], Iterator[Figure]]]]
     "merkle": merkle,
     "signatures": signatures,
     "block": block,
+    "rules": rules,
     "tree": tree,
 }
 
