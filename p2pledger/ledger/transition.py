@@ -34,7 +34,7 @@ from p2pledger import core
 from p2pledger.ledger import elections
 from p2pledger.ledger.books import Books, Readable
 from p2pledger.ledger.chainspec import Chainspec
-from p2pledger.ledger.market.agenda import run_due
+from p2pledger.ledger.market.agenda import NOTHING_DUE, DueDone, run_due
 from p2pledger.ledger.market.due import next_due_ms
 from p2pledger.ledger.operations import RULES
 from p2pledger.ledger.receipts import Receipt
@@ -60,7 +60,8 @@ class Outcome:
 
     ``ids`` holds 32 bytes a transaction and ``codes`` 4 (code, then operation, two bytes each, big-endian), in the
     order of execution over all batches. ``rules`` names what refused a transaction, by its index, where a rule of the
-    market did. ``due_cost`` is what due work cost; above 0 the block changed the state even if it has no transaction.
+    market did. ``due`` is what due work came to; where it cost something, the block changed the state even if it has no
+    transaction.
     """
 
     version: core.Version
@@ -69,7 +70,7 @@ class Outcome:
     state_root: bytes
     receipts_root: bytes
     rules: Mapping[int, str] = field(default_factory=lambda: _NO_RULES)
-    due_cost: int = 0
+    due: DueDone = NOTHING_DUE
 
     def __len__(self) -> int:
         """The number of transactions."""
@@ -140,7 +141,7 @@ def _execute(
         elections.open_block(branch, header, spec)
         # What was remembered for heights that have passed can expire only: nobody needs to remember it.
         branch.delete_below(Table.REPLAY, place.height.to_bytes(8, "big"))
-        due_cost = run_due(branch, place)
+        due = run_due(branch, place)
         all_codes: list[bytes] = []
         rules: dict[int, str] = {}
         done = 0
@@ -170,7 +171,7 @@ def _execute(
     ids = b"".join([columns.ids for columns in batches])
     joined = b"".join(all_codes)
     named = MappingProxyType(rules) if rules else _NO_RULES
-    return Outcome(version, ids, joined, version.root(), core.receipts_root(ids, joined), named, due_cost)
+    return Outcome(version, ids, joined, version.root(), core.receipts_root(ids, joined), named, due)
 
 
 def reward_at(height: int, parameters: Parameters) -> int:

@@ -36,7 +36,7 @@ class Entry:
 
     def __post_init__(self) -> None:
         self.digests = frozenset(self.block.digests)
-        if self.outcome is not None and self.outcome.due_cost:
+        if self.outcome is not None and self.outcome.due.cost:
             self.due_height = self.block.height
 
     @property
@@ -125,7 +125,7 @@ class Chain:
         parent = self.parent(entry)
         entry.executing = False
         entry.outcome = outcome
-        entry.due_height = entry.block.height if outcome.due_cost else -1 if parent is None else parent.due_height
+        entry.due_height = entry.block.height if outcome.due.cost else -1 if parent is None else parent.due_height
 
     def ready(self) -> list[Entry]:
         """Accepted entries that wait for execution and whose parent is executed, from the root up."""

@@ -623,6 +623,13 @@ class Node:
                 self._cannot_execute(block, outcome)
                 return
             self.chain.executed(entry, outcome)
+            for item in outcome.due.dropped:
+                named = (
+                    ("height", block.height),
+                    ("kind", item.kind.name.lower()),
+                    ("reference", item.reference.hex()),
+                )
+                self._out.append(Log("error", "due_work_refused", named))
             self._mark(Stage.EXECUTED, block.id, is_block=True)
             if self._is_chain_family:
                 self._tell_engine(consensus.Executed(block.id))

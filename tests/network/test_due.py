@@ -5,12 +5,17 @@ What is due here is the expiry of a standing offer: its units come back to who m
 
 import pytest
 
+from p2pledger.ledger.books import Books
+from p2pledger.ledger.market import agenda
+from p2pledger.ledger.market.due import DueKind
 from p2pledger.ledger.market.offers import OfferRow
 from p2pledger.ledger.queries import check_conservation, holding_of
+from p2pledger.ledger.rule import Place, Refused
 from p2pledger.ledger.tables import Holding
 from p2pledger.primitives.blocks import Block
 from p2pledger.primitives.market.offers import PlaceOffer, WithdrawOffer
 from p2pledger.primitives.parameters import Parameters
+from p2pledger.primitives.reasons import Reason
 from tests.network.small_network import ACCOUNTS, CASH, SHARE, SmallNetwork, chain_genesis, genesis_of
 
 RESTING = ["simplex", "poa"]
@@ -220,3 +225,24 @@ def test_offers_that_are_taken_wake_nobody() -> None:
     assert network.is_quiet
     network.run(60_000)
     assert network.heights() == [height] * 4
+
+
+def test_due_work_that_refuses_is_said_in_the_log_of_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No handler does: this one is planted. The queue goes on, and the nodes agree."""
+
+    def refuse(books: Books, place: Place, reference: bytes) -> int:
+        raise Refused(Reason.OVERFLOW)
+
+    network = network_of("simplex")
+    network.found()
+    expires_ms = network.now_ms + 10_000
+    standing = offer(network, expires_ms)
+    place(network, standing)
+    monkeypatch.setattr(agenda, "HANDLERS", {DueKind.OFFER_EXPIRY: refuse})
+    network.run(15_000)
+    said = [(number, dict(log.fields)) for number, log in network.logs if log.event == "due_work_refused"]
+    assert [number for number, _ in sorted(said, key=lambda each: each[0])] == [0, 1, 2, 3]
+    assert all((fields["kind"], fields["reference"]) == ("offer_expiry", standing.id.hex()) for _, fields in said)
+    assert offers_left(network) == 1
+    assert len(network.roots()) == 1
+    assert network.is_quiet

@@ -8,12 +8,13 @@ puts into the queue for a time that has come is done in the same block, if the b
 
 A handler settles, expires or returns, and writes what came of it, success or failure, into its own object: nobody else
 would hear of it. It therefore never refuses. One that does is a fault of this program: the item's books are dropped,
-and with them everything that it did; the queue goes on.
+and with them everything that it did; the queue goes on, and the node says so in its log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -29,7 +30,7 @@ from p2pledger.ledger.market.settlement import settle_due
 from p2pledger.ledger.rule import Place, Refused
 from p2pledger.ledger.tables import Table
 
-__all__ = ["HANDLERS", "Handler", "run_due"]
+__all__ = ["HANDLERS", "NOTHING_DUE", "DueDone", "Handler", "run_due"]
 
 
 class Handler(Protocol):
@@ -52,10 +53,22 @@ HANDLERS: Final[Mapping[DueKind, Handler]] = MappingProxyType(
 """Who does what. Each domain adds its own."""
 
 
-def run_due(branch: core.Branch, place: Place) -> int:
-    """Does what is due at the block's time; returns what it cost in all."""
+@dataclass(frozen=True, slots=True)
+class DueDone:
+    """What due work cost in a block, and the items whose handlers refused, which never happens."""
+
+    cost: int
+    dropped: tuple[DueItem, ...] = ()
+
+
+NOTHING_DUE: Final = DueDone(0)
+
+
+def run_due(branch: core.Branch, place: Place) -> DueDone:
+    """Does what is due at the block's time."""
     budget = place.spec.parameters.due_per_block
     spent = 0
+    dropped: list[DueItem] = []
     while spent < budget:
         page = branch.scan(Table.DUE, limit=1)
         if not page:
@@ -70,7 +83,8 @@ def run_due(branch: core.Branch, place: Place) -> int:
             cost = HANDLERS[item.kind](books, place, item.reference)
         except Refused:
             cost = 1
+            dropped.append(item)
         else:
             books.post(branch)
         spent += max(1, cost)
-    return spent
+    return DueDone(spent, tuple(dropped))

@@ -128,6 +128,8 @@ class World:
     spec: Chainspec = field(init=False)
     checked: bool = True
     """whether the books are added up after each block"""
+    due_may_refuse: bool = False
+    """handlers of due work never refuse, and each block is held against that"""
 
     def __post_init__(self) -> None:
         self.version, self.spec = genesis_state(self.genesis), Chainspec.of(self.genesis)
@@ -165,6 +167,7 @@ class World:
         result = execute_block(self.version, columns, header=at, spec=self.spec)
         witness = execute_block_in_python(self.version, columns, header=at, spec=self.spec)
         assert (result.codes, result.roots, result.rules) == (witness.codes, witness.roots, witness.rules)
+        assert self.due_may_refuse or not result.due.dropped, result.due.dropped
         self.version = result.version
         if self.checked:
             assert check_conservation(self.version) == []

@@ -101,9 +101,9 @@ def test_nothing_happens_a_millisecond_before_its_time(diary: Handlers) -> None:
     time_ms = world.now_ms + DAY_MS
     plan(world, (time_ms, DueKind.SETTLE, 1))
     assert next_due_ms(world.version) == time_ms
-    assert world.wait_until(time_ms - 1).due_cost == 0
+    assert world.wait_until(time_ms - 1).due.cost == 0
     assert done(world) == 0
-    assert world.wait_until(time_ms).due_cost == 1
+    assert world.wait_until(time_ms).due.cost == 1
     assert (done(world), left(world)) == (1, [])
 
 
@@ -118,7 +118,7 @@ def test_a_jump_over_many_times_does_all_of_them_in_their_order_within_the_budge
     assert (done(world), left(world)) == (8, [0])
     world.block()
     assert (done(world), left(world)) == (9, [])
-    assert world.outcome(()).due_cost == 0
+    assert world.outcome(()).due.cost == 0
 
 
 @pytest.mark.parametrize(("cost", "expected"), [(1, 5), (3, 2), (5, 1), (1_000, 1), (0, 5)])
@@ -128,7 +128,7 @@ def test_the_first_always_runs_and_the_last_may_exceed_the_budget(diary: Handler
     plan(world, *((START_MS, DueKind.SETTLE, number) for number in range(7)))
     outcome = world.outcome(())
     assert done(world) == expected
-    assert outcome.due_cost == expected * max(1, cost)
+    assert outcome.due.cost == expected * max(1, cost)
 
 
 def test_what_comes_into_the_queue_while_it_is_done_is_done_too_if_its_time_has_come(diary: Handlers) -> None:
@@ -150,8 +150,10 @@ def test_a_handler_that_refuses_leaves_no_trace_and_holds_nobody_up(diary: Handl
     keeper.fails = {reference(2)}
     world = founded()
     plan(world, *((START_MS, DueKind.SETTLE, number) for number in (1, 2, 3)))
-    world.block()
+    world.due_may_refuse = True
+    outcome = world.outcome(())
     assert (done(world), left(world)) == (2, [])
+    assert outcome.due.dropped == (DueItem(START_MS, DueKind.SETTLE, reference(2)),)
 
 
 def test_due_work_comes_before_the_transactions_of_its_block_and_of_a_simulation(diary: Handlers) -> None:
