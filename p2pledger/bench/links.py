@@ -55,7 +55,7 @@ nodes = ["TOKYO"]
 bandwidth_mbit = 20
 [[links]]
 between = ["frankfurt", "virginia"]
-jitter_ms = 10
+jitter_ms = 4
 [[links]]
 between = ["singapore", "tokyo"]
 bandwidth_mbit = 10
