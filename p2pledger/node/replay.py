@@ -9,6 +9,7 @@ from __future__ import annotations
 from p2pledger import core
 from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.genesis_state import genesis_state
+from p2pledger.ledger.market.agenda import NOTHING_DUE, DueDone
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.node.batches import limits_of
@@ -29,6 +30,7 @@ def replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> tuple[Chai
     version, height = genesis_state(genesis), 0
     block = genesis.block
     receipts_root = core.merkle_root([])
+    due = NOTHING_DUE
     if recovery.state is not None:
         version, height = recovery.state, recovery.state_height
         block = _final_block(archive, height)
@@ -37,7 +39,9 @@ def replay(genesis: Genesis, archive: Archive, recovery: Recovery) -> tuple[Chai
             core.scan_batch(_final_batch(archive, digest), genesis.network_id, limits).ids for digest in block.digests
         )
         receipts_root = core.receipts_root(ids, codes)
-    outcome = Outcome(version, b"", b"", version.root(), receipts_root)
+        if not block.digests and version.root() != block.header.parent_state_root:
+            due = DueDone(1)  # an empty block changed the state: the one that carries its roots may not be there yet
+    outcome = Outcome(version, b"", b"", version.root(), receipts_root, due=due)
     certified = None
     for next_height in range(height + 1, recovery.final_height + 1):
         following = _final_block(archive, next_height)

@@ -289,11 +289,13 @@ class SmallNetwork:
         for other in self._neighbours(number):
             self.step(other, SessionClosed(number))
 
-    def restart(self, number: int, *, empty: bool = False) -> None:
-        """Back with what its disk remembers; with ``empty`` as a node that was never there."""
+    def restart(self, number: int, *, empty: bool = False, recovery: Recovery | None = None) -> None:
+        """Back with what its disk remembers, or with ``recovery``; with ``empty`` as a node that was never there."""
         if empty:
             self.disks[number] = MemoryDisk()
-        self.peers[number] = self._make(number, None if empty else self.disks[number].recovery())
+        else:
+            recovery = recovery or self.disks[number].recovery()
+        self.peers[number] = self._make(number, recovery)
         self._timers[number] = None
         self.down.discard(number)
         self.step(number, Started())

@@ -3,6 +3,8 @@
 What is due here is the expiry of a standing offer: its units come back to who made it.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from p2pledger.ledger.books import Books
@@ -245,4 +247,32 @@ def test_due_work_that_refuses_is_said_in_the_log_of_every_node(monkeypatch: pyt
     assert all((fields["kind"], fields["reference"]) == ("offer_expiry", standing.id.hex()) for _, fields in said)
     assert offers_left(network) == 1
     assert len(network.roots()) == 1
+    assert network.is_quiet
+
+
+@pytest.mark.parametrize("from_snapshot", [False, True])
+def test_the_block_after_due_work_comes_although_all_stopped_before_it(from_snapshot: bool) -> None:
+    """Its header carries the roots of what was done. A snapshot does not say what the block of its height did."""
+    network = network_of("simplex")
+    network.found()
+    expires_ms = network.now_ms + 10_000
+    place(network, offer(network, expires_ms))
+    while not all(offers_left(network, number) == 0 for number in range(4)):
+        network.run(1)
+    height, root = network.heights()[0], network.peers[0].node.final_outcome.state_root
+    assert network.heights() == [height] * 4
+    for number in range(4):
+        network.crash(number)
+    for number in range(4):
+        disk = network.disks[number]
+        recovery = disk.recovery()
+        if from_snapshot:
+            state = network.peers[number].node.final_version
+            recovery = replace(recovery, state=state, state_height=height)
+        network.restart(number, recovery=recovery)
+    network.run(10_000)
+    assert network.heights() == [height + 1] * 4
+    newest = network.peers[0].node.final_block
+    assert (newest.digests, newest.header.parent_state_root) == ((), root)
+    network.run(REST_MS)
     assert network.is_quiet
