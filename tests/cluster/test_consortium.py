@@ -53,6 +53,16 @@ def test_too_few_and_too_many_validators_are_refused(count: int) -> None:
         validator_names(count)
 
 
+def test_a_member_may_keep_a_register_of_its_own() -> None:
+    plans = [MemberPlan("PBOC", ("central_bank",), "PBOC"), MemberPlan("MOF", ("issuer",))]
+    registers = Consortium.make(1, seed=1, brokers=0, members=plans).genesis.registers
+    assert [(register.code, register.depository) for register in registers] == [
+        ("CCDC", "CCDC"), ("CSDC", "CSDC"), ("ICBC", "ICBC"), ("PBOC", "PBOC"),
+    ]  # fmt: skip
+    with pytest.raises(BadConfiguration):
+        Consortium.make(1, seed=1, members=[MemberPlan("PBOC", ("central_bank",), "CSDC")])
+
+
 def test_members_can_be_added() -> None:
     consortium = Consortium.make(2, seed=1, brokers=0, members=[MemberPlan("regulator", ("regulator",))])
     assert consortium.account("regulator") in {member.account for member in consortium.genesis.members}
