@@ -17,6 +17,7 @@ import trio
 
 from p2pledger.bench.settling import Plan, run_plan
 from p2pledger.bench.spreading import SpreadPlan, run_spread
+from p2pledger.bench.storage import StoragePlan, run_storage
 from p2pledger.primitives.errors import P2PLedgerError
 
 __all__ = ["main"]
@@ -44,6 +45,8 @@ def main() -> int:
             _tell("run", trio.run(run_plan, Plan(**task["plan"]), _Told()).values())
         elif task["kind"] == "spreading":
             _tell("run", trio.run(run_spread, SpreadPlan(**task["plan"]), _Told()).values())
+        elif task["kind"] == "storage":
+            _tell("run", trio.run(run_storage, StoragePlan(**task["plan"]), _Told()))
         else:
             raise AssertionError(f"no runs of kind {task['kind']!r}")
     except P2PLedgerError as error:

@@ -210,6 +210,65 @@ def bench_capacity(
     show(results, as_json)
 
 
+@app.command("storage")
+@command
+def bench_storage(
+    trades: Annotated[int, typer.Option("--trades", min=1, help="How many are settled.")] = 20_000,
+    workload: Annotated[str, typer.Option("--workload", metavar="NAME", help="What is traded.")] = "dvp",
+    validators: Annotated[int, typer.Option("--validators", "-n", min=1, help="Validators, each a process.")] = 4,
+    engine: Annotated[str, typer.Option("--engine", help="simplex, pow, pos, dpos or poa.")] = "simplex",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Repetitions, each in a fresh process.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of the trades.")] = 1,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a settled trade costs on disk, and how long the nodes take to come back from it.
+
+    \b
+    Example: p2pledger bench storage --trades 50000 --runs 1
+    """
+    from p2pledger.bench.storage import Settings, StoragePlan, measure_storage
+
+    with Watched() as watched:
+        settings = Settings(runs, StoragePlan(trades, workload, validators, engine, seed))
+        results = measure_storage(settings, folder_of("storage", out), watched)
+    show(results, as_json)
+
+
+@app.command("all")
+@command
+def bench_all(
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="A folder for all results.")] = None,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Repetitions of each row.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything.")] = 1,
+) -> None:
+    """Measure gossip, finality, storage, and the capacity of blocks (quick), one after another, each in its own folder.
+
+    \b
+    Example: p2pledger bench all --out results
+    """
+    from p2pledger.bench import capacity, finality, gossip, storage
+    from p2pledger.bench.settling import Plan
+    from p2pledger.bench.spreading import SpreadPlan
+
+    top = folder_of("all", out)
+    plan, four = Plan(seed=seed), Plan(seed=seed, network=capacity.FOUR_REGIONS)
+    rates = tuple(f"fixed:{rate}" for rate in (100, 500, 1_000, 2_000))
+    with Watched() as watched:
+        measured = [
+            gossip.measure_gossip(
+                gossip.Settings(gossip.DEFAULT_LOADS, runs, SpreadPlan(seed=seed)), top / "gossip", watched
+            ),
+            finality.measure_finality(finality.Settings(rates, runs, plan), top / "finality", watched),
+            storage.measure_storage(storage.Settings(runs, storage.StoragePlan(seed=seed)), top / "storage", watched),
+            capacity.measure_capacity(
+                capacity.Settings(capacity.DEFAULT_SIZES, 1_500.0, True, four), top / "capacity", watched
+            ),
+        ]
+    for results in measured:
+        show(results, as_json=False)
+
+
 @app.command("rerun")
 @command
 def bench_rerun(
