@@ -120,6 +120,11 @@ def move(books: Books, place: Place, movement: Movement) -> None:
     if source is not None:
         require_in(books, asset, source, movement.source_spot, amount)
     sums, flow = row, Flow()
+    if source is None:
+        # What a register holds of an asset stays below 2^64, so that no sum of holdings of it, of whomever, exceeds
+        # that; and what has a taker when it is reserved has room for him when it settles.
+        there = books.row(Flow, asset) or flow
+        require_room(row.circulating + there.arrived - there.departed, amount)
     if cause is Cause.CREATION:
         require_room(row.issued, amount)
         sums = replace(row, issued=row.issued + amount)

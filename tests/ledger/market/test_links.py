@@ -12,6 +12,8 @@ from p2pledger.ledger.market.links import (
     register_lines,
 )
 from p2pledger.ledger.tables import Flow, Table, holding_key
+from p2pledger.primitives.codec import U64_MAX
+from p2pledger.primitives.market.instruments import SetHolderRules
 from p2pledger.primitives.market.links import AgreeLink, Cross, EndLink
 from p2pledger.primitives.market.parties import Effect, RoleNumber, SetPermission
 from p2pledger.primitives.names import AssetKind, asset_id, register_code
@@ -45,6 +47,18 @@ def world() -> World:
     world = founded()
     world.do(there(), "csdc", "ccdc")
     return world
+
+
+def test_a_register_never_holds_more_than_64_bits_of_an_asset(world: World) -> None:
+    """What crosses comes beside what was issued: no holder's sum, and no settlement, meets a total beyond 64 bits."""
+    world.do(SetHolderRules(account("ccdc"), BOND_ACROSS, most_holders=10), "ccdc")
+    world.do(Issue(BOND_ACROSS, BOB, U64_MAX - 50), "issuer")
+    world.refuse("overflow", cross(51), "alice")
+    world.do(cross(50), "alice")
+    world.refuse("overflow", Issue(BOND_ACROSS, account("carol"), 1), "issuer")
+    world.do(Redeem(BOND_ACROSS, BOB, 1), "bob", "issuer")
+    world.do(cross(1, 1), "alice")
+    assert check_registers(world.version) == []
 
 
 def sold(world: World) -> tuple[int, int]:
