@@ -151,7 +151,7 @@ def _send(
     from p2pledger.cluster.settle import settle
     from p2pledger.primitives.errors import P2PLedgerError
     from p2pledger.primitives.forms_text import operation_of
-    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
+    from p2pledger.primitives.reasons import Reason, sentence_of
     from p2pledger.primitives.transactions import Transaction
 
     remote = Remote(directory)
@@ -176,7 +176,7 @@ def _send(
             begun = time.monotonic()
             if simulate:
                 answer = await client.simulate(data)
-                height, code, index, rule = answer.height, answer.code, answer.operation, answer.rule
+                height, code, rule = answer.height, answer.code, answer.rule
             else:
                 try:
                     [outcome] = await settle(client, [data], timeout_s=timeout)
@@ -188,7 +188,7 @@ def _send(
                             f"--valid-until {transaction.valid_until}"
                         )
                     raise
-                height, code, index, rule = outcome.height, outcome.code, outcome.operation, outcome.rule
+                height, code, rule = outcome.height, outcome.code, outcome.rule
             elapsed_s = time.monotonic() - begun
         made = object_of(operation)
         if as_json:
@@ -208,17 +208,20 @@ def _send(
                     "seconds": round(elapsed_s, 4),
                 },
             )
-        elif code == 0:
-            print(f"{'would succeed' if simulate else 'final'} at height {height}  {transaction.id.hex()}")
-            if made:
-                print(f"made           {made}")
         else:
-            print(f"{'would be refused' if simulate else 'refused'}: {Reason(code).title}  {transaction.id.hex()}")
-            say(sentence_of(code))
+            good, bad = ("would succeed", "would be refused") if simulate else ("final", "refused")
+            told = f"{transaction.id.hex()}  valid until {transaction.valid_until}"
+            if code == 0:
+                print(f"{good} at height {height}  {told}")
+                if made:
+                    print(f"made  {made}")
+            else:
+                print(f"{bad}: {Reason(code).title}  {told}")
+                say(sentence_of(code))
             if rule:
                 say(f"  rule:  {rule}")
-            elif index == WHOLE_TRANSACTION and Reason(code) is Reason.UNAUTHORISED:
-                say(f"  signed by {', '.join(sign or [])}")
+            if code == 0 and not simulate:
+                say(f"seen final after {elapsed_s * 1_000:.0f} ms")
         if code != 0:
             raise SystemExit(1)
 
