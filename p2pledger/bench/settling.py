@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,9 +26,10 @@ import trio
 
 from p2pledger.api.client import Client, Settlements
 from p2pledger.bench.histogram import Histogram
+from p2pledger.bench.instructions import ThousandLegs
 from p2pledger.bench.progress import Progress
 from p2pledger.bench.propagation import BlockTimes, block_times
-from p2pledger.bench.workloads import BROKERS, workload
+from p2pledger.bench.workloads import BROKERS, THOUSAND_LEG, workload
 from p2pledger.cluster.consortium import BANK, node_directory
 from p2pledger.cluster.development import development_parameters
 from p2pledger.cluster.directory import usage_of
@@ -37,7 +39,7 @@ from p2pledger.load.arrivals import Arrivals
 from p2pledger.load.books import Books
 from p2pledger.load.chain import UNREACHABLE, wait_agreement
 from p2pledger.load.generator import Load, Outcome, Session, State, percentile
-from p2pledger.load.orders import OrderDesk
+from p2pledger.load.orders import Order, OrderDesk
 from p2pledger.load.readings import holdings_of, look_up, open_world, supply_of
 from p2pledger.load.trades import TradeSource
 from p2pledger.network.tracing import Timelines
@@ -196,10 +198,16 @@ async def _run_on(
         async with cluster.connect() as client:
             height = (await client.status()).final_height
         valid_until = height + cluster.genesis.parameters.replay_window * 9 // 10
-        desk = OrderDesk(cluster.consortium, plan.seed)
+        if plan.workload == THOUSAND_LEG:
+            instructions = ThousandLegs(cluster, source.world, len(moments), plan.seed)
+            await instructions.prepare(progress)
+            orders = instructions.orders()
+        else:
+            desk = OrderDesk(cluster.consortium, plan.seed)
+            orders = (desk.sign(trade, valid_until) for trade in source.trades)
         books = Books(source.world)
         load = Load(
-            (desk.sign(trade, valid_until) for trade in source.trades),
+            orders,
             moments=moments[: source.count],
             nodes=len(cluster.nodes),
             gateways=plan.gateways,
@@ -207,7 +215,7 @@ async def _run_on(
             patience_s=plan.limit_s,
             signed_ahead=len(moments),
         )
-        load.on_final = lambda order, code: None if code else books.settle(order.trade)
+        load.on_final = partial(_enter, books)
         progress.say(f"signing {load.count:,} orders")
         await load.sign_ahead()
         before = {name: await cluster.node(name).stats() for name in cluster.nodes}
@@ -223,6 +231,12 @@ async def _run_on(
         nullified = await _nullified(cluster, height + 1, last_height)
         times = _block_times(cluster, plan, clock_us() - round(1_000_000 * (trio.current_time() - load.started_s)))
         return _result(plan, load, series, usage, faults, last_height - height, nullified, times)
+
+
+def _enter(books: Books, order: Order, code: int) -> None:
+    """What became final, into the books."""
+    for trade in (order.trade, *order.more) if code == 0 else ():
+        books.settle(trade)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
     dvp            delivery versus payment between 16 brokers in 20 securities: two legs, two signatures
     transfers      one leg, one signature
     hot-account    delivery versus payment in which one account, the central counterparty, is on one side of every trade
+    thousand-leg   instructions of a thousand legs, each settled by one operation (``instructions.py``)
     cross          as dvp, but every trade moves a bond from one depository's register to the other's
     tape:FOLDER    a real tape of one-minute bars, expanded to single trades (``load/tape.py``)
     file:FILE      trades of a CSV file with the columns seller,buyer,asset,quantity,money,price
@@ -25,9 +26,11 @@ from p2pledger.load.trades import Instrument, Trade, TradeSource, World, generat
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.names import isin_is_valid
 
-__all__ = ["BROKERS", "WORKLOADS", "workload"]
+__all__ = ["BROKERS", "THOUSAND_LEG", "WORKLOADS", "workload"]
 
 BROKERS: Final = tuple(f"broker-{i + 1}" for i in range(16))
+THOUSAND_LEG: Final = "thousand-leg"
+"""Its orders are made on the ledger; here is only its world."""
 _COLUMNS: Final = ("seller", "buyer", "asset", "quantity", "money", "price")
 _PLENTY: Final = 10**16
 
@@ -41,14 +44,16 @@ def workload(name: str, count: int, seed: int, *, money_register: str) -> TradeS
         )
     if kind == "file" and colon:
         return _from_file(Path(rest), count)
-    if name not in WORKLOADS:
-        names = [*WORKLOADS, "tape:FOLDER", "file:FILE"]
+    if name not in WORKLOADS and name != THOUSAND_LEG:
+        names = [*WORKLOADS, THOUSAND_LEG, "tape:FOLDER", "file:FILE"]
         raise InvalidInput(
             f"no workload is called {name!r}",
             hint=suggestion(name, names) or f"One of {', '.join(names)}",
             code="unknown_workload",
         )
     world = generated_world(money_register, BROKERS)
+    if name == THOUSAND_LEG:
+        return TradeSource(world, iter(()), count, f"{count:,} instructions of a thousand legs, seed {seed}")
     dice = random.Random(f"p2pledger bench {name} {seed}")
     trades = islice(WORKLOADS[name](world, dice), count)
     return TradeSource(world, trades, count, f"{name}: {count:,} trades, seed {seed}")

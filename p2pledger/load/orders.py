@@ -28,6 +28,8 @@ class Order:
     id: bytes
     valid_until: int
     data: bytes
+    more: tuple[Trade, ...] = ()
+    """What it settles beside ``trade``, together with it or not at all."""
 
 
 class OrderDesk:

@@ -34,6 +34,11 @@ def test_what_each_is_about() -> None:
     assert sides.count((True, False)) == sides.count((False, True)) == 100
 
 
+def test_instructions_are_made_on_the_ledger_and_only_their_world_is_here() -> None:
+    source = workload("thousand-leg", 5, 1, money_register="ICBC")
+    assert (list(source.trades), source.count) == ([], 5)
+
+
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidInput, match="hot-account") as caught:
         workload("hot-acount", 1, 1, money_register="ICBC")
