@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -229,8 +229,11 @@ async def _run_on(
         progress.say("waiting until all nodes agree, and counting again")
         faults, last_height = await _judge(cluster, load, books, height)
         nullified = await _nullified(cluster, height + 1, last_height)
-        times = _block_times(cluster, plan, clock_us() - round(1_000_000 * (trio.current_time() - load.started_s)))
-        return _result(plan, load, series, usage, faults, last_height - height, nullified, times)
+        opened_us = clock_us() - round(1_000_000 * (trio.current_time() - load.started_s))
+        weights = {seat.name: seat.weight for seat in cluster.genesis.validators}
+    # The nodes have ended: their traces are whole.
+    times = _block_times(cluster.directory, weights, plan, opened_us)
+    return _result(plan, load, series, usage, faults, last_height - height, nullified, times)
 
 
 def _enter(books: Books, order: Order, code: int) -> None:
@@ -325,12 +328,11 @@ async def _nullified(cluster: Cluster, first_height: int, last_height: int) -> i
     return 0 if first.epoch != last.epoch else (last.view - first.view) - (last_height - first_height)
 
 
-def _block_times(cluster: Cluster, plan: Plan, opened_us: int) -> tuple[BlockTimes, ...]:
+def _block_times(directory: Path, weights: Mapping[str, int], plan: Plan, opened_us: int) -> tuple[BlockTimes, ...]:
     """Of the blocks that were made behind the warm-up and before the window closed."""
     if not plan.trace:
         return ()
-    traces = [read_trace(node_directory(cluster.directory, name) / TRACE_FILE) for name in cluster.nodes]
-    weights = {seat.name: seat.weight for seat in cluster.genesis.validators}
+    traces = [read_trace(node_directory(directory, name) / TRACE_FILE) for name in weights]
     first_us, last_us = opened_us + 1_000_000 * plan.warmup_s, opened_us + 1_000_000 * plan.seconds
     return tuple(times for times in block_times(Timelines(traces), weights) if first_us <= times.made_us < last_us)
 
