@@ -37,7 +37,7 @@ from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.buckets import FREE_SPOT, Spot, encumbrances_of, locked_by
 from p2pledger.ledger.market.due import DueKind, unschedule
 from p2pledger.ledger.market.flags import set_account_flag, set_asset_flag
-from p2pledger.ledger.market.parties import accounts_of, party_of
+from p2pledger.ledger.market.parties import MOST_ACCOUNTS, accounts_of, party_of
 from p2pledger.ledger.market.powers import TABLE, Outcome
 from p2pledger.ledger.rule import Place, Refused
 from p2pledger.ledger.tables import NOBODY, AccountFlag, AssetFlag, Table, fields_of
@@ -75,8 +75,6 @@ EVERYTHING: Final = U64_MAX
 
 EVERY_ASSET: Final = bytes(16)
 """No asset: where an order is about all of them."""
-
-_MOST_ACCOUNTS: Final = 4_096
 
 
 class OrderStatus(IntEnum):
@@ -258,7 +256,7 @@ def accounts_under(books: Books, party: bytes) -> list[bytes]:
     accounts = []
     for account in accounts_of(books, party):
         accounts.append(account)
-        if len(accounts) > _MOST_ACCOUNTS:
+        if len(accounts) > MOST_ACCOUNTS:
             raise Refused(Reason.ORDER_TOO_WIDE)
     return accounts
 

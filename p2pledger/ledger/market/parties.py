@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.rule import Refused
@@ -19,6 +19,7 @@ from p2pledger.primitives.market.parties import AccountKind, Role, Tier
 from p2pledger.primitives.reasons import Reason
 
 __all__ = [
+    "MOST_ACCOUNTS",
     "Owner",
     "PartyAccount",
     "accounts_of",
@@ -28,6 +29,10 @@ __all__ = [
     "party_of",
     "require_party",
 ]
+
+
+MOST_ACCOUNTS: Final = 4_096
+"""Accounts of one party: so many an order over a party can reach, and no party puts itself beyond it by having more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from p2pledger.ledger.books import Books
 from p2pledger.ledger.market import holders, orders
 from p2pledger.ledger.market.flags import set_account_flag
 from p2pledger.ledger.market.lookalikes import NameKind, free_name, owner_of, require_distinct, take_name
-from p2pledger.ledger.market.parties import Owner, PartyAccount, holder_of
+from p2pledger.ledger.market.parties import MOST_ACCOUNTS, Owner, PartyAccount, accounts_of, holder_of
 from p2pledger.ledger.market.permissions import require
 from p2pledger.ledger.rule import Place, Refused, Rule, require_account
 from p2pledger.ledger.tables import NOBODY, AccountFlag, Party
@@ -122,7 +122,8 @@ class RegisterAccountRule:
     signed by   account, then owner, then custodian
     needs       an account without an owner, which is no other party; parties as owner and custodian; owner and
                 custodian in roles that the tier allows; for an omnibus account a broker, bank or depository as the
-                owner; an upper account of the custodian in a higher tier, or a depository or bank as the custodian
+                owner; an upper account of the custodian in a higher tier, or a depository or bank as the custodian;
+                fewer than 4,096 accounts of the owner, so that orders over it reach them all
     changes     the owner; the flag OMNIBUS; what the account holds of counted assets counts as its owner's; orders over
                 the owner reach the account
     refuses     not_permitted, unknown_account, already_registered, unknown_party, bad_custody
@@ -145,6 +146,9 @@ class RegisterAccountRule:
         if owner != account and books.row(Party, account) is not None:
             raise Refused(Reason.BAD_CUSTODY, rule="a party's own account")
         _require_fitting(books, operation)
+        # An order over a party must be able to reach all that it has.
+        if sum(1 for _ in accounts_of(books, owner)) >= MOST_ACCOUNTS:
+            raise Refused(Reason.BAD_CUSTODY, rule=f"a party has at most {MOST_ACCOUNTS} accounts")
 
         before = holder_of(books, account)
         books.put(

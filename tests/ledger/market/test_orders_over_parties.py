@@ -210,7 +210,7 @@ def test_the_same_instruction_over_two_assets_is_not_counted_twice(home: Househo
 @pytest.mark.parametrize(
     ("module", "limit", "terms"),
     [
-        (orders, "_MOST_ACCOUNTS", {"power": Power.FREEZE, "party": ALICE, "catches_later": True}),
+        (orders, "MOST_ACCOUNTS", {"power": Power.FREEZE, "party": ALICE, "catches_later": True}),
         (order_rules, "_MOST_SPREAD", {"power": Power.FREEZE, "party": ALICE}),
         (
             order_rules,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from p2pledger.ledger.market import registration
 from p2pledger.ledger.market.parties import Owner, accounts_of, has_role, holder_of, party_of, require_party
 from p2pledger.ledger.rule import Refused
 from p2pledger.ledger.tables import NOBODY, AccountFlag, Party
@@ -211,6 +212,17 @@ def test_tier_kind_and_custodian_must_fit(
 ) -> None:
     second = world.open("alice", "second")
     world.refuse("bad_custody", own(second, **changes), "alice", "second", *signers, rule=rule)
+
+
+def test_nobody_puts_himself_beyond_orders_by_having_more_accounts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order over a party refuses more accounts than it can reach; so no party gets more."""
+    monkeypatch.setattr(registration, "MOST_ACCOUNTS", 2)
+    second, third = world.open("alice", "second"), world.open("alice", "third")
+    world.do(own(second), "alice", "second", "csdc")
+    rule = "a party has at most 2 accounts"
+    world.refuse("bad_custody", own(third), "alice", "third", "csdc", rule=rule)
 
 
 def test_the_upper_account_is_the_custodians_own_in_a_higher_tier(world: World) -> None:
