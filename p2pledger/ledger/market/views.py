@@ -153,10 +153,16 @@ class _Reading:
         return list(accounts_of(self.books, subject)) or [subject]
 
     def require_reader(self, account: bytes) -> None:
-        """NoView unless the key of the session belongs to the account as which somebody wants to read."""
+        """NoView unless the key of the session belongs to the account as which somebody wants to read.
+
+        One reads as a party, or as an account of nobody; not as an account of a party's that a custodian may have the
+        key of: he would see through it what the party has with others.
+        """
         row = self.books.account(account)
         if row is None or self.reader not in (key for key, _ in row.policy.keys):
             raise NoView("not_entitled", "the key of this session does not act for the account that is named as reader")
+        if holder_of(self.books, account) != account:
+            raise NoView("not_entitled", "the account that is named as reader is a party's: one reads as the party")
 
 
 # --- holdings ---------------------------------------------------------------------------------------------------------
@@ -449,10 +455,11 @@ def _money_supply(read: _Reading, fields: Fields) -> MoneySupply:
             CurrencyLine(
                 supply.currency,
                 decimals,
-                supply.base,
-                supply.reserves,
-                supply.bank_money,
-                supply.held_by_public,
+                # Sums over several assets can exceed what one asset can have, and what a statement can say.
+                min(U64_MAX, supply.base),
+                min(U64_MAX, supply.reserves),
+                min(U64_MAX, supply.bank_money),
+                min(U64_MAX, supply.held_by_public),
                 supply.only_authorised,
             )
         )

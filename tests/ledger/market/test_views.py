@@ -7,7 +7,7 @@ import pytest
 
 from p2pledger.ledger.market.views import VIEWS, NoView, view
 from p2pledger.ledger.rule import Place
-from p2pledger.primitives.codec import Value, encode
+from p2pledger.primitives.codec import U64_MAX, Value, encode
 from p2pledger.primitives.errors import PeerFault
 from p2pledger.primitives.market.escrow import OpenEscrow
 from p2pledger.primitives.market.instructions import Cancel, Origin, SetHold
@@ -44,7 +44,7 @@ from p2pledger.primitives.statements import (
     pack,
     unpack,
 )
-from p2pledger.primitives.transactions import OPERATIONS, Lock, Transfer
+from p2pledger.primitives.transactions import OPERATIONS, Issue, Lock, Transfer
 from tests.core import form_values
 from tests.ledger.market.authority import by_authority, release
 from tests.ledger.market.market_world import (
@@ -158,6 +158,17 @@ def test_nobody_else_does_nor_with_a_foreign_key(world: World, pool: bytes) -> N
     for reader, signed in (("alice", "alice"), ("ccdc", "ccdc"), ("operator", "operator"), ("csdc", "alice")):
         with pytest.raises(NoView) as caught:
             seen(world, Beneficiaries, "look_through", account(reader), pool, BOND, reader=signed)
+        assert caught.value.code == "not_entitled"
+
+
+def test_who_has_the_key_of_an_account_of_an_investors_does_not_read_as_the_investor(world: World, pool: bytes) -> None:
+    """A dealer keeps an account of Bob's and has its key: what Bob has with the broker is none of his business."""
+    kept = world.open("dealer", "kept")
+    entry = RegisterAccount(kept, BOB, account("csdc"), Tier.INVESTOR, AccountKind.SEGREGATED)
+    world.do(entry, "bob", "kept", "csdc")
+    for name, *about in (("investor", BOB), ("look_through", pool, BOND)):
+        with pytest.raises(NoView, match="reads as the party") as caught:
+            seen(world, Investor, name, kept, *about, reader="kept")
         assert caught.value.code == "not_entitled"
 
 
@@ -334,6 +345,15 @@ def test_the_supply_of_money_is_told_by_bank_and_in_total(world: World) -> None:
     [total] = told.totals
     assert (total.currency, total.base, total.reserves, total.bank_money) == ("CNY", 200_000, 200_000, 200_000)
     assert (total.held_by_public, total.only_authorised) == (200_000, False)
+
+
+def test_totals_beyond_64_bits_are_told_as_the_greatest_number(world: World) -> None:
+    """Two banks whose attestors vouch for anything must not keep nodes from answering."""
+    with_money(world, attested=U64_MAX)
+    for bank, asset in (("icbc", CASH), ("cmbc", OTHER_CASH)):
+        world.do(Issue(asset, account(bank), U64_MAX - 200_000), bank)
+    [total] = seen(world, MoneySupply, "money_supply").totals
+    assert (total.bank_money, total.held_by_public) == (U64_MAX, U64_MAX)
 
 
 def test_a_venue_is_told_what_became_of_its_trades(world: World) -> None:
