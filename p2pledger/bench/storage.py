@@ -33,6 +33,7 @@ __all__ = ["Settings", "StoragePlan", "measure_storage", "rows_of", "run_storage
 
 _AT_ONCE: Final = 1_000
 _WITHIN_S: Final = 300.0
+_REST_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,18 @@ def _cluster(plan: StoragePlan, directory: Path) -> Cluster:
 
 
 async def _agree(cluster: Cluster) -> frozenset[Any]:
-    """Where all nodes stand. P2PLedgerError if they do not come to agree."""
-    standings = await wait_agreement(cluster, 60.0)
-    if len(standings) != len(cluster.nodes) or len(set(standings.values())) != 1:
-        raise P2PLedgerError("the nodes do not agree", code="timeout")
-    return frozenset(standings.values())
+    """Where all nodes stand once they have come to rest: the empty block that carries the last roots comes later than
+    they agree. P2PLedgerError if they do not come to agree."""
+    before: frozenset[Any] = frozenset()
+    while True:
+        standings = await wait_agreement(cluster, 60.0)
+        found = frozenset(standings.values())
+        if len(standings) != len(cluster.nodes) or len(found) != 1:
+            raise P2PLedgerError("the nodes do not agree", code="timeout")
+        if found == before:
+            return found
+        before = found
+        await trio.sleep(_REST_S)
 
 
 async def _settle(cluster: Cluster, plan: StoragePlan, progress: Progress) -> None:
