@@ -24,7 +24,7 @@ from p2pledger.bench.runner import fresh_run
 from p2pledger.bench.workloads import BROKERS, workload
 from p2pledger.cluster.consortium import BANK, node_directory
 from p2pledger.cluster.local import Cluster
-from p2pledger.load.chain import wait_agreement
+from p2pledger.load.chain import RESTING, wait_agreement
 from p2pledger.load.orders import OrderDesk
 from p2pledger.load.readings import open_world, supply_of
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
@@ -51,6 +51,12 @@ class StoragePlan:
         if self.trades < 1 or self.validators < 1:
             raise InvalidInput("at least one trade and one validator", code="usage")
         workload(self.workload, 1, self.seed, money_register=BANK)
+        if self.engine not in RESTING:
+            raise InvalidInput(
+                f"under {self.engine} the chain grows on when nothing is left to do, so there is no size to weigh",
+                hint=f"One of {', '.join(RESTING)}",
+                code="usage",
+            )
         return self
 
 

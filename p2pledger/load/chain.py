@@ -19,11 +19,12 @@ from p2pledger.cluster.local import Cluster
 from p2pledger.primitives.blocks import Block, Header
 from p2pledger.primitives.errors import P2PLedgerError
 
-__all__ = ["UNREACHABLE", "Standing", "forks_of", "proposers", "wait_agreement"]
+__all__ = ["RESTING", "UNREACHABLE", "Standing", "forks_of", "proposers", "wait_agreement"]
 
 UNREACHABLE: Final = (P2PLedgerError, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What a node that is down, or that goes down meanwhile, comes to."""
-_RESTING: Final = ("simplex", "poa")
+RESTING: Final = ("simplex", "poa")
+"""Engines under which the chain stands still when nothing is left to do."""
 _ASK_AGAIN_S: Final = 0.2
 
 
@@ -63,7 +64,7 @@ async def _status(cluster: Cluster, name: str) -> NodeStatus | None:
 
 
 async def _standings(cluster: Cluster, statuses: Mapping[str, NodeStatus]) -> dict[str, Standing]:
-    if cluster.genesis.engine in _RESTING:
+    if cluster.genesis.engine in RESTING:
         return {
             name: Standing(status.final_height, status.final_block, status.state_root)
             for name, status in statuses.items()

@@ -28,7 +28,12 @@ async def test_trades_are_weighed_and_the_nodes_come_back_where_they_were() -> N
 
 
 def test_what_cannot_be_run_is_refused() -> None:
-    for plan in (StoragePlan(trades=0), StoragePlan(validators=0), StoragePlan(workload="none")):
+    for plan in (
+        StoragePlan(trades=0),
+        StoragePlan(validators=0),
+        StoragePlan(workload="none"),
+        StoragePlan(engine="pow"),
+    ):
         with pytest.raises(InvalidInput):
             plan.check()
     settings = Settings(2, StoragePlan())
