@@ -260,9 +260,7 @@ def expire_escrow(books: Books, place: Place, reference: bytes) -> int:
     if row is None or row.status is not EscrowStatus.OPEN:
         return 1
     spot = Spot(Bucket.ESCROWED, reference)
-    if any(
-        held.spot == spot and held.stay for owner, _ in row.parts for held in holds_on(books, place, row.asset, owner)
-    ):
+    if any(held.stay for owner, _ in row.parts for held in holds_on(books, place, row.asset, owner, spot)):
         row = replace(row, expires_ms=min(place.time_ms + _DAY_MS, U64_MAX))
         books.put(EscrowRow, reference, row)
         schedule(books, _expiry_ms(row), DueKind.ESCROW_EXPIRY, reference)

@@ -106,8 +106,8 @@ def _require_unordered(books: Books, place: Place, account: bytes, asset: bytes,
             if order is not None and order.stands_at(place.time_ms):
                 raise Refused(Reason.ORDER_STOPS, rule=orders.name_of(identifier))
     free = books.holding(asset, account).free
-    for held in orders.holds_on(books, place, asset, account):
-        if held.spot == FREE_SPOT and held.stay:
+    for held in orders.holds_on(books, place, asset, account, FREE_SPOT):
+        if held.stay:
             free -= held.amount
             if free < amount:
                 raise Refused(Reason.ORDER_STOPS, rule=orders.name_of(held.order))

@@ -50,7 +50,7 @@ class OrderGuard:
         source, spot = movement.source, movement.source_spot
         if source is None or movement.cause is Cause.RETURN:
             return
-        held = [item for item in holds_on(books, place, movement.asset, source) if item.spot == spot and item.stay]
+        held = [item for item in holds_on(books, place, movement.asset, source, spot) if item.stay]
         if not held:
             return
         # An instruction settles whole or not at all, so that one held unit stops it.

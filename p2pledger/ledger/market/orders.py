@@ -34,7 +34,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Final, Self
 
 from p2pledger.ledger.books import Books
-from p2pledger.ledger.market.buckets import FREE_SPOT, Spot, encumbrances_of, locked_by
+from p2pledger.ledger.market.buckets import FREE_SPOT, Spot, amount_in, encumbrances_of, locked_by
 from p2pledger.ledger.market.due import DueKind, unschedule
 from p2pledger.ledger.market.flags import set_account_flag, set_asset_flag
 from p2pledger.ledger.market.parties import MOST_ACCOUNTS, accounts_of, party_of
@@ -310,8 +310,42 @@ class _Hold:
         return self.base, self.is_wide, self.order.entered_height, self.identifier
 
 
-def holds_on(books: Books, place: Place, asset: bytes, account: bytes) -> list[Held]:
-    """The units of a holding that orders hold at this time, spot by spot in the order in which orders were served."""
+class _Spots:
+    """The spots of a holding, each bucket read when it is first looked at: most orders end in the free units.
+
+    Somebody may have many thousands of locks and escrows, and who is under an order may go on making them.
+    """
+
+    def __init__(self, books: Books, asset: bytes, account: bytes) -> None:
+        self._books, self._asset, self._account = books, asset, account
+        self._others: dict[Bucket, list[tuple[Spot, int]]] | None = None
+        self._read: dict[Bucket, list[tuple[Spot, int]]] = {}
+
+    def in_bucket(self, bucket: Bucket) -> list[tuple[Spot, int]]:
+        """As ``spots_of``, for one bucket."""
+        if bucket not in self._read:
+            self._read[bucket] = self._look(bucket)
+        return self._read[bucket]
+
+    def _look(self, bucket: Bucket) -> list[tuple[Spot, int]]:
+        books, asset, account = self._books, self._asset, self._account
+        if bucket is Bucket.FREE:
+            free = books.holding(asset, account).free
+            return [(FREE_SPOT, free)] if free else []
+        if bucket is Bucket.LOCKED:
+            return list(locked_by(books, asset, account))
+        if self._others is None:
+            self._others = {}
+            for spot, amount in encumbrances_of(books, asset, account):
+                self._others.setdefault(spot.bucket, []).append((spot, amount))
+        return self._others.get(bucket, [])
+
+
+def holds_on(books: Books, place: Place, asset: bytes, account: bytes, only: Spot | None = None) -> list[Held]:
+    """The units of a holding that orders hold at this time, spot by spot in the order in which orders were served.
+
+    With ``only`` those in this spot; then no more is looked at than that needs.
+    """
     over = list(_rows_over(books, asset, account))
     if not any(row.holds or row.all_hold for _, _, _, row in over):
         return []
@@ -326,29 +360,52 @@ def holds_on(books: Books, place: Place, asset: bytes, account: bytes) -> list[H
             if other != account:
                 more = _rows_over(books, asset, other)
                 over += [item for item in more if item[:3] not in known and item[1] == other]
-    spots = {each: spots_of(books, asset, each) for each in accounts}
-    left = {(each, spot): amount for each, listed in spots.items() for spot, amount in listed}
+    spots = {each: _Spots(books, asset, each) for each in accounts}
+    taken: dict[tuple[bytes, Spot], int] = {}
     held_of = dict.fromkeys(accounts, 0)
+    left_only = None if only is None else amount_in(books, asset, account, only)
+    exhausted: set[tuple[bytes, Bucket]] = set()
     result: list[Held] = []
+
+    def hold_in(hold: _Hold, each: bytes, spot: Spot, amount: int, wanted: int, outcome: Outcome) -> int:
+        nonlocal left_only
+        part = min(wanted, amount - taken.get((each, spot), 0))
+        if part:
+            taken[each, spot] = taken.get((each, spot), 0) + part
+            held_of[each] += part
+            if each == account and only in (None, spot):
+                result.append(Held(hold.identifier, spot, part, outcome))
+                left_only = None if left_only is None else left_only - part
+        return part
+
     for hold in sorted(_holds(books, place, over, tuple(accounts)), key=lambda hold: hold.turn):
+        if left_only == 0:
+            break
         wanted = hold.quantity
         if hold.base < EVERYTHING:
             wanted = min(wanted, max(0, hold.base - sum(held_of[each] for each in hold.accounts)))
         # Of an order that takes, only proceeds are held, and they are where they came in.
         buckets = (Bucket.FREE,) if hold.order.takes else hold.order.buckets
         power = Power.PARTIAL_FREEZE if hold.order.takes else hold.order.power
+        buckets = tuple(bucket for bucket in buckets if TABLE[bucket, power] is not Outcome.REFUSED)
+        if only is not None and wanted == EVERYTHING:
+            # It holds all that is left in its buckets, however much that is. Those behind it have no base, so that
+            # they need not know how much.
+            if only.bucket in buckets and account in hold.accounts:
+                there = amount_in(books, asset, account, only)
+                hold_in(hold, account, only, there, wanted, TABLE[only.bucket, power])
+            exhausted.update((each, bucket) for each in hold.accounts for bucket in buckets)
+            continue
         for bucket in buckets:
-            if TABLE[bucket, power] is Outcome.REFUSED:
-                continue
             for each in hold.accounts:
-                for spot, _ in spots[each]:
-                    part = min(wanted, left[each, spot]) if spot.bucket is bucket else 0
-                    if part:
-                        wanted -= part
-                        left[each, spot] -= part
-                        held_of[each] += part
-                        if each == account:
-                            result.append(Held(hold.identifier, spot, part, TABLE[bucket, power]))
+                if not wanted or left_only == 0:
+                    break
+                if (each, bucket) in exhausted:
+                    continue
+                for spot, amount in spots[each].in_bucket(bucket):
+                    wanted -= hold_in(hold, each, spot, amount, wanted, TABLE[bucket, power])
+                    if not wanted or left_only == 0:
+                        break
     return result
 
 
