@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from p2pledger.bench.histogram import Histogram
 from p2pledger.bench.machine import describe_machine
+from p2pledger.bench.priority import may_run_ahead
 from p2pledger.bench.progress import Progress
 from p2pledger.bench.results import Results
 from p2pledger.bench.runner import fresh_run
@@ -61,6 +62,8 @@ def measure_finality(settings: Settings, folder: Path, progress: Progress) -> Re
     folder.mkdir(parents=True, exist_ok=True)
     machine = describe_machine(folder)
     note = f"{settings.plan.validators} validators and the generator shared {machine.cores} cores; sockets on loopback"
+    if may_run_ahead():
+        note += "; the generator ran at real-time priority"
     results = Results.create(folder, "finality", settings.values(), machine, note)
     for number, plan in enumerate(plans, start=1):
         progress.say(f"run {number} of {len(plans)}: {plan.workload}, {plan.arrivals}")

@@ -17,7 +17,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Self
@@ -27,6 +26,7 @@ import trio
 from p2pledger.api.client import Client, Settlements
 from p2pledger.bench.histogram import Histogram
 from p2pledger.bench.instructions import ThousandLegs
+from p2pledger.bench.priority import ahead_of_others
 from p2pledger.bench.progress import Progress
 from p2pledger.bench.propagation import BlockTimes, block_times
 from p2pledger.bench.workloads import BROKERS, THOUSAND_LEG, workload
@@ -35,6 +35,7 @@ from p2pledger.cluster.development import development_parameters
 from p2pledger.cluster.directory import usage_of
 from p2pledger.cluster.local import Cluster
 from p2pledger.cluster.processes import NodeFailed, NodeStats
+from p2pledger.load.alarm import alarm
 from p2pledger.load.arrivals import Arrivals
 from p2pledger.load.books import Books
 from p2pledger.load.chain import UNREACHABLE, wait_agreement
@@ -192,7 +193,7 @@ async def run_plan(plan: Plan, progress: Progress) -> Run:
 async def _run_on(
     cluster: Cluster, plan: Plan, moments: Sequence[float], source: TradeSource, progress: Progress
 ) -> Run:
-    async with cluster:
+    async with cluster, alarm() as sleep_until:
         progress.say(f"opening the ledger: {source.world.assets_count:,} assets")
         await open_world(cluster, source.world, timeout_s=120.0)
         async with cluster.connect() as client:
@@ -206,6 +207,8 @@ async def _run_on(
             desk = OrderDesk(cluster.consortium, plan.seed)
             orders = (desk.sign(trade, valid_until) for trade in source.trades)
         books = Books(source.world)
+        # Books are kept afterwards: while the window is open the generator has no time for them.
+        finals: list[tuple[Order, int]] = []
         load = Load(
             orders,
             moments=moments[: source.count],
@@ -214,8 +217,9 @@ async def _run_on(
             connect=lambda index: _gateway(cluster, index),
             patience_s=plan.limit_s,
             signed_ahead=len(moments),
+            sleep_until=sleep_until,
         )
-        load.on_final = partial(_enter, books)
+        load.on_final = lambda order, code: finals.append((order, code))
         progress.say(f"signing {load.count:,} orders")
         await load.sign_ahead()
         before = {name: await cluster.node(name).stats() for name in cluster.nodes}
@@ -223,11 +227,12 @@ async def _run_on(
         series: list[tuple[float, int, int]] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_sample, load, plan.seconds, series, progress)
-            await load.run()
+            with ahead_of_others():
+                await load.run()
             nursery.cancel_scope.cancel()
         usage = [await _usage(cluster, name, before[name]) for name in cluster.nodes]
         progress.say("waiting until all nodes agree, and counting again")
-        faults, last_height = await _judge(cluster, load, books, height)
+        faults, last_height = await _judge(cluster, load, books, finals, height)
         nullified = await _nullified(cluster, height + 1, last_height)
         opened_us = clock_us() - round(1_000_000 * (trio.current_time() - load.started_s))
         weights = {seat.name: seat.weight for seat in cluster.genesis.validators}
@@ -291,7 +296,9 @@ async def _usage(cluster: Cluster, name: str, before: NodeStats) -> Usage:
     )
 
 
-async def _judge(cluster: Cluster, load: Load, books: Books, first_height: int) -> tuple[tuple[str, ...], int]:
+async def _judge(
+    cluster: Cluster, load: Load, books: Books, finals: Sequence[tuple[Order, int]], first_height: int
+) -> tuple[tuple[str, ...], int]:
     """The gate: what is wrong, and how high the chain is."""
     faults: list[str] = []
     standings = await wait_agreement(cluster, _AGREE_WITHIN_S, max(load.heights.values(), default=0))
@@ -303,6 +310,8 @@ async def _judge(cluster: Cluster, load: Load, books: Books, first_height: int) 
     try:
         async with cluster.connect() as client:
             await load.settle_late(lambda orders: look_up(client, orders))
+            for order, code in finals:
+                _enter(books, order, code)
             supply, findings = await supply_of(client)
             holdings = await holdings_of(client, cluster.consortium.member_keys, list(supply))
             faults += [*findings, *books.compare(supply, holdings)]

@@ -28,6 +28,7 @@ from typing import Final, Protocol
 
 import trio
 
+from p2pledger.load.alarm import SleepUntil
 from p2pledger.load.orders import Order
 from p2pledger.primitives.errors import P2PLedgerError
 from p2pledger.primitives.reasons import Reason
@@ -40,6 +41,7 @@ _MOST_AT_ONCE: Final = 500
 _SIGNED_AHEAD: Final = 100_000
 """Orders that are signed before the window opens; further ones are signed while it is open."""
 _RECONNECT_S: Final = 0.2
+_RETRY_STEP_S: Final = 0.01
 
 
 class State(IntEnum):
@@ -113,6 +115,8 @@ class _Gateway:
         self.retries: list[tuple[float, int]] = []
         self.open: set[int] = set()
         self.wake = trio.Event()
+        self.is_refused = trio.Event()
+        """There is something to send again."""
 
     def put(self, number: int) -> None:
         self.outbox.append(number)
@@ -123,7 +127,7 @@ class Load:
     """Sends ``orders`` through ``gateways`` clients, each when it is due, and follows them to their ends.
 
     ``moments``: seconds after the opening of the window, ascending, one for each order. ``slot_s``: what fell due
-    within it travels in one message.
+    within it travels in one message. ``sleep_until``: how it waits for the next moment.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class Load:
         patience_s: float = 30.0,
         slot_s: float = _SLOT_S,
         signed_ahead: int = _SIGNED_AHEAD,
+        sleep_until: SleepUntil = trio.sleep_until,
     ) -> None:
         self._source = orders
         self._connect = connect
@@ -144,6 +149,7 @@ class Load:
         self._patience_s = patience_s
         self._slot_s = slot_s
         self._signed_ahead = signed_ahead
+        self._sleep_until = sleep_until
         self.moments = moments
         self.count = count = len(moments)
         self.orders: list[Order] = []
@@ -213,7 +219,7 @@ class Load:
     async def _send_what_is_due(self) -> None:
         slot = 0
         while self.sent < self.count:
-            await trio.sleep_until(self.due_s(self.sent))
+            await self._sleep_until(self.due_s(self.sent))
             while self.sent >= len(self.orders):
                 await trio.lowlevel.checkpoint()
             now = trio.current_time()
@@ -226,7 +232,7 @@ class Load:
                 gateway.put(self.sent)
                 self.sent += 1
             slot += 1
-            await trio.sleep(self._slot_s)
+            await self._sleep_until(now + self._slot_s)
 
     async def _give_up(self) -> None:
         """Clients stop waiting; the connection stays, so a late outcome is still heard."""
@@ -319,15 +325,19 @@ class Load:
         for number, code in zip(numbers, codes, strict=True):
             if code in (Reason.BUSY, Reason.NOT_READY):
                 heappush(gateway.retries, (again_s, number))
+                gateway.is_refused.set()
             elif code not in (Reason.OK, Reason.ALREADY_PENDING, Reason.DUPLICATE):
                 self._refused(gateway, number, code)
             # Otherwise it is on its way, or on the ledger already: the node will tell this session its outcome.
 
     async def _retry(self, gateway: _Gateway) -> None:
         while True:
-            while gateway.retries and gateway.retries[0][0] <= trio.current_time():
-                gateway.put(heappop(gateway.retries)[1])
-            await trio.sleep(0.01)
+            await gateway.is_refused.wait()
+            while gateway.retries:
+                await trio.sleep(_RETRY_STEP_S)
+                while gateway.retries and gateway.retries[0][0] <= trio.current_time():
+                    gateway.put(heappop(gateway.retries)[1])
+            gateway.is_refused = trio.Event()
 
     async def _listen(self, session: Session) -> None:
         while True:
