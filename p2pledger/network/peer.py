@@ -22,6 +22,7 @@ refused, when it does so repeatedly (``conduct.py``). The reason is logged. Nobo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import pairwise
 from typing import Final
 
@@ -125,6 +126,9 @@ _SOMEBODY: Final = bytes(32)
 """In the place of the sender of what was relayed: who passes something on answers for its form only."""
 _RELAYED: Final = 0
 """The topic under which it is."""
+_REPEATS: Final = 255
+"""The topics above: what is said again has to be another payload, for whoever has heard it would not pass it on."""
+_MOST_TOLD: Final = 1_024
 
 
 class Peer:
@@ -162,6 +166,7 @@ class Peer:
         self._sync = Sync(is_proved=not self._is_chain_family)
         self._conduct = Conduct()
         self._relay = Relay(keypair.public_key, relays=True, degree=degree) if degree else None
+        self._told: dict[bytes, None] = {}
         self._beat_at_ms: int | None = None
         self._admission = Admission(genesis, keypair.public_key, self.node.is_validator)
         self._refused_questions = 0
@@ -301,11 +306,22 @@ class Peer:
             self._out.append(Send(session.number, payload, bulk))
 
     def _spread(self, message: Message, *, bulk: bool = False) -> None:
-        """To all nodes of the network, whether there are sessions with them or not."""
+        """To all nodes of the network, whether there are sessions with them or not.
+
+        What this node has said before it says again because somebody may not have heard it: on the other side of a
+        partition, say, that is over. Its neighbours have, so it goes out under the topic of the second.
+        """
         if self._relay is None:
             self._send_all(message, bulk=bulk)
-        else:
-            self._relay.publish(_RELAYED, message.encode(), self._now_ms)
+            return
+        data = message.encode()
+        digest = sha256(data).digest()
+        topic = 1 + self._now_ms // 1_000 % _REPEATS if digest in self._told else _RELAYED
+        if topic == _RELAYED:
+            if len(self._told) >= _MOST_TOLD:
+                del self._told[next(iter(self._told))]
+            self._told[digest] = None
+        self._relay.publish(topic, data, self._now_ms)
 
     def _from_relay(self, session: PeerSession, message: Message) -> None:
         """A message of the relay; what it brings is taken as if its author had sent it, but for the blame.
@@ -319,7 +335,7 @@ class Peer:
         for delivery in self._relay.receive(session.key, message, self._now_ms):
             try:
                 inner = decode_message(delivery.data)
-                if delivery.topic != _RELAYED or not isinstance(inner, _SPREAD):
+                if not isinstance(inner, _SPREAD):
                     raise PeerFault(f"{type(inner).__name__} is not relayed", code="wrong_role")
                 if isinstance(inner, BatchMessage) and likely_digest(inner.data) is None:
                     raise PeerFault("what is relayed as a batch is none", code="malformed_batch")

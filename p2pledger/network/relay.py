@@ -52,13 +52,18 @@ __all__ = ["HEARTBEAT_MS", "Delivery", "Neighbour", "Outgoing", "Relay", "RelayC
 
 HEARTBEAT_MS: Final = 500
 _MOST_SEEN: Final = 65_536
+_SEEN_MS: Final = 120_000
+"""So long an id is known again."""
 _MOST_KNOWN: Final = 8_192
 """Ids of which is remembered that a neighbour has them."""
 _MOST_KEPT_BYTES: Final = 64 * 1_048_576
 _KEEP_MS: Final = 30_000
 _MOST_COMING_BYTES: Final = 64 * 1_048_576
 _MOST_COMING_OF_ONE: Final = 16
+_MOST_COMING_OF_ONE_BYTES: Final = MAX_PAYLOAD_BYTES
+"""A quarter of the room, so that nobody who begins payloads and does not send them keeps out those of others."""
 _MOST_WANTED: Final = 8_192
+_MOST_WANTED_OF_ONE: Final = 2_048
 _PATIENCE_MS: Final = 1_000
 _MOST_TRIES: Final = 8
 _BACKOFF_MS: Final = 10_000
@@ -116,6 +121,8 @@ class Neighbour:
     score: int = 0
     not_before_ms: int = 0
     """Until then it is not asked for a link again."""
+    owes: int = 0
+    """Payloads that it announced, that it was asked for, and that did not come yet."""
     allowance: Allowance = field(default_factory=Allowance)
     known: dict[bytes, None] = field(default_factory=dict)
 
@@ -172,7 +179,7 @@ class Relay:
         self.neighbours: dict[bytes, Neighbour] = {}
         self.counters = RelayCounters()
         self.out: list[Outgoing] = []
-        self._seen: dict[bytes, None] = {}
+        self._seen: dict[bytes, int] = {}
         self._kept: dict[bytes, _Kept] = {}
         self._kept_bytes = 0
         self._coming: dict[bytes, _Coming] = {}
@@ -221,7 +228,10 @@ class Relay:
             neighbour.is_linked = False
             neighbour.not_before_ms = self._now_ms + _BACKOFF_MS
         elif not neighbour.is_linked:
-            if len(self._linked()) >= 2 * self._degree or neighbour.score < _SHUNNED_BELOW:
+            # Places are left for those that this node called itself, and these are never refused.
+            callers = sum(not self.neighbours[other].is_dialled for other in self._linked())
+            is_full = not neighbour.is_dialled and callers >= 2 * self._degree - max(1, self._degree // 3)
+            if is_full or neighbour.score < _SHUNNED_BELOW:
                 self._unlink(key, neighbour)
             else:
                 neighbour.is_linked = True
@@ -245,7 +255,7 @@ class Relay:
             head = PayloadHead(topic, len(data), b"".join([sha256(part).digest() for part in parts]))
             identifier = head_id(head)
             messages = (head, *(Piece(identifier, index, part) for index, part in enumerate(parts)))
-        if identifier in self._seen:
+        if self._was_seen(identifier):
             return identifier
         self.counters.published += 1
         self._keep(identifier, messages, len(data))
@@ -307,7 +317,7 @@ class Relay:
     def _take_small(self, key: bytes, neighbour: Neighbour, topic: int, data: bytes) -> list[Delivery]:
         identifier = payload_id(topic, data)
         neighbour.learns(identifier)
-        if identifier in self._seen:
+        if self._was_seen(identifier):
             self.counters.duplicates += 1
             self.counters.duplicate_bytes += len(data)
             return []
@@ -318,16 +328,23 @@ class Relay:
     def _take_head(self, key: bytes, neighbour: Neighbour, head: PayloadHead) -> None:
         identifier = head_id(head)
         neighbour.learns(identifier)
-        if identifier in self._seen or identifier in self._coming:
+        if self._was_seen(identifier) or identifier in self._coming:
             self.counters.duplicates += 1
             return
-        of_one = sum(coming.source == key for coming in self._coming.values())
-        if of_one >= _MOST_COMING_OF_ONE or self._coming_bytes + head.size_bytes > _MOST_COMING_BYTES:
+        wanted = self._wanted.get(identifier)
+        of_one = [coming.head.size_bytes for coming in self._coming.values() if coming.source == key]
+        if (
+            (neighbour.score < _SHUNNED_BELOW and (wanted is None or wanted.asked != key))
+            or len(of_one) >= _MOST_COMING_OF_ONE
+            or sum(of_one) + head.size_bytes > _MOST_COMING_OF_ONE_BYTES
+            or self._coming_bytes + head.size_bytes > _MOST_COMING_BYTES
+        ):
             self.counters.refused += 1
             return
         self._coming[identifier] = _Coming(head, key, self._now_ms + _PATIENCE_MS)
         self._coming_bytes += head.size_bytes
-        self._wanted.setdefault(identifier, _Wanted(key, self._now_ms + _PATIENCE_MS))
+        if wanted is None:
+            self._want(identifier, key, neighbour)
         if self._relays:
             for other, it in self.neighbours.items():
                 if it.is_linked and identifier not in it.known:
@@ -340,7 +357,9 @@ class Relay:
             self.counters.duplicate_bytes += len(piece.data)
             return []
         expected = coming.head.pieces[32 * piece.index : 32 * piece.index + 32]
-        if sha256(piece.data).digest() != expected:
+        # The last one is what is left: of no other length can the whole be what the head says.
+        size_bytes = min(PIECE_BYTES, coming.head.size_bytes - PIECE_BYTES * piece.index)
+        if len(piece.data) != size_bytes or sha256(piece.data).digest() != expected:
             raise PeerFault("a piece of a payload is not the one that its head names", code="bad_piece")
         coming.pieces[piece.index] = piece
         coming.due_ms = self._now_ms + _PATIENCE_MS
@@ -349,8 +368,6 @@ class Relay:
             self._send(other, piece, bulk=True)
         if 32 * len(coming.pieces) < len(coming.head.pieces):
             return []
-        del self._coming[piece.id]
-        self._coming_bytes -= coming.head.size_bytes
         pieces = [coming.pieces[index] for index in range(len(coming.pieces))]
         data = b"".join([each.data for each in pieces])
         self._keep(piece.id, (coming.head, *pieces), len(data))
@@ -363,10 +380,13 @@ class Relay:
 
     def _keep(self, identifier: bytes, messages: tuple[Message, ...], size_bytes: int) -> None:
         """It is seen, and kept for a while for those who ask."""
-        self._wanted.pop(identifier, None)
+        self._forget(identifier)
+        self._seen.pop(identifier, None)
         if len(self._seen) >= _MOST_SEEN:
             del self._seen[next(iter(self._seen))]
-        self._seen[identifier] = None
+        self._seen[identifier] = self._now_ms
+        if (before := self._kept.pop(identifier, None)) is not None:
+            self._kept_bytes -= before.size_bytes
         self._kept[identifier] = _Kept(messages, size_bytes, self._now_ms + _KEEP_MS)
         self._kept_bytes += size_bytes
         while self._kept_bytes > _MOST_KEPT_BYTES:
@@ -375,21 +395,43 @@ class Relay:
     def _drop_oldest(self) -> None:
         self._kept_bytes -= self._kept.pop(next(iter(self._kept))).size_bytes
 
+    def _was_seen(self, identifier: bytes) -> bool:
+        at_ms = self._seen.get(identifier)
+        return at_ms is not None and self._now_ms - at_ms < _SEEN_MS
+
     # --- asking and answering ---------------------------------------------------------------------------------------
 
     def _hear_of(self, identifier: bytes, key: bytes, neighbour: Neighbour) -> None:
         """A neighbour has it. The first who says so is asked, the others if that one does not keep its promise."""
-        if identifier in self._seen or neighbour.score < _SHUNNED_BELOW:
+        if self._was_seen(identifier) or neighbour.score < _SHUNNED_BELOW:
             return
         wanted = self._wanted.get(identifier)
         if wanted is not None:
             if key != wanted.asked and key not in wanted.others:
                 wanted.others.append(key)
-        elif len(self._wanted) >= _MOST_WANTED:
+        elif len(self._wanted) >= _MOST_WANTED or neighbour.owes >= _MOST_WANTED_OF_ONE:
             self.counters.refused += 1
         else:
-            self._wanted[identifier] = _Wanted(key, self._now_ms + _PATIENCE_MS)
+            self._want(identifier, key, neighbour)
             self._ask(identifier, key)
+
+    def _want(self, identifier: bytes, key: bytes, neighbour: Neighbour) -> None:
+        self._wanted[identifier] = _Wanted(key, self._now_ms + _PATIENCE_MS)
+        neighbour.owes += 1
+
+    def _forget(self, identifier: bytes) -> None:
+        """It is here, or nobody brings it."""
+        wanted = self._wanted.pop(identifier, None)
+        if wanted is not None:
+            self._owes_less(wanted.asked)
+        coming = self._coming.pop(identifier, None)
+        if coming is not None:
+            self._coming_bytes -= coming.head.size_bytes
+
+    def _owes_less(self, key: bytes) -> None:
+        neighbour = self.neighbours.get(key)
+        if neighbour is not None:
+            neighbour.owes -= 1
 
     def _ask(self, identifier: bytes, key: bytes) -> None:
         """For what is missing of it."""
@@ -404,7 +446,10 @@ class Relay:
         """The one who was asked did not bring it: the next in line, or nobody until it is announced again."""
         while wanted.others:
             key = wanted.others.pop(0)
-            if key in self.neighbours:
+            neighbour = self.neighbours.get(key)
+            if neighbour is not None:
+                self._owes_less(wanted.asked)
+                neighbour.owes += 1
                 wanted.asked, wanted.due_ms = key, self._now_ms + _PATIENCE_MS
                 wanted.tries += 1
                 coming = self._coming.get(identifier)
@@ -412,10 +457,7 @@ class Relay:
                     coming.due_ms = wanted.due_ms
                 self._ask(identifier, key)
                 return
-        self._wanted.pop(identifier, None)
-        coming = self._coming.pop(identifier, None)
-        if coming is not None:
-            self._coming_bytes -= coming.head.size_bytes
+        self._forget(identifier)
 
     def _serve(self, key: bytes, neighbour: Neighbour, identifier: bytes, first: int) -> None:
         kept = self._kept.get(identifier)
@@ -491,6 +533,9 @@ class Relay:
             ]
             for key in self._shuffled(free)[: self._degree - len(linked)]:
                 self._link(key, self.neighbours[key])
+        elif called := self._own_calls_lacking(linked):
+            for key in called:
+                self._link(key, self.neighbours[key])
         elif len(linked) > 2 * self._degree:
             # The best stay; of those that this node dialled itself a third of the degree at least, whatever they do.
             ranked = sorted(self._shuffled(linked), key=lambda key: -self.neighbours[key].score)
@@ -502,6 +547,18 @@ class Relay:
         for key in linked:
             if self.neighbours[key].score < _SHUNNED_BELOW:
                 self._unlink(key, self.neighbours[key])
+
+    def _own_calls_lacking(self, linked: list[bytes]) -> list[bytes]:
+        """Nodes that this one called, to be linked so that a third of the degree are of its own choice."""
+        lacking = self._degree // 3 - sum(self.neighbours[key].is_dialled for key in linked)
+        if lacking <= 0:
+            return []
+        free = [
+            key
+            for key, it in self.neighbours.items()
+            if it.is_dialled and not it.is_linked and it.not_before_ms <= self._now_ms and it.score >= _SHUNNED_BELOW
+        ]
+        return self._shuffled(free)[:lacking]
 
     def _shuffled(self, keys: list[bytes]) -> list[bytes]:
         """In an order that nobody else can choose, and that is the same in every replay."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 
 import pytest
 
@@ -25,6 +26,7 @@ from p2pledger.primitives.messages import (
     VoteMessage,
     WantPayload,
     decode_message,
+    head_id,
     payload_id,
 )
 
@@ -257,3 +259,101 @@ def test_payloads_out_of_bounds_are_a_bug_of_the_caller() -> None:
     for data in (b"", bytes(256 * PIECE_BYTES + 1)):
         with pytest.raises(ValueError, match="a payload of"):
             relay.publish(0, data, 0)
+
+
+def head_of(data: bytes) -> tuple[PayloadHead, list[Piece]]:
+    relay = Relay(b"o" * 32, relays=False)
+    relay.opened(b"n" * 32, is_dialled=True)
+    relay.publish(0, data, 0)
+    messages = [outgoing.message for outgoing in relay.out]
+    [head] = [message for message in messages if isinstance(message, PayloadHead)]
+    return head, [message for message in messages if isinstance(message, Piece)]
+
+
+def test_who_begins_payloads_and_sends_nothing_does_not_keep_out_those_of_others() -> None:
+    relay = Relay(b"k" * 32, relays=True)
+    for key in (b"a" * 32, b"b" * 32):
+        relay.opened(key, is_dialled=False)
+    head, pieces = head_of(LARGE)
+    for beat in range(200):
+        now_ms = HEARTBEAT_MS * beat
+        for number in range(5):
+            hashes = bytes([beat, number]) * 4096
+            relay.receive(b"a" * 32, PayloadHead(0, 256 * PIECE_BYTES, hashes), now_ms)
+        relay.heartbeat(now_ms)
+        relay.out.clear()
+    relay.receive(b"b" * 32, head, now_ms)
+    delivered = [delivery for piece in pieces for delivery in relay.receive(b"b" * 32, piece, now_ms)]
+    assert [delivery.data for delivery in delivered] == [LARGE]
+
+
+def test_who_announces_what_it_does_not_have_does_not_fill_the_list_of_what_is_wanted() -> None:
+    relay = Relay(b"k" * 32, relays=True)
+    for key in (b"a" * 32, b"b" * 32):
+        relay.opened(key, is_dialled=False)
+    for number in range(20_000):
+        relay.receive(b"a" * 32, HavePayloads((number.to_bytes(32, "big"),)), 0)
+    relay.out.clear()
+    identifier = payload_id(0, SMALL)
+    relay.receive(b"b" * 32, HavePayloads((identifier,)), 0)
+    assert [(outgoing.key, outgoing.message) for outgoing in relay.out] == [(b"b" * 32, WantPayload(identifier, 0))]
+    for beat in range(1, 30):
+        relay.heartbeat(HEARTBEAT_MS * beat)
+    assert not relay.is_restless or relay.neighbours[b"a" * 32].owes == 0
+    assert relay.neighbours[b"b" * 32].owes == 0
+
+
+def test_what_a_node_publishes_itself_while_it_comes_is_not_waited_for() -> None:
+    relay = Relay(b"k" * 32, relays=True)
+    relay.opened(b"a" * 32, is_dialled=False)
+    head, pieces = head_of(LARGE)
+    for _ in range(3):
+        relay.receive(b"a" * 32, head, 0)
+        relay.publish(0, LARGE, 0)
+    assert [delivery for piece in pieces for delivery in relay.receive(b"a" * 32, piece, 0)] == []
+    assert relay.neighbours[b"a" * 32].owes == 0
+    relay.heartbeat(5_000)
+    assert relay.counters.broken_promises == 0
+
+
+def test_pieces_of_other_lengths_than_the_head_says_are_an_offence() -> None:
+    relay = Relay(b"k" * 32, relays=True)
+    relay.opened(b"a" * 32, is_dialled=False)
+    short = PayloadHead(0, 2 * PIECE_BYTES, sha256(b"x").digest() * 2)
+    relay.receive(b"a" * 32, short, 0)
+    with pytest.raises(PeerFault) as caught:
+        relay.receive(b"a" * 32, Piece(head_id(short), 0, b"x"), 0)
+    assert caught.value.code == "bad_piece"
+    with pytest.raises(PeerFault):
+        relay.receive(b"a" * 32, Piece(head_id(short), 2**63, b""), 0)
+
+
+def test_a_crowd_of_callers_leaves_places_for_those_whom_the_node_calls() -> None:
+    relay = Relay(b"k" * 32, relays=True, degree=6)
+    for i in range(40):
+        relay.opened(b"c" + bytes([i]) * 31, is_dialled=False)
+        relay.receive(b"c" + bytes([i]) * 31, MeshLink(True), 0)
+    mine = [b"m" + bytes([i]) * 31 for i in range(4)]
+    for key in mine:
+        relay.opened(key, is_dialled=True)
+    relay.heartbeat(HEARTBEAT_MS)
+    assert sum(relay.neighbours[key].is_linked for key in mine) == 2
+    for key in mine:
+        relay.receive(key, MeshLink(True), HEARTBEAT_MS)
+    relay.heartbeat(2 * HEARTBEAT_MS)
+    linked = [key for key, neighbour in relay.neighbours.items() if neighbour.is_linked]
+    assert len(linked) <= 12
+    assert sum(key in mine for key in linked) >= 2
+
+
+def test_an_id_is_forgotten_in_time_and_what_is_kept_counts_once() -> None:
+    relay = Relay(b"k" * 32, relays=True)
+    relay.opened(b"a" * 32, is_dialled=False)
+    assert len(relay.receive(b"a" * 32, Payload(0, SMALL), 0)) == 1
+    assert len(relay.receive(b"a" * 32, Payload(0, SMALL), 119_999)) == 0
+    for number in range(1, 6_000):
+        assert len(relay.receive(b"a" * 32, Payload(0, bytes(16_384)), 120_000 * number)) == 1
+    relay.heartbeat(120_000 * 6_000)
+    relay.publish(0, SMALL, 120_000 * 6_000)
+    relay.receive(b"a" * 32, WantPayload(payload_id(0, SMALL), 0), 120_000 * 6_000)
+    assert relay.counters.served == 1
