@@ -13,8 +13,8 @@ moments are those of the principle of settlement finality: *entry* (all legs are
 **Who agrees.** Who makes an instruction agrees to it. The counterparty, where one is named, and everybody who gives,
 affirm the digest over its days and all legs, each in a transaction of his own. Each of them is a *participant* and has
 a row in AFFIRMATIONS, which also carries his hold flag and his wish to cancel. An account can authorise a venue once
-and for all: then it need not affirm that venue's instructions. (The row lies in AFFIRMATIONS too, under the venue's
-account.)
+and for all: then it need not affirm that venue's instructions, if they move a security. (The row lies in AFFIRMATIONS
+too, under the venue's account.)
 
     matched when     the counterparty agrees: it affirms, or enters an instruction of its own that matches
                      no counterparty is named: all participants have affirmed
@@ -585,6 +585,8 @@ def _enter(books: Books, place: Place, identifier: bytes, row: InstructionRow) -
         calendar_version=calendar.version,
     )
     if row.origin is Origin.VENUE:
+        if all(require_asset(books, leg.asset).kind is AssetKind.MONEY for leg in legs_of(books, identifier)):
+            row = _without_authority(books, identifier, row)
         _match(books, place, identifier, row)
         return
     if not row.counterparty:
@@ -602,6 +604,18 @@ def _enter(books: Books, place: Place, identifier: bytes, row: InstructionRow) -
         reason = IsoReason(text)
         books.put(InstructionRow, other, replace(require_instruction(books, other), reason=reason))
     put_instruction(books, identifier, replace(row, reason=reason))
+
+
+def _without_authority(books: Books, identifier: bytes, row: InstructionRow) -> InstructionRow:
+    """The row of a venue's instruction about money alone: who gives affirms it, whatever he authorised the venue to.
+
+    No depository admits money to a venue; one that was switched off everywhere could still empty his account.
+    """
+    for account, said in list(participants_of(books, identifier)):
+        if said.affirmed and account != row.by:
+            books.put(AffirmationRow, affirmation_key(identifier, account), replace(said, affirmed=False))
+            row = replace(row, affirmed=row.affirmed - 1)
+    return row
 
 
 def _statement_of(books: Books, identifier: bytes, row: InstructionRow) -> matching.Statement:

@@ -30,6 +30,7 @@ from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.buckets import FREE_SPOT
 from p2pledger.ledger.market.instruments import holds_until, is_mirror
 from p2pledger.ledger.market.movement import Cause, Movement, move
+from p2pledger.ledger.market.parties import holder_of
 from p2pledger.ledger.market.permissions import require
 from p2pledger.ledger.queries import Finding, assets, rows
 from p2pledger.ledger.rule import Place, Refused, Rule, require_amount, require_asset
@@ -176,8 +177,8 @@ class CrossRule:
 
     who may     the owner, under a standing link for this instrument and direction
     signed by   account
-    needs       the asset in both registers, in the same units, neither of them a mirror; a link that stands; room below
-                its limit; the amount free in the account
+    needs       the asset in both registers, in the same units and of the same issuer, neither of them a mirror; a link
+                that stands; room below its limit; the amount free in the account
     changes     free in the one register shrinks and in the other one grows; out of the one and in of the other grow;
                 the crossing is noted
     refuses     zero_amount, unknown_asset, no_link, is_mirror, above_link_limit, identifier_used, not_permitted,
@@ -198,6 +199,9 @@ class CrossRule:
             raise Refused(Reason.NO_LINK, _link_text(source_register, target_register))
         if (here.kind, here.decimals) != (there.kind, there.decimals):
             raise Refused(Reason.NO_LINK, "the registers count in different units")
+        if holder_of(books, here.issuer) != holder_of(books, there.issuer):
+            # Else who issues in the one register would make units of another's instrument in the other one.
+            raise Refused(Reason.NO_LINK, "the registers name different issuers")
         if is_mirror(books, asset) or is_mirror(books, target):
             raise Refused(Reason.IS_MIRROR, f"a mirror of {asset[:12].decode('ascii', 'replace')}")
         back = books.row(Link, link_key(target_register, source_register, instrument))

@@ -113,6 +113,8 @@ def _judged(books: Books, place: Place, row: InstructionRow, legs: Sequence[LegR
         given[leg.giver, leg.asset] = given.get((leg.giver, leg.asset), 0) + leg.amount
         totals[leg.asset] = totals.get(leg.asset, 0) + leg.amount
     makers = (row.by, require_instruction(books, row.pair).by) if row.pair else (row.by,)
+    if row.origin is Origin.VENUE and not has_role(books, row.by, Role.VENUE):
+        raise Refused(Reason.NOT_PERMITTED, "venues alone instruct as venues")
     flags = 0
     for account in dict.fromkeys(account for leg in legs for account in (leg.giver, leg.taker)):
         flags |= require_account(books, account).flags

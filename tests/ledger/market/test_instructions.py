@@ -34,6 +34,7 @@ from p2pledger.primitives.market.instructions import (
     SetHold,
 )
 from p2pledger.primitives.market.instruments import SetVenue
+from p2pledger.primitives.market.parties import RegisterParty, RoleNumber
 from p2pledger.primitives.names import asset_id
 from p2pledger.primitives.transactions import Lock as LockOperation
 from tests.ledger.market.market_world import BOND, CASH, DAY_MS, START_MS, World, account, founded
@@ -229,6 +230,31 @@ def test_who_authorised_the_venue_need_not_affirm() -> None:
     again = instruct("sse", dvp(), origin=Origin.VENUE)
     world.do(again, "sse")
     world.refuse("not_matched", settle(again.id, "sse"), "sse", rule="2 of 3 have affirmed")
+
+
+def test_a_venue_moves_money_alone_only_when_who_gives_it_affirms() -> None:
+    """No depository switches a venue off for money: an authority given for its trades is none to empty accounts."""
+    world = venue_world()
+    for name in ("alice", "bob"):
+        world.do(AuthoriseVenue(account(name), account("sse"), True), name)
+    world.do(SetVenue(account("csdc"), BOND, account("sse"), False), "csdc")
+    trade = instruct("sse", [leg("bob", "alice", CASH, 50_000)], origin=Origin.VENUE)
+    world.do(trade, "sse")
+    world.refuse("not_matched", settle(trade.id, "sse"), "sse", rule="1 of 2 have affirmed")
+    world.do(affirm(trade, "bob"), "bob")
+    world.do(settle(trade.id, "sse"), "sse")
+
+
+def test_who_is_no_venue_any_more_locks_and_settles_nothing_as_one() -> None:
+    world = venue_world()
+    trade = instruct("sse", dvp(), origin=Origin.VENUE)
+    world.do(trade, "sse")
+    for name in ("alice", "bob"):
+        world.do(affirm(trade, name), name)
+    entry = RegisterParty(account("operator"), account("sse"), "sse", "", "CN", (RoleNumber.INVESTOR,))
+    world.do(entry, "operator", "sse")
+    rule = "venues alone instruct as venues"
+    world.refuse("not_permitted", settle(trade.id, "alice"), "alice", rule=rule)
 
 
 def test_ending_an_authority_concerns_new_trades_only() -> None:

@@ -220,6 +220,17 @@ def test_registers_that_count_in_different_units_have_no_link() -> None:
     world.refuse("no_link", cross(1, asset=SHARE), "alice", rule="the registers count in different units")
 
 
+def test_registers_that_name_different_issuers_have_no_link() -> None:
+    """Else who is let into one register as the issuer of a bond would bring units of it into the other from nothing."""
+    world = founded()
+    across = SHARE[:12] + CCDC
+    world.do(Define(across, int(AssetKind.SECURITY), 0, DEPOSITORY, "Share of somebody else"), "ccdc", "csdc")
+    world.do(AgreeLink(CCDC, CSDC, SHARE[:12], 100), "ccdc", "csdc")
+    world.do(Issue(across, ALICE, 10), "csdc")
+    operation = cross(10, asset=across, register=CSDC)
+    world.refuse("no_link", operation, "alice", rule="the registers name different issuers")
+
+
 # The registers add up
 
 
