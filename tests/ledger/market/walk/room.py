@@ -121,7 +121,7 @@ def _isins() -> tuple[bytes, ...]:
 NEW_ISINS: Final = _isins()
 
 WEIGHTS: Final = {
-    tx.Transfer: 4, tx.Lock: 3, tx.Release: 3, tx.Issue: 4,
+    tx.Transfer: 4, tx.Lock: 3, tx.Release: 3, tx.Issue: 4, tx.SetValidators: 3, tx.Report: 3,
     parties.Allocate: 3, parties.RegisterParty: 2,
     instructions.Instruct: 9, instructions.Affirm: 9, instructions.LockInstruction: 6, instructions.Settle: 6,
     instructions.AddLegs: 3, instructions.Cancel: 3,
@@ -346,7 +346,7 @@ class Room:
 
     def issue(self) -> Operation:
         asset = self.pick(ASSETS)
-        amount = self.pick((1, 10, 500, 2_000, 30_000, 4_000_000))
+        amount = self.pick((1, 10, 500, 2_000, 30_000, 4_000_000)) if not self.one_in(15) else U64_MAX
         target = account("icbc") if asset == BASE_CASH else self.person()
         return tx.Issue(asset, target, amount)
 
@@ -388,8 +388,9 @@ class Room:
         return tx.Pay(account(one), account(other), self.pick((1, 100, 10**9)))
 
     def stake(self) -> Operation:
-        if self.stakes and self.one_in(4):
-            return self.pick(self.stakes)
+        there = [each for each in self.stakes if self.books.stake(each.id) is not None]
+        if there and self.one_in(3):
+            return self.pick(there)
         return tx.Stake(self.person(), self.pick((5, 100, 10**9)), self.salt(), self.pick(SEATS).key)
 
     def unstake(self) -> Operation:
@@ -410,7 +411,8 @@ class Room:
         spec = self.stage.spec
         epoch = spec.epoch_of(self.stage.height + 1) + self.pick((2, 2, 2, 1))
         added = self.pick(("node-4", "node-5", "node-6"))
-        names = [*NODES, added] if self.one_in(4) else [*NODES[:3], added]
+        reported = any(True for _ in rows(self.stage.version, Table.EVIDENCE))
+        names = [*NODES, added] if self.one_in(2 if reported else 6) else [*NODES[:3], added]
         seats = [Validator(key(name).public_key, 1, name) for name in names]
         who = [*NODES, "node-4", "node-5", "node-6"] if not self.one_in(4) else ["node-0"]
         return tx.SetValidators.approved(spec.network_id, epoch, seats, [key(name) for name in who])
@@ -634,19 +636,19 @@ class Room:
         return instructions.Affirm(identifier, self.part_of(identifier, silent=True), digest)
 
     def set_hold(self) -> Operation:
-        identifier = self.one(lambda row: not row.is_locked)
+        identifier = self.one(lambda row: not row.is_locked or self.one_in(6))
         if identifier is None:
             return self.instruct()
         return instructions.SetHold(identifier, self.part_of(identifier), self.one_in(3))
 
     def cancel(self) -> Operation:
-        identifier = self.one(lambda row: not row.is_locked)
+        identifier = self.one(lambda row: not row.is_locked or self.one_in(6))
         if identifier is None:
             return self.instruct()
         return instructions.Cancel(identifier, self.part_of(identifier))
 
     def _is_ready(self, row: InstructionRow) -> bool:
-        return row.matched is Matched.MATCHED and row.affirmed == row.participants and not row.holds
+        return row.matched is Matched.MATCHED and row.affirmed == row.participants and (not row.holds or self.one_in(4))
 
     def lock_instruction(self) -> Operation:
         identifier = self.one(lambda row: self._is_ready(row) and not row.is_locked)

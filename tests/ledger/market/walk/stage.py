@@ -74,7 +74,7 @@ SEATS = tuple(sorted((Validator(key(name).public_key, 1, name) for name in NODES
 MIRROR = asset_id("US0378331005@CCDC")
 COINS = asset_id("CNY@CSDC")
 LEAST_FEE = 2
-EPOCH_BLOCKS = 60
+EPOCH_BLOCKS = 20
 STAKED = 1_000_000
 
 WITHOUT_MONEY = "pauper"
@@ -386,7 +386,7 @@ def founded(engine: str) -> Stage:
         [
             AuthoriseMoney(pboc, BASE_CASH, MoneyKind.BASE),
             *(
-                AuthoriseMoney(pboc, asset, MoneyKind.BANK, BASE_CASH, account(bank), account("auditor"), 10 * DAY_MS)
+                AuthoriseMoney(pboc, asset, MoneyKind.BANK, BASE_CASH, account(bank), account("auditor"), 2 * DAY_MS)
                 for asset, bank in ((CASH, "icbc"), (OTHER_CASH, "cmbc"))
             ),
         ],

@@ -22,6 +22,7 @@ STEPS = 10_000
 ALICE, BOB = account("alice"), account("bob")
 
 
+@pytest.mark.slow
 def test_a_walk_of_ten_thousand_steps() -> None:
     tally = walk(SEED, STEPS)
     print(f"\n{tally.table()}")
