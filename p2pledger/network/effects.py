@@ -19,6 +19,8 @@ __all__ = [
     "VALIDATOR",
     "Compute",
     "Computed",
+    "Dial",
+    "DialFailed",
     "Disconnect",
     "Effect",
     "Event",
@@ -68,17 +70,32 @@ class Started(Event):
 class SessionOpened(Event):
     """A handshake was completed. ``session`` is a number of the shell's choosing, never used twice.
 
-    ``is_dialled``: this node called the other one, so its choice and not the other's made the session.
+    ``is_dialled``: this node called the other one, so its choice and not the other's made the session; ``called`` is
+    then what it called, as it was told to. ``host`` and ``port`` are the other end of the connection, numeric; empty
+    where there are no such things.
     """
 
     session: int
     identity: Identity
     is_dialled: bool = False
+    host: str = ""
+    port: int = 0
+    called: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionClosed(Event):
     session: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed(Event):
+    """A ``Dial`` led to no session. ``key`` is the node key that was met all the same; empty if none was."""
+
+    host: str
+    port: int
+    code: str
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +141,14 @@ class Send(Effect):
     session: int
     payload: bytes
     bulk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dial(Effect):
+    """Call whoever listens there, once. Answered by SessionOpened or by DialFailed."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)

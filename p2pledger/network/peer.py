@@ -6,7 +6,8 @@ Around the node it keeps
   profile (``admission.py``);
 * **gossip**: own batches are streamed to all nodes at once, votes, proposals and certificates likewise. In a small
   network everybody is connected with everybody; nothing is relayed, so nothing comes twice by design. Where nodes have
-  fewer sessions (``degree``) all this is relayed along a mesh (``relay.py``). In the chain family a block is announced
+  fewer sessions (``degree``) all this is relayed along a mesh (``relay.py``), and a node may find whom to have sessions
+  with by itself (``discovery.py``). In the chain family a block is announced
   by its producer and by everybody whose head it becomes, to those who may not know it;
 * **fetching** of batches and blocks that a block or certificate names and that did not come (``fetch.py``), and of
   branches whose ancestors are not known (``branches.py``);
@@ -31,8 +32,10 @@ from p2pledger.consensus import engine as consensus
 from p2pledger.network.admission import Admission
 from p2pledger.network.branches import BRANCH_BLOCKS, Branches
 from p2pledger.network.conduct import LIMIT_POINTS, Conduct
+from p2pledger.network.discovery import Discovery
 from p2pledger.network.effects import (
     Computed,
+    DialFailed,
     Disconnect,
     Event,
     Identity,
@@ -75,6 +78,7 @@ from p2pledger.primitives.hashing import ZERO_HASH
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.messages import (
     MAX_MESSAGE_BYTES,
+    Addresses,
     Answer,
     BatchMessage,
     BlockMessage,
@@ -98,6 +102,7 @@ from p2pledger.primitives.messages import (
     Submit,
     Submitted,
     VoteMessage,
+    WantAddresses,
     WantBlocks,
     WantBranch,
     WantCertificates,
@@ -146,11 +151,13 @@ class Peer:
         faults: Faults = NO_FAULTS,
         traces: bool = False,
         degree: int = 0,
+        discovery: Discovery | None = None,
     ) -> None:
         """NodeStopped if the stored chain cannot be replayed. ``quorum`` and ``faults`` are for tests only.
 
         ``degree``: to how many neighbours things are pushed that all others relay; 0: everybody is connected with
-        everybody. ``traces``: mark what happens to batches and blocks (``tracing.py``).
+        everybody. ``discovery``: finds whom to call; without it the shell knows. ``traces``: mark what
+        happens to batches and blocks (``tracing.py``).
         """
         self.name = name
         self.genesis = genesis
@@ -167,6 +174,7 @@ class Peer:
         self._conduct = Conduct()
         self._relay = Relay(keypair.public_key, relays=True, degree=degree) if degree else None
         self._told: dict[bytes, None] = {}
+        self._discovery = discovery
         self._beat_at_ms: int | None = None
         self._admission = Admission(genesis, keypair.public_key, self.node.is_validator)
         self._refused_questions = 0
@@ -246,8 +254,11 @@ class Peer:
             case TimerFired():
                 self._timer_ms = None
                 self._do(self.node.tick(now_ms))
-            case SessionOpened(session, identity):
-                self._open(PeerSession(session, identity), is_dialled=event.is_dialled)
+            case SessionOpened():
+                self._meet(event)
+            case DialFailed(host, port, code, key):
+                if self._discovery is not None:
+                    self._discovery.failed((host, port), code, key, now_ms)
             case SessionClosed(session):
                 self._close(session)
             case Started():
@@ -256,11 +267,22 @@ class Peer:
         self._synchronise()
         self._begin_to_produce()
         self._tend_relay()
+        self._discover()
         self._set_timer()
         effects, self._out = self._out, []
         return effects
 
     # --- sessions -------------------------------------------------------------------------------------------------
+
+    def _meet(self, event: SessionOpened) -> None:
+        """Somebody is there: to stay, or, if this node only wanted to know whether it is, to be left again."""
+        session = PeerSession(event.session, event.identity)
+        if self._discovery is not None and not session.is_client:
+            code = self._discovery.opened(session.key, (event.host, event.port), event.called, self._now_ms)
+            if code:
+                self._out.append(Disconnect(session.number, code, "this node wanted to know whether somebody is there"))
+                return
+        self._open(session, is_dialled=event.is_dialled)
 
     def _open(self, session: PeerSession, *, is_dialled: bool) -> None:
         self._sessions[session.number] = session
@@ -292,6 +314,8 @@ class Peer:
             del self._nodes[key]
             if self._relay is not None:
                 self._relay.closed(key)
+            if self._discovery is not None:
+                self._discovery.closed(key, self._now_ms)
             self._batches.lost(key)
             self._blocks.lost(key)
             self._branches.lost(key)
@@ -365,6 +389,30 @@ class Peer:
                 self._out.append(Send(session.number, payload, outgoing.bulk))
         relay.out.clear()
 
+    def _discover(self) -> None:
+        """When it is time: call, ask for addresses, leave seeds in peace."""
+        discovery = self._discovery
+        if discovery is None or self._now_ms < discovery.due_ms:
+            return
+        dials, asks, introduced = discovery.look(self._now_ms)
+        self._out += dials
+        for key, message in asks:
+            self._send(self._nodes[key], message)
+        for key in introduced:
+            self._disconnect(self._nodes[key], "introduced", "this node has found enough others")
+
+    def _tell_addresses(self, session: PeerSession, port: int) -> None:
+        if not self._may_ask(session, 1):
+            return
+        known = Addresses(()) if self._discovery is None else self._discovery.asked(session.key, port, self._now_ms)
+        if known is not None:
+            self._send(session, known)
+
+    def _hear_addresses(self, session: PeerSession, message: Addresses) -> None:
+        if self._discovery is None:
+            raise PeerFault("addresses came that nobody has asked for", code="unasked")
+        self._discovery.answered(session.key, message, self._now_ms)
+
     def _announce(self, block: Block) -> None:
         """To those who do not have it yet, as far as is known."""
         payload = BlockMessage(block.encode()).encode()
@@ -393,6 +441,8 @@ class Peer:
         except PeerFault as fault:
             if not session.is_client:
                 self._conduct.offend(session.key, fault.code, self._now_ms, is_grave=True)
+                if self._discovery is not None:
+                    self._discovery.offended(session.key, self._now_ms)
             self._disconnect(session, fault.code, str(fault))
 
     def _from_client(self, session: PeerSession, message: Message) -> None:
@@ -454,6 +504,10 @@ class Peer:
                 self._serve_chain(session, from_height, limit)
             case Chain(blocks, certificate):
                 self._receive_chain(session, blocks, certificate)
+            case WantAddresses(port):
+                self._tell_addresses(session, port)
+            case Addresses():
+                self._hear_addresses(session, message)
             case Payload() | PayloadHead() | Piece() | HavePayloads() | WantPayload() | MeshLink():
                 self._from_relay(session, message)
             case _ if self._is_chain_family:
@@ -792,6 +846,8 @@ class Peer:
             fields = (("peer", sender.hex()[:16]), ("name", offender.identity.name), ("points", points))
             self._out.append(Log("warning", "offence", (*fields, ("code", code))))
         if points >= LIMIT_POINTS:
+            if self._discovery is not None:
+                self._discovery.offended(sender, self._now_ms)
             self._disconnect(offender, code, "it sent what no honest node sends")
 
     def _tell_client(self, settle: Settle) -> None:
@@ -809,6 +865,8 @@ class Peer:
         if self._sync.is_waiting:
             times.append(self._sync.due_ms)
         times.append(self._beat_at_ms)
+        if self._discovery is not None:
+            times.append(self._discovery.due_ms)
         at_ms = min((time for time in times if time is not None), default=None)
         if at_ms != self._timer_ms:
             self._timer_ms = at_ms

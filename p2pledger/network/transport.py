@@ -13,7 +13,9 @@ A ``Session`` is one finished handshake. It has one task that reads and one that
 happens, as the events of ``effects.py``. Of two nodes the one with the smaller key dials, so that no two calls cross;
 if there is no session after a second, for perhaps it does not know where to call, the other one dials as well. Where a
 session with a key is open, another one is refused (``duplicate_session``). A call that fails is tried again after
-0.1 s, doubling up to 3 s, and at once when a new address is told.
+0.1 s, doubling up to 3 s, and at once when a new address is told. ``dial`` calls an address once, whoever listens
+there: that is for addresses that were found (``discovery.py``), of which no key is known. At most 1,024 sessions
+are open; the last 64 places are for those that this node dials, so that callers in masses do not keep it from that.
 
 A session may be *shaped* (``shaping.py``): then its writer puts the frames on a modelled link, in turns of 64 KiB, and
 gives each piece to the socket when it would have arrived. That is the same task with other waits: a session that is not
@@ -43,6 +45,7 @@ from p2pledger.network.effects import (
     CLIENT,
     OBSERVER,
     VALIDATOR,
+    DialFailed,
     Event,
     Identity,
     Received,
@@ -97,6 +100,7 @@ _EARLY_US: Final = 500
 _MAX_HANDSHAKES: Final = 64
 """Unknown callers at the same time; the others wait in the kernel's queue."""
 _MAX_SESSIONS: Final = 1_024
+_KEPT_FOR_DIALLED: Final = 64
 _DRAIN_LIMIT_BYTES: Final = 4 * 1_048_576
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
 
@@ -720,7 +724,7 @@ class Sessions:
                     continue
             try:
                 raw = await connect(address)
-                await self._converse(raw, is_server=False, expected_key=key)
+                await self._converse(raw, is_server=False, expected_key=key, called=address)
                 retry_s, last_code = _FIRST_RETRY_S, ""
             except CannotConnect as error:
                 # Once for each row of failures: a peer that is down for a day fills no log.
@@ -733,13 +737,40 @@ class Sessions:
                 await changed.wait()
             retry_s = _FIRST_RETRY_S if changed.is_set() else min(2 * retry_s, _LAST_RETRY_S)
 
-    async def _converse(self, raw: trio.SocketStream, *, is_server: bool, expected_key: bytes | None) -> None:
-        """One session from its handshake to its end. Errors are those of open_session."""
+    def dial(self, host: str, port: int) -> None:
+        """Call whoever listens there, once. ``deliver`` gets SessionOpened, with ``called``, or DialFailed."""
+        if self._nursery is not None and not self._is_stopping:
+            self._nursery.start_soon(self._dial_once, (host, port))
+
+    async def _dial_once(self, address: Address) -> None:
+        met: list[bytes] = []
+        try:
+            raw = await connect(address)
+            await self._converse(raw, is_server=False, expected_key=None, called=address, met=met)
+        except P2PLedgerError as error:
+            if not self._is_stopping:
+                await self._deliver([DialFailed(*address, error.code, met[0] if met else b"")])
+
+    async def _converse(
+        self,
+        raw: trio.SocketStream,
+        *,
+        is_server: bool,
+        expected_key: bytes | None,
+        called: Address | None = None,
+        met: list[bytes] | None = None,
+    ) -> None:
+        """One session from its handshake to its end. Errors are those of open_session.
+
+        ``met`` gets the node key of the other end as soon as it is proved, whether there will be a session or not.
+        """
         held: list[bytes] = []
 
         def admit(identity: Identity) -> tuple[str, str] | None:
-            if len(self._sessions) >= _MAX_SESSIONS:
-                return "too_many_sessions", f"{_MAX_SESSIONS} sessions are open here"
+            if met is not None:
+                met.append(identity.node_key)
+            if len(self._sessions) >= _MAX_SESSIONS - (_KEPT_FOR_DIALLED if is_server else 0):
+                return "too_many_sessions", f"{len(self._sessions)} sessions are open here"
             if identity.node_key in self._shunned:
                 return _SHUNNED
             is_node = identity.role != CLIENT
@@ -778,7 +809,9 @@ class Sessions:
                     session.end(*_SHUNNED)
                 who = (("session", number), ("name", session.identity.name), ("key", session.identity.node_key.hex()))
                 self._log("info", "session_opened", (*who, ("address", session.address)))
-                await self._deliver([SessionOpened(number, session.identity, is_dialled=not is_server)])
+                host, _, port = session.address.rpartition(":")
+                numbers = (host, int(port)) if port.isdecimal() else ("", 0)
+                await self._deliver([SessionOpened(number, session.identity, not is_server, *numbers, called)])
                 ending = await session.run(partial(self._receive, number))
             finally:
                 del self._sessions[number]
@@ -786,7 +819,7 @@ class Sessions:
                 self._one_ended.set()
                 self._one_ended = trio.Event()
             counters = session.counters
-            is_fault = ending.code not in ("closed", "stopped")
+            is_fault = ending.code not in ("closed", "stopped", "tested", "introduced")
             fields: list[tuple[str, str | int]] = [*who, ("code", ending.code), ("sentence", ending.sentence)]
             fields += [("bytes_in", counters.bytes_in), ("bytes_out", counters.bytes_out)]
             fields += [("dropped_frames", counters.dropped_frames), ("dropped_bytes", counters.dropped_bytes)]

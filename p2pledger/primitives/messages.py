@@ -16,11 +16,13 @@ from p2pledger.primitives.hashing import PAYLOAD_HEAD_TAG, PAYLOAD_TAG, ZERO_HAS
 from p2pledger.primitives.reasons import MOST_RULE_BYTES
 
 __all__ = [
+    "MAX_ADDRESSES",
     "MAX_MESSAGE_BYTES",
     "MAX_PAYLOAD_BYTES",
     "MAX_PAYLOAD_IDS",
     "MAX_SMALL_PAYLOAD_BYTES",
     "PIECE_BYTES",
+    "Addresses",
     "Answer",
     "BatchMessage",
     "BlockMessage",
@@ -45,6 +47,7 @@ __all__ = [
     "Submit",
     "Submitted",
     "VoteMessage",
+    "WantAddresses",
     "WantBatches",
     "WantBlocks",
     "WantBranch",
@@ -63,6 +66,8 @@ PIECE_BYTES: Final = 65_536
 MAX_PAYLOAD_BYTES: Final = 256 * PIECE_BYTES
 MAX_PAYLOAD_IDS: Final = 1_024
 """In one announcement."""
+MAX_ADDRESSES: Final = 256
+"""In one answer."""
 Rules: TypeAlias = tuple[tuple[int, str], ...]
 """(index of a transaction, name of the rule that refused it), by index; only where one was named."""
 _MAX_DIGESTS: Final = 64
@@ -438,6 +443,41 @@ class MeshLink(Message):
         return cls(fields.boolean("wanted"))
 
 
+# --- finding each other ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WantAddresses(Message):
+    """Asks for addresses of other nodes, and says at which port the asker listens itself; 0 where it does not say."""
+
+    type: ClassVar[int] = 46
+    count: ClassVar[int] = 2
+    port: int
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.port,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> WantAddresses:
+        return cls(fields.integer("port", most=65_535))
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses(Message):
+    """Where others may listen: ``ip (4 or 16) || port (2)`` each. What they are worth, the receiver judges."""
+
+    type: ClassVar[int] = 47
+    count: ClassVar[int] = 2
+    addresses: tuple[bytes, ...]
+
+    def values(self) -> tuple[Value, ...]:
+        return (self.addresses,)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Addresses:
+        return cls(fields.binaries("addresses", most=MAX_ADDRESSES))
+
+
 # --- between a client and a node ------------------------------------------------------------------------------------
 
 
@@ -633,6 +673,8 @@ _MESSAGES: Final[dict[int, type[Message]]] = {
         HavePayloads,
         WantPayload,
         MeshLink,
+        WantAddresses,
+        Addresses,
         Submit,
         Submitted,
         Settled,

@@ -5,7 +5,7 @@ node.key        the node key as JSON: {"public_key": hex, "seed": hex}; mode 060
 config.json     name, where to listen, where the peers are
 never_voted     present until the first start: this key has never voted anywhere (see Store.open)
 network.toml    what lies between the nodes, if ``network`` of config.json names it
-votes.db, chain.db, snapshots/, lock, node.log, trace.csv      made by the node
+votes.db, chain.db, snapshots/, addresses.bin, lock, node.log, trace.csv      made by the node
 """
 
 from __future__ import annotations
@@ -78,6 +78,9 @@ class ServerConfig:
     """The network manifest by which links are shaped, seen from the directory; none if empty."""
     degree: int = 0
     """To how many neighbours things are pushed that all others relay; 0: there is a session with everybody."""
+    seeds: tuple[tuple[str, int], ...] | None = None
+    """Host and port of nodes that are asked for others; none where a node is a seed itself. None: nobody is looked for,
+    and the node calls its peers only."""
     trace: bool = False
     """Whether the node writes down when what happened to each batch and block."""
 
@@ -88,6 +91,7 @@ class ServerConfig:
         for what, port, least in (
             ("listen_port", self.listen_port, 0),
             *((f"the port of peer {peer.key}", peer.port, 1) for peer in self.peers),
+            *((f"the port of seed {host}", port, 1) for host, port in self.seeds or ()),
         ):
             if not least <= port <= 65_535:
                 raise BadConfiguration(f"{what} must be {least} to 65535, not {port}")
@@ -98,6 +102,8 @@ class ServerConfig:
             raise BadConfiguration(f"snapshot_every must be at least 1, not {self.snapshot_every}")
         if not 0 <= self.degree <= 64 or self.degree == 1:
             raise BadConfiguration(f"degree must be 0, or 2 to 64, not {self.degree}")
+        if self.seeds is not None and not self.degree:
+            raise BadConfiguration("seeds need a degree", hint="It says with how many nodes there are to be sessions")
         if self.log_level not in _LOG_LEVELS:
             raise BadConfiguration(
                 f"log_level {self.log_level!r} is not known", hint=f"Known: {', '.join(_LOG_LEVELS)}"
@@ -120,7 +126,7 @@ def _from_hex(text: str) -> bytes:
 def write_config(config: ServerConfig) -> None:
     """Write config.json, whole or not at all. BadConfiguration for settings that make no sense."""
     config.check()
-    values = {
+    values: dict[str, Any] = {
         "schema": _SCHEMA,
         "name": config.name,
         "listen_host": config.listen_host,
@@ -132,6 +138,8 @@ def write_config(config: ServerConfig) -> None:
         "degree": config.degree,
         "trace": config.trace,
     }
+    if config.seeds is not None:
+        values["seeds"] = [list(seed) for seed in config.seeds]
     path = config.directory / CONFIG_FILE
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -157,6 +165,7 @@ def load_config(directory: Path) -> ServerConfig:
         "log_level": str,
         "network": str,
         "degree": int,
+        "seeds": list,
         "trace": bool,
     }
     if unknown := values.keys() - kinds.keys():
@@ -174,6 +183,7 @@ def load_config(directory: Path) -> ServerConfig:
         values.get("log_level", defaults.log_level),
         values.get("network", defaults.network),
         values.get("degree", defaults.degree),
+        _seeds_of(values["seeds"], where=str(path)) if "seeds" in values else None,
         values.get("trace", defaults.trace),
     ).check()
 
@@ -205,6 +215,18 @@ def peers_of(values: Mapping[str, Any], *, where: str) -> tuple[PeerAddress, ...
             case _:
                 raise BadConfiguration(f"peer {key!r} at {place!r} is not a key with [host, port]", where=where)
     return tuple(peers)
+
+
+def _seeds_of(values: list[Any], *, where: str) -> tuple[tuple[str, int], ...]:
+    """From [[host, port], ...]. BadConfiguration otherwise."""
+    seeds = []
+    for place in values:
+        match place:
+            case [str(host), int(port)] if host and 0 < port < 65_536:
+                seeds.append((host, port))
+            case _:
+                raise BadConfiguration(f"seed {place!r} is not [host, port]", where=where)
+    return tuple(seeds)
 
 
 def _load_json(path: Path, what: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import trio
 from p2pledger.network.effects import (
     Compute,
     Computed,
+    Dial,
     Disconnect,
     Effect,
     Event,
@@ -88,7 +89,8 @@ class Driver:
 
     ``commit`` is called in a thread, one call at a time. ``handed_over`` and ``stored`` are told, in the stepping task,
     which records have been given to the disk and which have got there. ``after_steps`` is called when a turn is over.
-    ``mark`` is told of each ``Mark`` with the event that brought it about, and of a vote when it leaves.
+    ``mark`` is told of each ``Mark`` with the event that brought it about, and of a vote when it leaves; ``dial`` is to
+    call somebody.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Driver:
         stored: Callable[[Sequence[Record]], None] = lambda records: None,
         saw: Callable[[Event], None] = lambda event: None,
         mark: Callable[[Mark, Event], None] = lambda mark, event: None,
+        dial: Callable[[Dial], None] = lambda dial: None,
         after_steps: Callable[[], None] = lambda: None,
     ) -> None:
         self._peer = peer
@@ -116,6 +119,7 @@ class Driver:
         self._stored = stored
         self._saw = saw
         self._mark = mark
+        self._dial = dial
         self._after_steps = after_steps
         self._inbox: deque[Event] = deque()
         self._inbox_bytes = 0
@@ -214,6 +218,8 @@ class Driver:
                     self._persist(records)
                 case Compute():
                     self._compute(effect)
+                case Dial():
+                    self._dial(effect)
                 case SetTimer(at_ms):
                     self._timer_ms = at_ms
                 case Log(level, name, fields):

@@ -18,6 +18,7 @@ from p2pledger.network.effects import (
     CLIENT,
     OBSERVER,
     VALIDATOR,
+    Dial,
     Disconnect,
     Effect,
     Event,
@@ -37,6 +38,7 @@ from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.errors import BadConfiguration, P2PLedgerError, PeerFault
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
+from p2pledger.server.addresses import Addresses
 from p2pledger.server.archive import StoreArchive, recovery_of
 from p2pledger.server.clock import Clock
 from p2pledger.server.config import (
@@ -83,19 +85,6 @@ class PeerFace(Protocol):
 
 
 MakePeer = Callable[[Genesis, Keypair, str, Archive, Recovery], PeerFace]
-
-
-def _make_peer(
-    genesis: Genesis,
-    keypair: Keypair,
-    name: str,
-    archive: Archive,
-    recovery: Recovery,
-    *,
-    traces: bool = False,
-    degree: int = 0,
-) -> PeerFace:
-    return Peer(genesis, keypair, name=name, archive=archive, recovery=recovery, traces=traces, degree=degree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +331,6 @@ async def serve(
         why = refused.strerror or str(refused)
         raise BadConfiguration("the log cannot be written", where=str(log), why=why) from None
     try:
-        make_peer = partial(_make_peer, traces=config.trace, degree=config.degree) if make_peer is None else make_peer
         await _serve(config, journal, make_peer, Clock() if unix_time is None else Clock(unix_time), task_status)
     except BaseExceptionGroup as group:
         # Exactly one reason is an answer; anything else is a bug, and its traceback is kept.
@@ -380,7 +368,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 async def _serve(
     config: ServerConfig,
     journal: Journal,
-    make_peer: MakePeer,
+    make_peer: MakePeer | None,
     clock: Clock,
     task_status: trio.TaskStatus[RunningServer],
 ) -> None:
@@ -408,8 +396,24 @@ async def _serve(
         snapshots = Snapshots(directory / SNAPSHOTS_FOLDER, network_id=genesis.network_id)
         archive = StoreArchive(store)
 
+        addresses = None
+        if config.seeds is not None:
+            addresses = Addresses(config, journal, bans=genesis.profile == "public")
+
         def recover() -> PeerFace:
             recovery = _with_snapshot(store, snapshots, recovery_of(store), journal)
+            if make_peer is None:
+                discovery = None if addresses is None else addresses.discovery
+                return Peer(
+                    genesis,
+                    keypair,
+                    name=config.name,
+                    archive=archive,
+                    recovery=recovery,
+                    traces=config.trace,
+                    degree=config.degree,
+                    discovery=discovery,
+                )
             return make_peer(genesis, keypair, config.name, archive, recovery)
 
         peer = await trio.to_thread.run_sync(recover)
@@ -417,10 +421,11 @@ async def _serve(
         writer = _SnapshotWriter(snapshots, config.snapshot_every, min(newest, peer.final_height), journal)
         tracer = _tracer(config, keypair) if config.trace else None
         try:
-            await _run(
-                config, journal, genesis, keypair, clock, store, archive, peer, writer, shaper, tracer, task_status
-            )
+            around = (journal, genesis, keypair, clock, store, archive, peer, writer, shaper, tracer, addresses)
+            await _run(config, *around, task_status)
         finally:
+            if addresses is not None:
+                addresses.close()
             if tracer is not None:
                 tracer.close()
     finally:
@@ -450,10 +455,15 @@ async def _run(
     writer: _SnapshotWriter,
     shaper: _Shaper,
     tracer: Tracer | None,
+    addresses: Addresses | None,
     task_status: trio.TaskStatus[RunningServer],
 ) -> None:
     own_key = keypair.public_key
-    is_alone = not config.peers and genesis.validator_set.signer_of(own_key) == 0 and len(genesis.validators) == 1
+    is_alone = (
+        not (config.peers or config.seeds)
+        and genesis.validator_set.signer_of(own_key) == 0
+        and len(genesis.validators) == 1
+    )
     readiness, ready = _Readiness(genesis, own_key, is_alone, config.degree), trio.Event()
     produces = _may_produce(genesis, own_key)
     nursery: trio.Nursery
@@ -482,6 +492,9 @@ async def _run(
     async def deliver(events: Sequence[Event]) -> None:
         await driver.deliver(events)
 
+    def dial(effect: Dial) -> None:
+        sessions.dial(effect.host, effect.port)
+
     driver = Driver(
         peer,
         clock=clock,
@@ -493,6 +506,7 @@ async def _run(
         stored=archive.release,
         saw=saw,
         mark=mark,
+        dial=dial,
         after_steps=after_steps,
     )
     sessions = Sessions(
@@ -508,6 +522,9 @@ async def _run(
         sessions.shun(shaper.cut_off)
     port = await sessions.listen(config.listen_host, config.listen_port)
     async with trio.open_nursery() as nursery:
+        if addresses is not None:
+            addresses.discovery.port = port
+            nursery.start_soon(addresses.run)
         try:
             await nursery.start(sessions.run)
             sessions.set_peers(config.peer_addresses)

@@ -3,9 +3,10 @@
 No test sleeps: the clock is Trio's MockClock, which stands still until it is told to jump.
 """
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from random import Random
 
@@ -14,7 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pledger.network.certificates import NodeCertificate
-from p2pledger.network.effects import Event, Identity, Received, SessionClosed, SessionOpened, TimedReceived
+from p2pledger.network.effects import DialFailed, Event, Identity, Received, SessionClosed, SessionOpened, TimedReceived
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
 from p2pledger.network.handshake import Handshake, Hello, Refuse, decode_handshake
 from p2pledger.network.shaping import Link, LinkShape, Uplink
@@ -160,9 +161,13 @@ async def test_two_validators_open_one_session_and_exchange_frames(mock_clock: M
         small.sessions.set_peers({large.key: large.address})
         large.sessions.set_peers({small.key: small.address})
         [opened] = await large.wait_for(1, SessionOpened)
-        assert opened == SessionOpened(1, Identity(small.key, VALIDATOR, f"node {small.key.hex()[:4]}"))
+        assert isinstance(opened, SessionOpened)
+        assert (opened.session, opened.is_dialled, opened.host, opened.called) == (1, False, "127.0.0.1", None)
+        assert opened.identity == Identity(small.key, VALIDATOR, f"node {small.key.hex()[:4]}")
         [opened] = await small.wait_for(1, SessionOpened)
         assert isinstance(opened, SessionOpened)
+        assert opened.is_dialled
+        assert opened.called == (opened.host, opened.port) == large.address
         for number in range(100):
             assert small.sessions.send(opened.session, number.to_bytes(2, "big"))
         received = await large.wait_for(100, Received)
@@ -272,6 +277,32 @@ async def test_a_client_may_have_many_sessions(mock_clock: MockClock) -> None:
             nursery.start_soon(session.run, ignore)
         await large.wait_for(3, SessionOpened)
         nursery.cancel_scope.cancel()
+
+
+async def test_an_address_is_called_once_whoever_listens_there(mock_clock: MockClock) -> None:
+    """As it was found: no key is known before, and only a session or one failure comes of it."""
+    small, large = Node(SMALL), Node(LARGE)
+    async with running(small, large):
+        large.sessions.dial("localhost", small.port)
+        [opened] = await large.wait_for(1, SessionOpened)
+        assert isinstance(opened, SessionOpened)
+        assert opened.identity.node_key == small.key
+        assert opened.is_dialled
+        assert opened.called == ("localhost", small.port)
+        assert (opened.host, opened.port) == small.address, "where the name led"
+        # It is connected already, it is oneself, nobody is there: each is told with what was found out.
+        large.sessions.dial(*small.address)
+        large.sessions.dial(*large.address)
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            nobody = taken.getsockname()[1]
+        large.sessions.dial("127.0.0.1", nobody)
+        failures = await large.wait_for(3, DialFailed)
+        assert {(failed.port, failed.code, failed.key) for failed in failures if isinstance(failed, DialFailed)} == {
+            (small.port, "duplicate_session", small.key),
+            (large.port, "own_key", b""),
+            (nobody, "cannot_connect", b""),
+        }
+        assert large.sessions.open_count == 1
 
 
 async def test_a_node_that_dials_itself_is_refused(mock_clock: MockClock) -> None:

@@ -131,6 +131,8 @@ def sample_messages() -> list[messages.Message]:
         messages.HavePayloads(digests),
         messages.WantPayload(b"i" * 32, 2),
         messages.MeshLink(True),
+        messages.WantAddresses(4_000),
+        messages.Addresses((b"\x7f\x00\x00\x01\x0f\xa0", bytes(16) + b"\x0f\xa0")),
         messages.Submit(1, tuple(signed_transactions()[:2])),
         messages.Submitted(1, (0, 104, 103), 250),
         messages.Settled(8, 1_500_000_000_000, b"i" * 64, b"c" * 8, ((1, "order 0011aabb"),)),

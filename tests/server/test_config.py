@@ -27,6 +27,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     config = ServerConfig(tmp_path / "a", "CCDC", "127.0.0.1", 7_000, (PEER,), snapshot_every=50, log_level="debug")
     write_node_directory(config, genesis, node_key(0), never_voted=True)
     assert load_config(config.directory) == config
+    seeking = replace(config, degree=4, seeds=(("seed.example.org", 4_000),))
+    for one in (seeking, replace(seeking, seeds=())):
+        write_config(one)
+        assert load_config(config.directory) == one
     assert load_genesis(config.directory).hash == genesis.hash
     assert load_keypair(config.directory) == node_key(0)
     assert (config.directory / "never_voted").exists()
@@ -79,6 +83,9 @@ def test_a_key_file_that_is_wrong_says_how(tmp_path: Path, text: str, sentence: 
         ({"peers": {"abc": ["127.0.0.1", 1]}}, "peer 'abc'"),
         ({"peers": {"00" * 32: ["127.0.0.1"]}}, "is not a key with"),
         ({"peers": {"00" * 32: ["127.0.0.1", 0]}}, "is not a key with"),
+        ({"seeds": [["seed.example.org", 4000]]}, "seeds need a degree"),
+        ({"degree": 4, "seeds": ["seed.example.org:4000"]}, "is not .host, port."),
+        ({"degree": 4, "seeds": [["seed.example.org", 70_000]]}, "is not .host, port."),
     ],
 )
 def test_a_configuration_that_is_wrong_says_how(tmp_path: Path, changes: dict[str, object], sentence: str) -> None:
