@@ -38,6 +38,10 @@ def up(
     network: Annotated[
         str, typer.Option("--network", metavar="FILE", help="What lies between the nodes: latency, bandwidth, loss.")
     ] = "",
+    degree: Annotated[
+        int,
+        typer.Option("--degree", min=0, max=64, help="With how many others a node has sessions; 0 for all others."),
+    ] = 0,
     trace: Annotated[
         bool, typer.Option("--trace", help="Let the nodes note when what happened to each batch and block.")
     ] = False,
@@ -57,11 +61,15 @@ def up(
               p2pledger cluster up --engine dpos --seed 7
               p2pledger cluster up --profile public
               p2pledger cluster up --network network.toml --trace
+              p2pledger cluster up --validators 8 --degree 4
     """
     from p2pledger.cluster.development import chosen
+    from p2pledger.primitives.errors import InvalidInput
 
     chosen(profile, engine)
-    plan = _Plan(validators, seed, profile, engine, network, trace)
+    if degree == 1:
+        raise InvalidInput("a network in which each node has one session falls apart", hint="2 or more", code="usage")
+    plan = _Plan(validators, seed, profile, engine, network, degree, trace)
     if detach:
         _detach(directory, plan, as_json)
     else:
@@ -77,6 +85,7 @@ class _Plan:
     profile: str
     engine: str
     network: str
+    degree: int
     trace: bool
 
 
@@ -108,6 +117,7 @@ def _foreground(directory: Path, plan: _Plan, ready_fd: int, as_json: bool) -> N
             profile=plan.profile,
             engine=plan.engine,
             network=plan.network or None,
+            degree=plan.degree,
             trace=plan.trace,
         )
         async with cluster_to_be as cluster, trio.open_nursery() as nursery:
@@ -155,7 +165,7 @@ def _detach(directory: Path, plan: _Plan, as_json: bool) -> None:
     arguments = [sys.executable, "-m", "p2pledger", "cluster", "up", "--directory", str(directory.absolute())]
     arguments += ["--ready-fd", str(ready_write)]
     asked = {"validators": plan.validators, "seed": plan.seed, "profile": plan.profile, "engine": plan.engine}
-    for option, value in {**asked, "network": plan.network}.items():
+    for option, value in {**asked, "network": plan.network, "degree": plan.degree or None}.items():
         if value not in (None, ""):
             arguments += [f"--{option}", str(value)]
     arguments += ["--trace"] if plan.trace else []
