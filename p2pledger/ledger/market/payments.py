@@ -8,7 +8,9 @@ bucket PENDING, and it stands in the queue of its bank's money, first come, firs
 small payment cannot starve a great one. A customer cannot hold up a whole bank by that: the bank may cancel whatever
 waits. The queue is tried
 
-* when the payment's own time to try has come: a second after it began to wait, then after 2, 4, ... up to 60;
+* when the time of its first payment has come: a second after it began to wait, then after 2, 4, ... up to 60; those
+  behind it have a time only when they expire, so that a long queue is no long agenda;
+* at once, when another becomes the first;
 * in the next block, when reserves came in by a payment from another bank;
 * by ``release_payment``, when reserves came in otherwise.
 
@@ -83,7 +85,8 @@ class Payment:
 
     ``entry_``: when it was handed in; ``end_``: when it was settled, cancelled or returned, 0 while it waits.
     ``reason``: why it was returned (a reason code; ``wrong_time`` where it expired), or 0. ``position``: its number in
-    the queue; ``next_ms``: when it is tried next; ``tries``: how often it was tried by itself; 0 where it never waited.
+    the queue; ``next_ms``: when it is tried next, or expires; ``tries``: how often it was tried by itself; 0 where it
+    never waited.
     """
 
     table: ClassVar[Table] = Table.PAYMENTS
@@ -199,7 +202,7 @@ def _make(books: Books, place: Place, payment: Payment, spot: Spot) -> None:
 
 
 def _wake(books: Books, place: Place, asset: bytes) -> None:
-    """Reserves behind this money came in: the first payment that waits for them is tried in the next block."""
+    """Reserves behind this money came in, or the queue moved up: its first payment is tried as soon as can be."""
     for identifier, _ in queue_of(books, asset):
         payment = _require_payment(books, identifier)
         if payment.next_ms > place.time_ms:
@@ -229,6 +232,7 @@ def _end(
         payment, status=status, reason=int(reason), end_ms=place.time_ms, end_height=place.height, next_ms=0
     )
     books.put(Payment, identifier, ended)
+    _wake(books, place, payment.source_asset)
 
 
 def _give_back(
@@ -376,7 +380,8 @@ class PayAcrossRule:
         spot = Spot(Bucket.PENDING, identifier)
         code = operation.code
         move(books, place, Movement(source_asset, payer, FREE_SPOT, payer, spot, amount, Cause.OWNER, code))
-        position, next_ms = source.waited, min(expires_ms, place.time_ms + FIRST_RETRY_MS)
+        position = source.waited
+        next_ms = min(expires_ms, place.time_ms + FIRST_RETRY_MS) if is_first else expires_ms
         books.put(Money, source_asset, replace(source, waited=position + 1))
         books.put(Waiting, waiting_key(source_asset, position, identifier), Waiting(amount))
         waiting = replace(payment, status=PaymentStatus.WAITING, end_ms=0, end_height=0, position=position)

@@ -3,7 +3,7 @@
 import pytest
 
 from p2pledger.ledger.market.buckets import Bucket, Spot, amount_in
-from p2pledger.ledger.market.due import next_due_ms
+from p2pledger.ledger.market.due import DueItem, next_due_ms
 from p2pledger.ledger.market.payments import (
     DAY_MS,
     Payment,
@@ -12,7 +12,7 @@ from p2pledger.ledger.market.payments import (
     retry_payment,
     waiting_amount,
 )
-from p2pledger.ledger.tables import Asset
+from p2pledger.ledger.tables import Asset, Table
 from p2pledger.primitives.market.money import (
     AuthoriseMoney,
     CancelPayment,
@@ -318,6 +318,23 @@ def test_due_work_about_a_payment_that_is_over_does_nothing(world: World) -> Non
     assert retry_payment(books, world.place, paid.id) == 1
     assert retry_payment(books, world.place, b"?" * 32) == 1
     assert books.mark() == {}
+
+
+def test_a_long_queue_is_no_long_agenda(short: World) -> None:
+    """The first alone is tried again and again: who hands in many payments does not crowd out other due work."""
+    payments = [pay("alice", "dave", 2_000, number) for number in range(20)]
+    short.block(*(short.signed(payment, "alice") for payment in payments))
+    soon_ms = short.now_ms + HOUR_MS
+
+    def planned() -> list[bytes]:
+        items = [DueItem.of(key) for key, _ in short.version.scan(Table.DUE)]
+        return [item.reference for item in items if item.time_ms <= soon_ms]
+
+    assert planned() == [payments[0].id]
+    short.do(CancelPayment(ALICE, payments[0].id), "alice")
+    assert planned() == [payments[1].id]
+    assert short.wait_until(short.now_ms + 60_000).due.cost == 1
+    assert planned() == [payments[1].id]
 
 
 def test_a_long_queue_is_made_in_parts(short: World) -> None:
