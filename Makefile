@@ -6,6 +6,7 @@
 #   make bench   measurements of the core beside its peers          BENCH_ARGS='--only hashing'
 #   make forms   writes the forms of the operations anew for both cores, and builds; after an operation was changed
 #   make sanitize  the core's tests and its fuzzers under the address and undefined behaviour sanitizers
+#   make walk    10,000 transactions of all kinds, and how often each was refused why   WALK_ARGS='--seed 7'
 #   make model   every state of a small model of Simplex: some three minutes of one core
 #   make tsan    the core's tests of threads under the thread sanitizer, where it runs
 #   make clean   removes what was built here, with the environment
@@ -22,6 +23,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 30
 BENCH_ARGS ?=
+WALK_ARGS ?=
 P2PLEDGER_REQUIRE_CORE ?= 1
 export P2PLEDGER_REQUIRE_CORE
 
@@ -43,7 +45,7 @@ ifeq ($(P2PLEDGER_REQUIRE_CORE)$(wildcard p2pledger/_core.*.so),1)
 $(INSTALL_STAMP): $(if $(wildcard p2pledger/_core.pyx),again)
 endif
 
-.PHONY: help demo test lint bench forms sanitize model tsan clean environment again
+.PHONY: help demo test lint bench forms sanitize walk model tsan clean environment again
 again:
 
 help:
@@ -84,6 +86,9 @@ sanitize: $(INSTALL_STAMP)
 	cd build/sanitize/tree && export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 && \
 	  $(call PRELOAD,libasan.so) $(CURDIR)/$(BIN)/python -m pytest tests/core -q -p no:cacheprovider && \
 	  $(call PRELOAD,libasan.so) $(CURDIR)/$(BIN)/python -m tests.core.fuzz --seconds $(FUZZ_SECONDS)
+
+walk: $(INSTALL_STAMP)
+	@$(BIN)/python -m tests.ledger.market.walk $(WALK_ARGS)
 
 model: $(INSTALL_STAMP)
 	@$(BIN)/python -m p2pledger sim model
