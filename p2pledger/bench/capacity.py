@@ -21,8 +21,9 @@ two capacities then: *connectivity*, the largest S at which 90 % of the nodes kn
 (Croman et al. 2016), and *security*, the largest S at which at most 1 % of the blocks find a rival, from the integral
 of the weight that does not know a block yet (``propagation.stale_share``).
 
-``quick`` probes with 200 blocks or 40 s, whichever is shorter, and tries less load only within its first four minutes:
-its answer is *indicative*. Otherwise the answer and the next size up are confirmed with 3,000 blocks under two seeds;
+``quick`` has ten minutes whatever the machine does: it probes with 200 blocks or 40 s, or with less where that would
+take more than this size's share of the time, tries less load only within its first four minutes, leaves out a size
+(and says so) and a way of relaxing for which no time is left. Its answer is *indicative*. Otherwise the answer and the next size up are confirmed with 3,000 blocks under two seeds;
 how many of those slots failed is told with the exact upper bound of what that says about others.
 """
 
@@ -73,6 +74,13 @@ _SLOPE_SHARE: Final = 0.01
 _QUICK_BLOCKS: Final = 200
 _QUICK_SECONDS: Final = 40.0
 _QUICK_LOWER_WITHIN_S: Final = 240.0
+_QUICK_SIZES_WITHIN_S: Final = 420.0
+_QUICK_BEGIN_WITHIN_S: Final = 500.0
+_QUICK_WARMUP_S: Final = 5.0
+_QUICK_SATURATING_S: Final = 10.0
+_QUICK_LEAST_S: Final = 8.0
+_AROUND_A_RUN_S: Final = 20.0
+"""What a run takes beside its window: starting, signing, draining, counting again."""
 _CONFIRM_BLOCKS: Final = 3_000
 _CONFIRM_SEEDS: Final = 2
 _SATURATING_BLOCKS: Final = 25
@@ -154,6 +162,42 @@ def measure_capacity(settings: Settings, folder: Path, progress: Progress) -> Re
     return results
 
 
+class _Time:
+    """How much of it is left: without bound, or ten minutes in all where it has to be quick."""
+
+    def __init__(self, *, is_quick: bool, now_s: Callable[[], float]) -> None:
+        self.is_quick = is_quick
+        self._now_s = now_s
+        self._began_s = now_s()
+
+    @property
+    def _spent_s(self) -> float:
+        return self._now_s() - self._began_s
+
+    @property
+    def may_begin(self) -> bool:
+        return not self.is_quick or self._spent_s < _QUICK_BEGIN_WITHIN_S
+
+    @property
+    def may_try_less(self) -> bool:
+        return not self.is_quick or self._spent_s < _QUICK_LOWER_WITHIN_S
+
+    def end_s(self, sizes_left: int) -> float | None:
+        """When this size is to be done, if each that is left gets as much; None for any time."""
+        if not self.is_quick:
+            return None
+        return self._now_s() + (_QUICK_SIZES_WITHIN_S - self._spent_s) / sizes_left
+
+    def probing_s(self, wanted_s: float, end_s: float | None) -> float:
+        """So long a probe may be. In a hurry it is short, but one it is."""
+        if end_s is None:
+            return wanted_s
+        return max(_QUICK_LEAST_S, min(wanted_s, _QUICK_SECONDS, end_s - self._now_s() - _AROUND_A_RUN_S))
+
+    def allows_size(self, end_s: float | None) -> bool:
+        return end_s is None or end_s - self._now_s() >= _QUICK_LEAST_S + _AROUND_A_RUN_S
+
+
 # --- saturating -----------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +209,8 @@ class _Saturated:
     interval_s: float | None
     order_bytes: float
     times: tuple[BlockTimes, ...]
+    faults: tuple[str, ...] = ()
+    """Why the run was not correct; then it says nothing else."""
 
     @property
     def bytes_per_s(self) -> float:
@@ -183,29 +229,34 @@ def _sized(plan: Plan, size_bytes: int, **parameters: int) -> Plan:
 
 
 def _saturate(
-    settings: Settings, size_bytes: int, guess_s: float, start: Start, plan: Plan | None = None
+    settings: Settings, size_bytes: int, guess_s: float, start: Start, plan: Plan | None = None, *, again: bool = True
 ) -> _Saturated:
-    """(a). ``guess_s``: what T_S may be. Where the blocks were not full, once more with twice the load."""
+    """(a). ``guess_s``: what T_S may be. Where the blocks were not full, ``again`` with twice the load."""
     base = plan or settings.plan
     rate = min(_MOST_PER_S, _HEADROOM * size_bytes / (_ORDER_BYTES * guess_s))
     for attempt in range(2):
         warmup_s = max(2.0, 5 * guess_s)
+        window_s = max(4.0, min(20.0, _SATURATING_BLOCKS * guess_s))
+        if settings.quick:
+            warmup_s, window_s = min(warmup_s, _QUICK_WARMUP_S), min(window_s, _QUICK_SATURATING_S)
         run = start(
             replace(
                 _sized(base, size_bytes),
                 arrivals=f"fixed:{rate:.1f}",
-                seconds=round(warmup_s + max(4.0, min(20.0, _SATURATING_BLOCKS * guess_s)), 2),
+                seconds=round(warmup_s + window_s, 2),
                 warmup_s=warmup_s,
                 limit_s=_DRAIN_OBJECTIVES * settings.objective_ms / 1000,
             )
         )
+        if run["faults"]:
+            return _Saturated(size_bytes, None, run["transaction_bytes"], (), tuple(run["faults"]))
         times = tuple(BlockTimes.of(values) for values in run["block_times"])
         intervals = [
             (after.made_us - before.made_us) / 1_000_000
             for before, after in pairwise(times)
             if min(before.size_bytes, after.size_bytes) >= _FULL * size_bytes
         ]
-        if len(intervals) >= _LEAST_FULL or rate >= _MOST_PER_S or attempt:
+        if len(intervals) >= _LEAST_FULL or rate >= _MOST_PER_S or attempt or not again:
             break
         rate = min(_MOST_PER_S, 2 * rate)
     interval_s = fmean(intervals) if len(intervals) >= _LEAST_FULL else None
@@ -215,21 +266,27 @@ def _saturate(
 # --- engines whose slots come by turn -------------------------------------------------------------------------------
 
 
-def _by_turn(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _by_turn(
+    settings: Settings, start: Start, now_s: Callable[[], float] = time.monotonic
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     saturated: list[_Saturated] = []
     guess_s = _FIRST_GUESS_S
-    began_s = time.monotonic()
-    for size_bytes in settings.sizes:
-        found = _saturate(settings, size_bytes, guess_s, start)
+    left = _Time(is_quick=settings.quick, now_s=now_s)
+    for number, size_bytes in enumerate(settings.sizes):
+        end_s = left.end_s(len(settings.sizes) - number)
+        if not left.allows_size(end_s):
+            rows.append(
+                _row(size_bytes) | {"passed": False, "why": "not measured: a quick measurement has ten minutes"}
+            )
+            continue
+        found = _saturate(settings, size_bytes, guess_s, start, again=left.may_try_less)
         saturated.append(found)
         if found.interval_s is None:
-            why = "the machine could not fill such blocks"
-            rows.append(_row(size_bytes) | {"share": _SHARE, "passed": False, "why": why})
+            rows.append(_row(size_bytes) | {"share": _SHARE, "passed": False, "why": _why_not(found)})
             continue
         guess_s = 2 * found.interval_s
-        lower = not settings.quick or time.monotonic() - began_s < _QUICK_LOWER_WITHIN_S
-        rows += _probe_downwards(settings, found, start, _LOWER_SHARES if lower else ())
+        rows += _probe_downwards(settings, found, start, left, end_s)
     passed = [row for row in rows if row["passed"]]
     summary: dict[str, Any] = {
         "fit": _fits(saturated),
@@ -245,9 +302,13 @@ def _by_turn(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], di
         capacity = min(row["size_bytes"] for row in passed if row["bytes_per_s"] >= _BEST_SHARE * best)
         at = next(found for found in saturated if found.size_bytes == capacity)
         summary["capacity_bytes"] = capacity
-        summary["binds"], summary["relaxed"] = _what_binds(settings, at, start)
+        summary["binds"], summary["relaxed"] = _what_binds(settings, at, start, left)
         summary |= _failures(settings, rows, saturated, capacity, start)
     return rows, summary
+
+
+def _why_not(found: _Saturated) -> str:
+    return "; ".join(found.faults) or "the machine could not fill such blocks"
 
 
 def _row(size_bytes: int) -> dict[str, Any]:
@@ -255,7 +316,7 @@ def _row(size_bytes: int) -> dict[str, Any]:
 
 
 def _probe_downwards(
-    settings: Settings, found: _Saturated, start: Start, lower: Sequence[float]
+    settings: Settings, found: _Saturated, start: Start, left: _Time, end_s: float | None
 ) -> Iterator[dict[str, Any]]:
     """Probes at 0.9 of what saturation gave, then at less, until one passes."""
     assert found.interval_s is not None
@@ -264,10 +325,10 @@ def _probe_downwards(
         why = "blocks alone take longer than the objective"
         yield _row(found.size_bytes) | {"interval_ms": interval_ms, "share": _SHARE, "passed": False, "why": why}
         return
-    for share in (_SHARE, *lower):
-        blocks = _QUICK_BLOCKS
-        seconds = blocks * found.interval_s
-        row = _probe(settings, found, share, min(seconds, _QUICK_SECONDS) if settings.quick else seconds, start)
+    for share in (_SHARE, *_LOWER_SHARES):
+        if share != _SHARE and not left.may_try_less:
+            return
+        row = _probe(settings, found, share, left.probing_s(_QUICK_BLOCKS * found.interval_s, end_s), start)
         yield row
         if row["passed"]:
             return
@@ -279,7 +340,8 @@ def _probe(
     """(b): one row."""
     assert found.interval_s is not None
     rate = share * found.size_bytes / found.interval_s / found.order_bytes
-    warmup_s = round(max(2.0, 10 * found.interval_s), 2)
+    warmup_s = max(2.0, 10 * found.interval_s)
+    warmup_s = round(min(warmup_s, _QUICK_WARMUP_S) if settings.quick else warmup_s, 2)
     patient = {"view_timeout_ms": max(2_000, round(4_000 * found.interval_s))}
     run = start(
         replace(
@@ -317,7 +379,8 @@ def judge(run: Mapping[str, Any], fill: float, objective_ms: float) -> list[str]
     histogram = histogram_of(run)
     if run["lag_p99_ms"] > lag_allowed_ms(histogram):
         why.append(f"the generator was {run['lag_p99_ms']:g} ms late")
-    if late := run["timed_out"] + run["unfinished"]:
+    # What became final after its client had given up is committed, and late all the same.
+    if late := max(histogram.over, run["timed_out"] + run["unfinished"]):
         why.append(f"{late:,} orders were not committed before the drain limit")
     if rejected := sum(run["rejected"].values()):
         why.append(f"{rejected:,} orders were rejected")
@@ -343,11 +406,11 @@ def _frontier(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[dic
     for size_bytes in settings.sizes:
         here = [row for row in rows if row["size_bytes"] == size_bytes]
         passed = [row for row in here if row["passed"]]
-        failed = [row["share"] for row in here if not row["passed"]]
+        failed = [row["share"] for row in here if not row["passed"] and row["share"] is not None]
         frontier.append(
             {
                 "size_bytes": size_bytes,
-                "bytes_per_s": passed[0]["bytes_per_s"] if passed else 0,
+                "bytes_per_s": passed[0]["bytes_per_s"] if passed else 0 if failed else None,
                 "last_pass": passed[0]["share"] if passed else None,
                 "first_fail": min(failed) if failed else None,
             }
@@ -377,8 +440,13 @@ def _fits(saturated: Sequence[_Saturated]) -> dict[str, Any]:
 # --- what binds -----------------------------------------------------------------------------------------------------
 
 
-def _what_binds(settings: Settings, at: _Saturated, start: Start) -> tuple[str, dict[str, float]]:
-    """The name of what gives most when it is taken away, and for each what it gives: 0.2 is a fifth more."""
+def _what_binds(
+    settings: Settings, at: _Saturated, start: Start, left: _Time
+) -> tuple[str | None, dict[str, float | None]]:
+    """The name of what gives most when it is taken away, and for each what it gives: 0.2 is a fifth more.
+
+    None for one that could not be measured; and nothing is said to bind if that is so of all.
+    """
     assert at.interval_s is not None
     plan = settings.plan
     relaxed: dict[str, Plan] = {
@@ -395,13 +463,20 @@ def _what_binds(settings: Settings, at: _Saturated, start: Start) -> tuple[str, 
         relaxed["uplink"] = replace(plan, network="\n".join(kept) + "\n")
     if _MEMORY_DISK.is_dir():
         relaxed["fsync"] = replace(plan, disk=str(_MEMORY_DISK))
-    gains: dict[str, float] = {}
+    gains: dict[str, float | None] = dict.fromkeys(relaxed)
     for name, changed in relaxed.items():
-        found = _saturate(settings, at.size_bytes, at.interval_s, start, changed)
+        if not left.may_begin:
+            break
+        found = _saturate(settings, at.size_bytes, at.interval_s, start, changed, again=not settings.quick)
+        if found.interval_s is None:
+            continue
         trades, before = (each.bytes_per_s / each.order_bytes for each in (found, at))
         gains[name] = round(trades / before - 1, 3)
-    best = max(gains, key=lambda name: gains[name])
-    return (best if gains[best] >= _BINDING_GAIN else "nothing alone"), gains
+    measured = {name: gain for name, gain in gains.items() if gain is not None}
+    if not measured:
+        return None, gains
+    best = max(measured, key=lambda name: measured[name])
+    return (best if measured[best] >= _BINDING_GAIN else "nothing alone"), gains
 
 
 # --- confirming -----------------------------------------------------------------------------------------------------
@@ -435,7 +510,12 @@ def _failures(
         here = [row for row in confirmed if row["size_bytes"] == capacity]
     failures = sum(row["nullified"] for row in here)
     slots = failures + sum(row["blocks"] for row in here)
-    return {"failures": failures, "slots": slots, "upper_bound": round(failure_bound(failures, max(slots, 1)), 6)}
+    return {
+        "failures": failures,
+        "slots": slots,
+        "upper_bound": round(failure_bound(failures, slots), 6) if slots else None,
+        "confirmed": None if settings.quick else all(row["passed"] for row in here),
+    }
 
 
 # --- engines whose slots come by luck -------------------------------------------------------------------------------
@@ -453,7 +533,7 @@ def _by_luck(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], di
         rows.append(row)
         full = [block for block in found.times if block.size_bytes >= _FULL * size_bytes]
         if found.interval_s is None or not full:
-            row |= {"passed": False, "why": "the machine could not fill such blocks"}
+            row |= {"passed": False, "why": _why_not(found)}
             continue
         interval_ms = 1000 * found.interval_s
         reached = [block.times_ms["executed"][90] for block in full if 90 in block.times_ms["executed"]]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from p2pledger.bench.capacity import DEFAULT_SIZES, FOUR_REGIONS, Settings, judge
+from p2pledger.bench.capacity import DEFAULT_SIZES, FOUR_REGIONS, Settings, _by_turn, judge
 from p2pledger.bench.histogram import Histogram
+from p2pledger.bench.propagation import BlockTimes
 from p2pledger.bench.settling import Plan
 from p2pledger.network.topology import Topology
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
@@ -53,12 +54,77 @@ def test_one_that_keeps_everything_passes() -> None:
             0.9,
             "p99",
         ),
-        ({"latencies": b64encode(Histogram(5_000_000, over=20).encode()).decode()}, 0.9, "> 5000"),
     ],
 )
 def test_one_that_breaks_a_condition_says_which(changes: dict[str, Any], fill: float, why: str) -> None:
     [found] = judge(probe(**changes), fill, 1_000)
     assert why in found
+
+
+def test_what_was_committed_after_its_client_gave_up_is_late() -> None:
+    late = Histogram.of(5_000_000, [100_000] * 999 + [5_000_001])
+    [found] = judge(probe(latencies=b64encode(late.encode()).decode()), 0.9, 1_000)
+    assert found == "1 orders were not committed before the drain limit"
+    nothing = Histogram(5_000_000, over=20)
+    assert "p99 is > 5000 ms" in judge(probe(latencies=b64encode(nothing.encode()).decode()), 0.9, 1_000)
+
+
+class SlowMachine:
+    """Runs take their window and some time around it; blocks are full, one in ``interval_s``."""
+
+    def __init__(self, interval_s: float, around_s: float, **changes: Any) -> None:
+        self.now_s = 0.0
+        self.interval_s = interval_s
+        self.around_s = around_s
+        self.changes = changes
+        self.plans: list[Plan] = []
+
+    def start(self, plan: Plan) -> dict[str, Any]:
+        self.plans.append(plan)
+        self.now_s += plan.seconds + self.around_s
+        size_bytes = plan.parameters["block_bytes"]
+        made_s = [
+            plan.warmup_s + self.interval_s * i for i in range(int((plan.seconds - plan.warmup_s) / self.interval_s))
+        ]
+        times = [BlockTimes(size_bytes, 4, round(1e6 * at_s), {"final": {100: 50.0}}).values() for at_s in made_s]
+        return probe(plan=asdict(plan), block_times=times, transaction_bytes=460.0, **self.changes)
+
+
+@pytest.mark.parametrize("interval_s", [0.05, 1.0])
+@pytest.mark.parametrize("around_s", [5.0, 45.0])
+@pytest.mark.parametrize("lag_ms", [1.0, 100.0])
+def test_a_quick_measurement_has_ten_minutes_whatever_the_machine_does(
+    interval_s: float, around_s: float, lag_ms: float
+) -> None:
+    machine = SlowMachine(interval_s, around_s, lag_p99_ms=lag_ms)
+    settings = Settings(DEFAULT_SIZES, 1_500, True, Plan(network=FOUR_REGIONS))
+    rows, summary = _by_turn(settings, machine.start, lambda: machine.now_s)
+    assert machine.now_s < 600
+    assert {row["size_bytes"] for row in rows} == set(DEFAULT_SIZES)
+    for row in summary["frontier"]:
+        why = next(each["why"] for each in rows if each["size_bytes"] == row["size_bytes"])
+        assert (row["bytes_per_s"] is None) == why.startswith("not measured")
+
+
+def test_a_run_that_is_not_correct_gives_no_capacity() -> None:
+    machine = SlowMachine(0.3, 5.0, faults=["the nodes do not agree"])
+    rows, summary = _by_turn(Settings(DEFAULT_SIZES, 1_500, False, Plan()), machine.start, lambda: machine.now_s)
+    assert [row["why"] for row in rows] == ["the nodes do not agree"] * len(DEFAULT_SIZES)
+    assert summary["capacity_bytes"] is None
+    assert set(summary["fit"].values()) <= {None}
+
+
+def test_a_capacity_that_its_confirmation_contradicts_is_not_called_confirmed() -> None:
+    machine = SlowMachine(0.3, 5.0)
+
+    def start(plan: Plan) -> dict[str, Any]:
+        return machine.start(plan) | ({"nullified": 3} if plan.seed > 1_000 else {})
+
+    sizes = (40_000, 100_000)
+    _, summary = _by_turn(Settings(sizes, 1_500, False, Plan()), start, lambda: machine.now_s)
+    assert summary["capacity_bytes"] == 100_000
+    assert (summary["failures"], summary["confirmed"]) == (6, False)
+    assert summary["upper_bound"] > 6 / summary["slots"]
 
 
 @pytest.mark.parametrize("sizes", [(40_000,), (100_000, 40_000), (40_000, 40_000), (1_000, 40_000)])
