@@ -22,9 +22,10 @@ two capacities then: *connectivity*, the largest S at which 90 % of the nodes kn
 of the weight that does not know a block yet (``propagation.stale_share``).
 
 ``quick`` has ten minutes whatever the machine does: it probes with 200 blocks or 40 s, or with less where that would
-take more than this size's share of the time, tries less load only within its first four minutes, leaves out a size
-(and says so) and a way of relaxing for which no time is left. Its answer is *indicative*. Otherwise the answer and the next size up are confirmed with 3,000 blocks under two seeds;
-how many of those slots failed is told with the exact upper bound of what that says about others.
+take more than this size's share of the time, tries less load only within its first four minutes, and leaves out a size
+(and says so) and a way of relaxing for which no time is left. Its answer is *indicative*. Otherwise the answer and the
+next size up are confirmed with 3,000 blocks under two seeds; how many of those slots failed is told with the exact
+upper bound of what that says about others.
 """
 
 from __future__ import annotations

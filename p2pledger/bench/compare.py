@@ -2,7 +2,8 @@
 
 A row of one is set beside the row of the same load in the other. A latency is worse if it is greater *and* the
 intervals of the two, each from whole runs, do not overlap. Without repetitions there is no interval, so nothing is
-called a regression but what one side did correctly and the other did not.
+called a regression but what one side did correctly and the other did not. What was measured has to be the same: the
+same load on as many nodes, links and cores as the plan names; and whole, for a partial result may lack its worst row.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from p2pledger.primitives.errors import InvalidInput
 __all__ = ["Difference", "compare"]
 
 _KEYS: Final = {
-    "finality": ("offered_per_s",),
-    "gossip": ("size_bytes", "nodes", "offered_per_s"),
+    "finality": ("arrivals",),
+    "gossip": ("size_bytes", "nodes", "degree", "arrivals"),
 }
+_SAME: Final = ("workload", "validators", "engine", "network", "seconds", "warmup_s", "limit_s", "parameters")
+"""Of the plans. What differs in these was another measurement, not a faster or a slower one."""
+_FLAGS: Final = (("correct", False), ("saturated", True), ("sustained", False))
+"""And which of the two is bad."""
 _LATENCIES: Final = ("p50_ms", "p99_ms")
 
 
@@ -41,13 +46,25 @@ def compare(before: Results, after: Results) -> list[Difference]:
         raise InvalidInput(f"results of {before.kind} and of {after.kind} cannot be compared", code="usage")
     if before.kind not in _KEYS:
         raise InvalidInput(f"results of {before.kind} have no rows to compare", code="usage")
+    for results in (before, after):
+        if results.status != "complete":
+            raise InvalidInput(
+                "these results are partial: the measurement was interrupted", where=str(results.folder), code="usage"
+            )
+    plans = [results.arguments.get("plan", {}) for results in (before, after)]
+    for name in _SAME:
+        one, other = (plan.get(name) for plan in plans)
+        if one != other:
+            raise InvalidInput(
+                "the two measured different things", why=f"{name} was {one!r} and then {other!r}", code="usage"
+            )
     keys = _KEYS[before.kind]
-    others = {tuple(row[key] for key in keys): row for row in after.rows}
+    others = {tuple(row.get(key) for key in keys): row for row in after.rows}
     found = [
         difference
         for row in before.rows
-        if (other := others.get(tuple(row[key] for key in keys))) is not None
-        for difference in _differences(", ".join(f"{key} {row[key]:g}" for key in keys), row, other)
+        if (other := others.get(tuple(row.get(key) for key in keys))) is not None
+        for difference in _differences(", ".join(f"{key} {row.get(key)}" for key in keys), row, other)
     ]
     if not found:
         raise InvalidInput("the two results have no row in common", code="usage")
@@ -55,8 +72,10 @@ def compare(before: Results, after: Results) -> list[Difference]:
 
 
 def _differences(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    for flag, bad in (("correct", False), ("saturated", True)):
+    for flag, bad in _FLAGS:
         if before.get(flag) != after.get(flag):
+            if before.get(flag) is None or after.get(flag) is None:
+                continue  # it was not asked, for want of figures
             verdict = "worse" if after.get(flag) == bad else "better"
             yield Difference(name, flag, str(before.get(flag)), str(after.get(flag)), verdict)
     for figure in _LATENCIES:

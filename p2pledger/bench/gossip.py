@@ -76,6 +76,7 @@ def measure_gossip(settings: Settings, folder: Path, progress: Progress) -> Resu
     for number, plan in enumerate(plans, start=1):
         progress.say(f"run {number} of {len(plans)}: {plan.size_bytes:,} bytes, {plan.arrivals}")
         results.add_run(fresh_run("spreading", asdict(plan), progress))
+        results.keep(rows_of(list(results.runs())))
     results.finish(rows_of(list(results.runs())))
     return results
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from p2pledger.bench.histogram import Histogram
 from p2pledger.bench.plots import Line, plot
 from p2pledger.bench.results import Results
+from p2pledger.bench.settling import lag_allowed_ms
 from p2pledger.bench.tables import histogram_of
 
 __all__ = ["PLOTS", "page", "write_report"]
@@ -137,7 +138,15 @@ def _gossip_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iterat
     )
 
 
+def _is_as_asked(plan: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether a run was of the network that was asked about, and not one from which something had been taken away."""
+    same = all(plan[name] == asked[name] for name in ("workload", "network", "disk"))
+    delay = "batch_delay_ms"
+    return same and plan["parameters"].get(delay) == asked["parameters"].get(delay)
+
+
 def _capacity_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    runs = [run for run in runs if not run["faults"] and _is_as_asked(run["plan"], results.arguments["plan"])]
     frontier = [row for row in results.summary.get("frontier", ()) if row["bytes_per_s"]]
     yield plot(
         "The frontier: what blocks of a size sustain",
@@ -167,9 +176,12 @@ def _capacity_plots(results: Results, runs: Sequence[Mapping[str, Any]]) -> Iter
 
 
 def _curves(title: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Of the runs that were right, and whose generator was not too late: the others have no figures."""
     merged: dict[str, Histogram] = {}
     for run in runs:
         histogram = histogram_of(run)
+        if run["faults"] or ("size_bytes" not in run["plan"] and run["lag_p99_ms"] > lag_allowed_ms(histogram)):
+            continue
         merged.setdefault(_load_name(run), Histogram(histogram.limit_us)).merge(histogram)
     lines = [
         Line(name, tuple((us / 1000, share) for us, share in histogram.curve())) for name, histogram in merged.items()

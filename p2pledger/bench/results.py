@@ -108,7 +108,12 @@ class Results:
 
     def finish(self, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None = None) -> None:
         """The last run is in: the results are complete."""
-        self.rows, self.summary, self.status = [dict(row) for row in rows], dict(summary or {}), "complete"
+        self.summary, self.status = dict(summary or {}), "complete"
+        self.keep(rows)
+
+    def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The rows of the runs that are in, whether others follow or not."""
+        self.rows = [dict(row) for row in rows]
         if self.rows:
             table = io.StringIO()
             writer = csv.DictWriter(table, list(self.rows[0]), lineterminator="\n")

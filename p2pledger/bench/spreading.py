@@ -204,7 +204,8 @@ class _Board:
     def __init__(self, payloads: Sequence[bytes], others: int) -> None:
         self.hashes = [sha256(payload).digest() for payload in payloads]
         self.others = others
-        self.counts = bytearray(len(payloads)) if others < 256 else [0] * len(payloads)
+        self.who = [0] * len(payloads)
+        """Which nodes have it: a bit each."""
         self.done_s = [0.0] * len(payloads)
         self.deliveries = 0
         self.delivered = 0
@@ -216,15 +217,16 @@ class _Board:
         if number >= len(self.hashes) or sha256(data).digest() != self.hashes[number]:
             self.faults.add(f"node {node} got a payload that nobody published")
             return
+        if self.who[number] >> node & 1 or node == number % (self.others + 1):
+            self.faults.add(f"payload {number} was delivered to a node twice")
+            return
         self.deliveries += 1
-        self.counts[number] += 1
-        if self.counts[number] == self.others:
+        self.who[number] |= 1 << node
+        if self.who[number].bit_count() == self.others:
             self.done_s[number] = trio.current_time()
             self.delivered += 1
             if self.delivered == len(self.hashes):
                 self.all_done.set()
-        elif self.counts[number] > self.others:
-            self.faults.add(f"payload {number} was delivered to a node twice")
 
 
 def _now_ms() -> int:

@@ -11,14 +11,8 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
-
-import trio
-
-from p2pledger.bench.settling import Plan, run_plan
-from p2pledger.bench.spreading import SpreadPlan, run_spread
-from p2pledger.bench.storage import StoragePlan, run_storage
-from p2pledger.primitives.errors import P2PLedgerError
 
 __all__ = ["main"]
 
@@ -36,28 +30,54 @@ class _Told:
 
 
 def main() -> int:
-    """Exit code 0 with a run, 1 with an error that has been told, 130 after an interruption."""
-    task = json.load(sys.stdin)
+    """Exit code 0 with a run, 1 with an error that has been told, 130 after an interruption, at any moment."""
+    try:
+        # Importing takes longer than many an interruption waits.
+        _run(json.load(sys.stdin))
+    except BaseException as error:
+        causes = list(_leaves(error))
+        # What else is in a group with an interruption are the ends of what was interrupted.
+        if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+            return 130
+        from p2pledger.primitives.errors import P2PLedgerError
+
+        for cause in causes:
+            if isinstance(cause, P2PLedgerError):
+                _tell("error", {name: getattr(cause, name) for name in ("code", "what", "where", "why", "hint")})
+                return 1
+        for cause in causes:
+            if isinstance(cause, OSError):
+                _tell("error", {"code": "system", "what": str(cause), "where": "", "why": "", "hint": ""})
+                return 1
+        raise
+    return 0
+
+
+def _run(task: dict[str, Any]) -> None:
+    import trio
+
+    from p2pledger.bench.settling import Plan, run_plan
+    from p2pledger.bench.spreading import SpreadPlan, run_spread
+    from p2pledger.bench.storage import StoragePlan, run_storage
+
     # A collection in the middle of the window would be a stall of the generator, not of the ledger.
     gc.disable()
-    try:
-        if task["kind"] == "settling":
-            _tell("run", trio.run(run_plan, Plan(**task["plan"]), _Told()).values())
-        elif task["kind"] == "spreading":
-            _tell("run", trio.run(run_spread, SpreadPlan(**task["plan"]), _Told()).values())
-        elif task["kind"] == "storage":
-            _tell("run", trio.run(run_storage, StoragePlan(**task["plan"]), _Told()))
-        else:
-            raise AssertionError(f"no runs of kind {task['kind']!r}")
-    except P2PLedgerError as error:
-        _tell("error", {name: getattr(error, name) for name in ("code", "what", "where", "why", "hint")})
-        return 1
-    except OSError as error:
-        _tell("error", {"code": "system", "what": str(error), "where": "", "why": "", "hint": ""})
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    if task["kind"] == "settling":
+        _tell("run", trio.run(run_plan, Plan(**task["plan"]), _Told()).values())
+    elif task["kind"] == "spreading":
+        _tell("run", trio.run(run_spread, SpreadPlan(**task["plan"]), _Told()).values())
+    elif task["kind"] == "storage":
+        _tell("run", trio.run(run_storage, StoragePlan(**task["plan"]), _Told()))
+    else:
+        raise AssertionError(f"no runs of kind {task['kind']!r}")
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from p2pledger.cli.measuring import NetworkOption, OutOption, Watched, folder_of, read_network, show
+from p2pledger.cli.measuring import NetworkOption, OutOption, Watched, folder_of, read_network, show, tell
 from p2pledger.cli.options import JsonOption
 from p2pledger.cli.output import command, emit, say, table
 
@@ -265,8 +265,10 @@ def bench_all(
                 capacity.Settings(capacity.DEFAULT_SIZES, 1_500.0, True, four), top / "capacity", watched
             ),
         ]
-    for results in measured:
-        show(results, as_json=False)
+    # All of them are told, whatever the first was.
+    correct = [tell(results, as_json=False) for results in measured]
+    if not all(correct):
+        raise typer.Exit(1)
 
 
 @app.command("rerun")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from p2pledger.bench.results import Results
 
-__all__ = ["NetworkOption", "OutOption", "Watched", "folder_of", "read_network", "show"]
+__all__ = ["NetworkOption", "OutOption", "Watched", "folder_of", "read_network", "show", "tell"]
 
 NetworkOption = Annotated[
     Path | None, typer.Option("--network", metavar="FILE", help="A network.toml by which the links are shaped.")
@@ -93,23 +93,34 @@ class Watched:
 
 
 def show(results: Results, as_json: bool) -> None:
-    """The rows of finished results; their page is written. With --json the last line is one object."""
+    """The rows of finished results, as ``tell``; typer.Exit with 1 where a run was not correct."""
+    if not tell(results, as_json):
+        raise typer.Exit(1)
+
+
+def tell(results: Results, as_json: bool) -> bool:
+    """The rows of finished results; their page is written. With --json the last line is one object.
+
+    Whether everything in them is correct: a fast wrong run has failed.
+    """
     from p2pledger.bench.report import write_report
 
     path = write_report(results)
+    is_correct = all(row.get("correct", True) for row in results.rows)
     say(f"results in {results.folder}, page {path}")
     if as_json:
         machine = {name: getattr(results.machine, name) for name in results.machine.__dataclass_fields__}
         schema = f"p2pledger.bench.{results.kind}/1"
         values = {"schema": schema, "folder": str(results.folder), "note": results.note, "machine": machine}
         print(json.dumps({**values, **results.summary, "rows": results.rows}, ensure_ascii=False), flush=True)
-        return
+        return is_correct
     print(results.note)
     if results.rows:
         shown = [name for name in results.rows[0] if any(row[name] not in (None, "", 0) for row in results.rows)]
         print(table(shown, [[_cell(row[name]) for name in shown] for row in results.rows], right=shown))
     for name, value in results.summary.items():
         print(f"{name}: {value}")
+    return is_correct
 
 
 def _cell(value: Any) -> str:

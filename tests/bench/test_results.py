@@ -48,7 +48,7 @@ def test_a_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
     read = Results.open(tmp_path / "r")
     assert (read.rows, read.machine, read.status) == (written.rows, MACHINE, "complete")
     assert [values["committed"] for values in read.runs()] == [3, 3]
-    assert (tmp_path / "r" / "rows.csv").read_text().splitlines()[0].startswith("offered_per_s,committed_per_s,p50_ms")
+    assert (tmp_path / "r" / "rows.csv").read_text().splitlines()[0].startswith("offered_per_s,committed_per_s,")
 
 
 def test_an_interrupted_measurement_says_that_it_is_partial_and_can_be_read(tmp_path: Path) -> None:
@@ -125,6 +125,45 @@ def test_different_things_are_not_compared(tmp_path: Path) -> None:
     other.kind = "gossip"
     with pytest.raises(InvalidInput, match="cannot be compared"):
         compare(before, other)
+
+
+def test_rows_are_of_the_same_arrivals_or_not_compared(tmp_path: Path) -> None:
+    """A burst offers as much in a second as the same number evenly, and is another load."""
+    runs = [run(how, [ms + i] * 9) for i in range(3) for how, ms in (("fixed:1", 10.0), ("burst:1,9", 90.0))]
+    lines = compare(results(tmp_path / "a", *runs), results(tmp_path / "b", *reversed(runs)))
+    assert {line.row for line in lines} == {"arrivals fixed:1", "arrivals burst:1,9"}
+    assert {line.verdict for line in lines} == {"same"}
+
+
+def test_other_plans_and_partial_results_are_not_compared(tmp_path: Path) -> None:
+    four, seven, begun = (results(tmp_path / name, run("fixed:1", [10.0] * 9)) for name in "abc")
+    four.arguments, seven.arguments = ({"plan": {"validators": count}} for count in (4, 7))
+    with pytest.raises(InvalidInput) as caught:
+        compare(four, seven)
+    assert caught.value.why == "validators was 4 and then 7"
+    begun.status = "partial"
+    with pytest.raises(InvalidInput, match="partial"):
+        compare(begun, begun)
+
+
+def test_runs_that_were_wrong_are_in_no_plot(tmp_path: Path) -> None:
+    wrong = page(results(tmp_path / "a", run("fixed:1", [10.0] * 9, faults=["supply"])))
+    late = page(results(tmp_path / "b", run("fixed:1", [10.0] * 9, lag_p99_ms=50.0)))
+    assert "<svg" not in wrong
+    assert "<svg" not in late
+
+
+def test_half_of_the_runs_with_a_late_generator_are_enough_for_no_figures(tmp_path: Path) -> None:
+    [row] = finality.rows_of([run("fixed:1", [10.0] * 9), run("fixed:1", [10.0] * 9, lag_p99_ms=50.0)])
+    assert (row["saturated"], row["p50_ms"], row["committed_per_s"]) == (True, None, None)
+
+
+def test_the_rows_so_far_are_kept_before_the_last_run_is_in(tmp_path: Path) -> None:
+    begun = Results.create(tmp_path / "r", "finality", {}, MACHINE, "a note")
+    begun.add_run(run("fixed:10", [5.0] * 9))
+    begun.keep(finality.rows_of(list(begun.runs())))
+    read = Results.open(tmp_path / "r")
+    assert (read.status, read.rows[0]["p50_ms"]) == ("partial", 5.003)
 
 
 def test_the_page_needs_no_network_no_script_and_no_light(tmp_path: Path) -> None:
