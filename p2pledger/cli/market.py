@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, NodeOption
-from p2pledger.cli.output import command, emit, say
+from p2pledger.cli.output import command, emit, say, say_refusal
 from p2pledger.cli.transactions import MaxFeeOption, SimulateOption, TimeoutOption
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ def _send(
     from p2pledger.cluster.remote import Remote
     from p2pledger.cluster.settle import settle
     from p2pledger.primitives.errors import P2PLedgerError
+    from p2pledger.primitives.forms import operation_name
     from p2pledger.primitives.forms_text import operation_of
-    from p2pledger.primitives.reasons import Reason, sentence_of
+    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, rule_named, sentence_of
     from p2pledger.primitives.transactions import Transaction
 
     remote = Remote(directory)
@@ -176,7 +177,7 @@ def _send(
             begun = time.monotonic()
             if simulate:
                 answer = await client.simulate(data)
-                height, code, rule = answer.height, answer.code, answer.rule
+                height, code, at, rule = answer.height, answer.code, answer.operation, answer.rule
             else:
                 try:
                     [outcome] = await settle(client, [data], timeout_s=timeout)
@@ -188,8 +189,9 @@ def _send(
                             f"--valid-until {transaction.valid_until}"
                         )
                     raise
-                height, code, rule = outcome.height, outcome.code, outcome.rule
+                height, code, at, rule = outcome.height, outcome.code, outcome.operation, outcome.rule
             elapsed_s = time.monotonic() - begun
+        rule = rule_named(code, rule, "" if at == WHOLE_TRANSACTION else operation_name(type(operation)))
         made = object_of(operation)
         if as_json:
             emit(
@@ -210,16 +212,14 @@ def _send(
             )
         else:
             good, bad = ("would succeed", "would be refused") if simulate else ("final", "refused")
-            told = f"{transaction.id.hex()}  valid until {transaction.valid_until}"
+            told = f"{transaction.id.hex()}  valid until height {transaction.valid_until}"
             if code == 0:
                 print(f"{good} at height {height}  {told}")
                 if made:
                     print(f"made  {made}")
             else:
                 print(f"{bad}: {Reason(code).title}  {told}")
-                say(sentence_of(code))
-            if rule:
-                say(f"  rule:  {rule}")
+                say_refusal(code, rule, name.replace("-", "_"))
             if code == 0 and not simulate:
                 say(f"seen final after {elapsed_s * 1_000:.0f} ms")
         if code != 0:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from p2pledger.primitives.errors import P2PLedgerError
 
-__all__ = ["ExitCode", "command", "counted", "emit", "emit_error", "root_cause", "say", "table"]
+__all__ = ["ExitCode", "command", "counted", "emit", "emit_error", "root_cause", "say", "say_refusal", "table"]
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -45,10 +45,43 @@ _CODES = {
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
+_NEXT = {
+    "expired": "Send it again: what is signed is valid for a window of heights only",
+    "duplicate": "It was executed before; 'p2pledger tx show' tells with what outcome",
+    "fee_too_low": "Allow more with --max-fee",
+    "unauthorised": "Leave --sign away, so that whoever has to sign does, or name all of them",
+    "insufficient_free": "'p2pledger positions' shows what is free, and what the rest is needed for",
+    "unknown_account": "Names are those of the genesis and of registered parties; others are 64 hexadecimal digits",
+    "not_permitted": "'p2pledger permissions explain' shows every rule that was weighed",
+    "not_matched": "'p2pledger instruction show' tells who has not affirmed; 'p2pledger market affirm' does it",
+    "on_hold": "'p2pledger instruction show' tells who holds it; 'p2pledger market set-hold' lets it go on",
+    "unknown_instruction": "'p2pledger instruction list' shows them all",
+    "irrevocable": "Whoever wants it back has to trade back; only two regulators can stop it",
+    "late": "Take a later settlement day",
+    "too_early": "It settles by itself when its time comes",
+    "stale_attestation": "The attestor states the deposits anew: 'p2pledger market attest'",
+    "above_attestation": "'p2pledger money supply' shows what circulates and what is attested",
+    "short_reserves": "It waits its turn, or its payer cancels it; 'p2pledger money supply' shows the reserves",
+    "order_stops": "'p2pledger orders list' shows the orders; whoever is under one may appeal",
+    "second_approver": "Name two parties of role regulator, who both sign",
+}
+"""What to do about refusals for which there is an answer; for the others it is in the operation's own rule."""
+
 
 def say(sentence: str = "") -> None:
     """Talk: for people, on stderr."""
     print(sentence, file=sys.stderr, flush=True)
+
+
+def say_refusal(code: int, rule: str, operation: str = "") -> None:
+    """Why the ledger refuses: the sentence of the code, the name of the rule, and what to do next."""
+    from p2pledger.primitives.reasons import Reason, sentence_of
+
+    say(sentence_of(code))
+    if rule:
+        say(f"  rule:  {rule}")
+    otherwise = f"docs/operations.md says what {operation or 'each operation'} needs and refuses"
+    say(f"  next:  {_NEXT.get(Reason(code).title, otherwise)}")
 
 
 def emit(schema: str, values: dict[str, Any]) -> None:

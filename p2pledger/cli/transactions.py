@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, NodeOption
-from p2pledger.cli.output import command, emit, say
+from p2pledger.cli.output import command, emit, say, say_refusal
 from p2pledger.cli.usage import AmountCommand
 from p2pledger.primitives.amounts import units_of
 
@@ -229,15 +229,15 @@ def _print_outcome(
     good: str, bad: str, code: int, height: int, operation: int, identifier: bytes, valid_until: int, rule: str
 ) -> None:
     """One line of data, and what a refusal means."""
-    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
+    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason
 
-    told = f"{identifier.hex()}  valid until {valid_until}"
+    told = f"{identifier.hex()}  valid until height {valid_until}"
     if code == 0:
         print(f"{good} at height {height}  {told}")
     else:
         which = "" if operation == WHOLE_TRANSACTION else f" (operation {operation + 1})"
         print(f"{bad}: {Reason(code).title}{which}  {told}")
-        say(f"{sentence_of(code)} ({rule})" if rule else sentence_of(code))
+        say_refusal(code, rule)
 
 
 def send(
@@ -264,7 +264,8 @@ def send(
     from p2pledger.cluster.remote import decimals_of
     from p2pledger.cluster.settle import settle
     from p2pledger.primitives.errors import P2PLedgerError
-    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, sentence_of
+    from p2pledger.primitives.forms import operation_name
+    from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, rule_named, sentence_of
     from p2pledger.primitives.transactions import Transaction
 
     async def run() -> tuple[Transaction, int, int, int, str, float]:
@@ -300,6 +301,8 @@ def send(
             return transaction, outcome.height, outcome.code, outcome.operation, outcome.rule, elapsed_s
 
     sent, height, code, operation, rule, elapsed_s = trio.run(run)
+    at = "" if operation == WHOLE_TRANSACTION else operation_name(type(sent.operations[operation]))
+    rule = rule_named(code, rule, at)
     if as_json:
         emit(
             "p2pledger.tx/1",

@@ -5,20 +5,21 @@ Each command asks one node one question, which it answers in one consistent read
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from p2pledger.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, NodeOption
-from p2pledger.cli.output import command, counted, emit, say, table
+from p2pledger.cli.output import command, counted, emit, say, say_refusal, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from p2pledger.api.client import Client, Viewed
     from p2pledger.primitives.forms_text import Names
-    from p2pledger.primitives.statements import InstructionLine
+    from p2pledger.primitives.statements import Forecast, InstructionLine, InstructionStatement
 
 __all__ = [
     "instruction_app",
@@ -41,6 +42,9 @@ orders_app = typer.Typer(help="Orders of authority.", no_args_is_help=True)
 venue_app = typer.Typer(help="What venues have sent.", no_args_is_help=True)
 
 WhoArgument = Annotated[str, typer.Argument(metavar="WHO", help="A party's name, or an account in hexadecimal.")]
+InstructionArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="The instruction: 64 hexadecimal digits, or enough of the first ones.")
+]
 ReaderOption = Annotated[
     str, typer.Option("--as", metavar="NAME", help="The member as which you look; his key must be here.")
 ]
@@ -94,6 +98,25 @@ def _reference(field: str, text: str) -> bytes:
 
     identifier: bytes = value_of(Reference(field), text, Names())
     return identifier
+
+
+async def _instruction(client: Client, text: str) -> bytes:
+    """The identifier of an instruction, of which the beginning is enough where no other one begins so."""
+    from p2pledger.primitives.errors import InvalidInput
+
+    if len(text) == 64 or not re.fullmatch(r"[0-9a-fA-F]{4,63}", text):
+        return _reference("instruction", text)
+    least = int(text.ljust(64, "0"), 16)
+    behind = (least - 1).to_bytes(32, "big") if least else b""
+    lines = (await client.instructions(after=behind, limit=2)).statement.lines
+    found = [line.id for line in lines if line.id.hex().startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    raise InvalidInput(
+        f"{'several instructions begin' if found else 'no instruction begins'} with {text}",
+        hint="'p2pledger instruction list' shows how they begin, with --json all of their digits",
+        code="unknown_instruction",
+    )
 
 
 def _who(names: Names, account: bytes) -> str:
@@ -229,7 +252,7 @@ def investor(
 @command
 def look_through(
     who: WhoArgument,
-    asset: Annotated[str, typer.Argument(help="Such as CNE100000007@CSDC.")],
+    asset: Annotated[str, typer.Argument(metavar="ASSET", help="Such as CNE100000007@CSDC.")],
     reader: ReaderOption,
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     node: NodeOption = "",
@@ -287,7 +310,7 @@ _INSTRUCTION_TITLES = (
 @instruction_app.command("show")
 @command
 def instruction_show(
-    identifier: Annotated[str, typer.Argument(metavar="ID", help="The instruction: 64 hexadecimal digits.")],
+    identifier: InstructionArgument,
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     node: NodeOption = "",
     as_json: JsonOption = False,
@@ -300,8 +323,10 @@ def instruction_show(
     from p2pledger.primitives.amounts import amount_text
     from p2pledger.primitives.names import asset_text
 
-    wanted = _reference("instruction", identifier)
-    answer, names = _ask(directory, node, lambda client, names: client.instruction(wanted))
+    async def ask(client: Client, names: Names) -> Viewed[InstructionStatement]:
+        return await client.instruction(await _instruction(client, identifier))
+
+    answer, names = _ask(directory, node, ask)
     if as_json:
         _emit("instruction.show", answer)
         return
@@ -349,7 +374,7 @@ def instruction_show(
 @instruction_app.command("simulate")
 @command
 def instruction_simulate(
-    identifier: Annotated[str, typer.Argument(metavar="ID", help="The instruction: 64 hexadecimal digits.")],
+    identifier: InstructionArgument,
     directory: DirectoryOption = DEFAULT_DIRECTORY,
     node: NodeOption = "",
     as_json: JsonOption = False,
@@ -361,10 +386,12 @@ def instruction_simulate(
     \b
     Example: p2pledger instruction simulate ID
     """
-    from p2pledger.primitives.reasons import Reason, sentence_of
+    from p2pledger.primitives.reasons import Reason, rule_named
 
-    wanted = _reference("instruction", identifier)
-    answer, _ = _ask(directory, node, lambda client, names: client.forecast(wanted))
+    async def ask(client: Client, names: Names) -> Viewed[Forecast]:
+        return await client.forecast(await _instruction(client, identifier))
+
+    answer, _ = _ask(directory, node, ask)
     found = answer.statement
     if as_json:
         _emit("instruction.simulate", answer)
@@ -373,9 +400,7 @@ def instruction_simulate(
         end = "settle" if found.code == 0 else f"be refused: {Reason(found.code).title}"
         print(f"it {sure} {end} at {_time(found.time_ms)}")
         if found.code:
-            say(sentence_of(found.code))
-        if found.rule:
-            say(f"  rule:  {found.rule}")
+            say_refusal(found.code, rule_named(found.code, found.rule, "settle"), "settle")
     if found.code:
         raise SystemExit(1)
 

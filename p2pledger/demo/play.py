@@ -34,12 +34,12 @@ from p2pledger.ledger.holding_proof import check_holding
 from p2pledger.load.chain import wait_agreement
 from p2pledger.primitives.amounts import amount_text, units_of
 from p2pledger.primitives.errors import InvalidInput
-from p2pledger.primitives.forms import Blob, Field, ListOf, Operation, Salt, Text
+from p2pledger.primitives.forms import Blob, Field, ListOf, Operation, Salt, Text, operation_name
 from p2pledger.primitives.forms_text import NAMES, Names, assets_named, operation_kind, operation_of
 from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.market.instructions import AddLegs, Instruct, legs_digest
 from p2pledger.primitives.names import account_named, account_opened, asset_id, asset_text
-from p2pledger.primitives.reasons import Reason, sentence_of
+from p2pledger.primitives.reasons import WHOLE_TRANSACTION, Reason, rule_named, sentence_of
 from p2pledger.primitives.transactions import Open, Transaction
 
 __all__ = ["PlayReport", "StepReport", "operation_fields", "play"]
@@ -255,7 +255,8 @@ class _Player:
         if act.measure:
             self.measured_ms[act.measure] = (time.monotonic() - begun) * 1_000
         self.height = max(self.height, outcome.height)
-        reason, rule = Reason(outcome.code).title, outcome.rule
+        at = "" if outcome.operation == WHOLE_TRANSACTION else operation_name(type(operations[outcome.operation]))
+        reason, rule = Reason(outcome.code).title, rule_named(outcome.code, outcome.rule, at)
         if outcome.code == 0:
             for call, operation in zip(act.calls, operations, strict=True):
                 self._save(call, operation)

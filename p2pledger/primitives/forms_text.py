@@ -347,6 +347,7 @@ def _value(field: Field, plain: Plain, names: Names, salt: bytes, asset: bytes) 
 
 def _bytes(field: Field, plain: Plain, width: int | None, named: Callable[[str], bytes | None]) -> bytes:
     """Bytes as such, in hexadecimal, or by a name. Of another width than this only none, where that may be."""
+    given = plain
     if isinstance(plain, str):
         if re.fullmatch(r"([0-9a-fA-F]{2})*", plain) and width in (None, len(plain) // 2):
             plain = bytes.fromhex(plain)
@@ -357,7 +358,7 @@ def _bytes(field: Field, plain: Plain, width: int | None, named: Callable[[str],
     if not isinstance(plain, bytes) or (width is not None and len(plain) != width):
         if plain == b"" and getattr(field, "optional", False):
             return b""
-        raise _wrong(field, "" if plain is None else plain)
+        raise _wrong(field, given)
     return plain
 
 
@@ -456,8 +457,10 @@ def _table(name: str, form: Form, plain: Plain) -> Mapping[str, Plain]:
     if isinstance(plain, Mapping):
         return plain
     if not isinstance(plain, Sequence) or isinstance(plain, bytes) or len(plain) != len(form):
+        listed = isinstance(plain, Sequence) and not isinstance(plain, bytes | str)
+        shown = ",".join(str(part) for part in plain) if listed else str(plain)
         raise InvalidInput(
-            f"{str(plain)[:80]!r} is no {name}",
+            f"{shown[:80]!r} is no {name}",
             hint=f"It has {', '.join(part.name for part in form)}",
             code="bad_field",
         )

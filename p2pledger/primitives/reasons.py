@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["MOST_RULE_BYTES", "REASONS", "WHOLE_TRANSACTION", "Reason", "sentence_of"]
+__all__ = ["MOST_RULE_BYTES", "REASONS", "WHOLE_TRANSACTION", "Reason", "rule_named", "sentence_of"]
 
 WHOLE_TRANSACTION: Final = 65535
 """The operation index of a receipt whose reason concerns the whole transaction."""
@@ -247,3 +247,28 @@ _SENTENCES: Final = {code: sentence for code, _, sentence in REASONS}
 def sentence_of(code: int) -> str:
     """The sentence of a reason code, for people."""
     return _SENTENCES.get(code, f"Unknown reason code {code}.")
+
+
+_OF_TRANSACTIONS: Final = {
+    Reason.EXPIRED: "validity of transactions",
+    Reason.TOO_FAR_AHEAD: "validity of transactions",
+    Reason.DUPLICATE: "replay of transactions",
+    Reason.FEE_TOO_LOW: "fees of transactions",
+    Reason.CANNOT_PAY_FEE: "fees of transactions",
+}
+
+
+def rule_named(code: int, rule: str, operation: str = "") -> str:
+    """The name of the rule that refused, for people: the one that went with the receipt, which is stored with it.
+
+    Rules that every transaction meets alike are not stored, since they follow from the code and the ``operation`` at
+    which it was refused: the rules of transactions (docs/protocol.md, section 4.1), who signs, the operation's own.
+    Empty for success.
+    """
+    if code == Reason.OK or rule:
+        return rule
+    if code in _OF_TRANSACTIONS:
+        return _OF_TRANSACTIONS[Reason(code)]
+    if code == Reason.UNAUTHORISED:
+        return f"who signs {operation}" if operation else "who signs for the payer of the fee"
+    return operation or "form of transactions"

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from p2pledger.cli import output
 from p2pledger.cluster.consortium import load_genesis
 from p2pledger.primitives.forms import operation_name
+from p2pledger.primitives.reasons import Reason
 from p2pledger.primitives.transactions import OPERATIONS
 from tests.cli.commands import Command, environment
 
@@ -111,6 +113,12 @@ def test_a_trade_from_its_instruction_to_its_settlement(p2pledger: Command, plac
     [line] = p2pledger("instruction", "list", "--party", "broker-1", "--json", *place).values["lines"]
     assert (line["id"], line["matching"], line["reference"]) == (trade, "matched", "T-1")
     assert "T-1" in p2pledger("instruction", "list", *place).data
+    # What the list shows of an identifier is enough to look at it.
+    assert trade in p2pledger("instruction", "show", trade[:16], *place).data
+    nothing = p2pledger("instruction", "show", "T-1", *place)
+    assert (nothing.code, "'T-1' is not what field instruction takes" in nothing.talk) == (2, True)
+    nobody = p2pledger("instruction", "simulate", f"{int(trade[:4], 16) ^ 1:04x}", *place)
+    assert (nobody.code, "no instruction begins with" in nobody.talk) == (2, True)
 
     buckets = p2pledger("positions", "broker-1", "--json", *place).values["lines"]
     [bond] = [line for line in buckets if line["asset"] == BOND]
@@ -144,6 +152,7 @@ def test_somebody_new_signs_with_his_own_key(p2pledger: Command, place: tuple[st
     assert "its keys are not here" in stranger.talk
     forced = p2pledger(*give, 1, "--source", other["object"], "--target", "broker-1", "--sign", "broker-1", *place)
     assert (forced.code, "unauthorised" in forced.data) == (1, True)
+    assert "rule:  who signs transfer\n  next:  Leave --sign away" in forced.talk
 
 
 def test_who_may_do_what_and_which_rule_says_so(p2pledger: Command, place: tuple[str, str]) -> None:
@@ -153,6 +162,8 @@ def test_who_may_do_what_and_which_rule_says_so(p2pledger: Command, place: tuple
     assert refused.data.startswith("refused by: depositories write in their own register only\n")
     allowed = p2pledger(*question, "CCDC", "--json", *place)
     assert (allowed.code, allowed.values["is_allowed"], allowed.values["roles"]) == (0, True, ["depository"])
+    open_to_all = p2pledger("permissions", "explain", "--who", "CSDC", "--what", "transfer", *place)
+    assert "leaves it to those who sign" in open_to_all.data
     unknown = p2pledger("permissions", "explain", "--who", "CSDC", "--what", "descibe", *place)
     assert (unknown.code, "Did you mean describe?" in unknown.talk) == (2, True)
 
@@ -211,3 +222,7 @@ def test_a_block_shows_what_was_done_in_it(p2pledger: Command, place: tuple[str,
     ).values  # fmt: skip
     [row] = p2pledger("block", "show", sent["height"], "--json", *place).values["operations"]
     assert (row["what"], row["from"], row["asset"], row["amount"]) == ("place offer", "broker-3", SHARE, "2")
+
+
+def test_what_to_do_next_is_said_of_reasons_that_there_are() -> None:
+    assert set(output._NEXT) <= {reason.title for reason in Reason}

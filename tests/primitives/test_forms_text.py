@@ -87,6 +87,7 @@ def test_what_people_may_write(field: f.Field, plain: Any, value: Any) -> None:
 REFUSED: list[tuple[f.Field, Any, str]] = [
     (f.Account("who"), "alicia", "Did you mean alice?"),
     (f.Account("who"), "", "'' is not what field who takes. It is an account"),
+    (f.Reference("what"), "T-1", "'T-1' is not what field what takes. It is 64 hexadecimal digits"),
     (f.Account("who"), 7, "'7' is not what field who takes"),
     (f.AssetName("asset"), "CNY", "INSTRUMENT@REGISTER"),
     (f.RegisterCode("register"), "toolong", "not a register code"),

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from p2pledger import _reference
-from p2pledger.primitives.reasons import REASONS, WHOLE_TRANSACTION, Reason, sentence_of
+from p2pledger.primitives.reasons import REASONS, WHOLE_TRANSACTION, Reason, rule_named, sentence_of
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 
@@ -33,3 +33,13 @@ def test_the_core_uses_the_same_codes() -> None:
     assert codes == {title: code for code, title, _ in REASONS if title in codes}
     assert len(codes) >= 13
     assert _reference.WHOLE_TRANSACTION == WHOLE_TRANSACTION
+
+
+def test_every_refusal_has_a_rule_with_a_name() -> None:
+    assert rule_named(0, "", "transfer") == ""
+    assert rule_named(Reason.NOT_PERMITTED, "no transfers", "transfer") == "no transfers"
+    assert rule_named(Reason.INSUFFICIENT_FREE, "", "transfer") == "transfer"
+    assert rule_named(Reason.UNAUTHORISED, "", "transfer") == "who signs transfer"
+    assert rule_named(Reason.DUPLICATE, "", "transfer") == "replay of transactions"
+    for reason in Reason:
+        assert reason == Reason.OK or rule_named(reason, "")

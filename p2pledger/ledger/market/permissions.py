@@ -241,7 +241,12 @@ def explain(
         if closing:
             why = f"what is allowed here {closing[0].why_not}"
             return Decision(False, closing[0].name, why, article.name, party, roles, tuple(weighed))
-    why = "a permission allows it" if allowing else "the rulebook allows it, and no permission is in the way"
+    if allowing:
+        why = "a permission allows it"
+    elif article.open_to_all:
+        why = "the rulebook leaves it to those who sign, as the operation's own rule says; no permission is in the way"
+    else:
+        why = "the rulebook allows it, and no permission is in the way"
     return Decision(True, allowing or article.name, why, article.name, party, roles, tuple(weighed))
 
 
