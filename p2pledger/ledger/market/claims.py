@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Self
 
 from p2pledger.ledger.books import Books
 from p2pledger.ledger.market.instruments import holds_until
-from p2pledger.ledger.market.parties import holder_of
+from p2pledger.ledger.market.parties import holder_of, party_of
 from p2pledger.ledger.market.permissions import require
 from p2pledger.ledger.rule import Place, Refused, Rule, require_asset
 from p2pledger.ledger.tables import Party, Table, fields_of
@@ -143,7 +143,8 @@ def rule_name(asset: bytes, condition: str = "") -> str:
 def judge(books: Books, place: Place, asset: bytes, party: bytes) -> None:
     """Whether a party (or an account of nobody) may come to hold an asset; ``ineligible``, naming the condition.
 
-    The issuer of the asset always may. Numbers of holders and shares are judged in ``holders.py``.
+    A topic that is refused also shuts out accounts of nobody. The issuer of the asset always may. Numbers of holders
+    and shares are judged in ``holders.py``.
     """
     rules = books.row(HolderRules, asset)
     if rules is None or holder_of(books, require_asset(books, asset).issuer) == party:
@@ -151,8 +152,10 @@ def judge(books: Books, place: Place, asset: bytes, party: bytes) -> None:
     for topic in rules.required:
         if claim_of(books, place, party, topic) is None:
             raise Refused(Reason.INELIGIBLE, rule=rule_name(asset, topic))
+    # Of whom nobody knows who he is, nobody can know that he is not under sanctions: a fresh account is no way around.
+    is_known = party_of(books, party) is not None
     for topic in rules.refused:
-        if claim_of(books, place, party, topic) is not None:
+        if not is_known or claim_of(books, place, party, topic) is not None:
             raise Refused(Reason.INELIGIBLE, rule=rule_name(asset, f"not {topic}"))
     if rules.countries and country_of(books, place, party) not in rules.countries:
         raise Refused(Reason.INELIGIBLE, rule=rule_name(asset, COUNTRY))

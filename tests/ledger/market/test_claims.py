@@ -141,6 +141,16 @@ def test_a_claim_may_be_what_excludes(world: World) -> None:
     world.do(BOUGHT, "alice")
 
 
+def test_a_fresh_account_is_no_way_around_what_excludes(world: World) -> None:
+    """Nobody states anything about an account that nobody knows; who it belongs to might be under sanctions."""
+    world.do(rules(required=(), refused=("sanctioned",)), "csdc")
+    fresh = world.open("bob", "fresh")
+    world.refuse("ineligible", Transfer(ALICE, fresh, BOND, 1), "alice", rule=condition("not sanctioned"))
+    entry = RegisterAccount(fresh, BOB, account("csdc"), Tier.INVESTOR, AccountKind.OWN)
+    world.do(entry, "bob", "fresh", "csdc")
+    world.do(Transfer(ALICE, fresh, BOND, 1), "alice")
+
+
 def test_countries_are_those_of_the_register_of_parties_unless_a_claim_says_otherwise(world: World) -> None:
     world.do(rules(required=(), countries=("CN", "DE")), "csdc")
     world.refuse("ineligible", BOUGHT, "alice", rule=condition("country"))
