@@ -99,7 +99,8 @@ def _command_of(name: str, kind: type[Operation]) -> Any:
     for item in kind.form:
         may_lack = item.name in defaults or isinstance(item, Salt) or getattr(item, "optional", False)
         may_lack = may_lack or (isinstance(item, Text | ListOf | Blob) and item.least == 0)
-        option = typer.Option(f"--{item.name.replace('_', '-')}", help=expected(item).capitalize() + ".")
+        takes = expected(item)
+        option = typer.Option(f"--{item.name.replace('_', '-')}", help=f"{takes[0].upper()}{takes[1:]}.")
         parameters.append(
             inspect.Parameter(
                 _FIELD + item.name,

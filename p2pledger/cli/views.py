@@ -456,6 +456,8 @@ def tasks(
         for line in answer.statement.lines
     ]  # fmt: skip
     print(table(("task", "account", "about", "until", "id"), rows))
+    if any(line.what == "affirm" for line in answer.statement.lines):
+        say("'p2pledger instruction show ID' shows the legs and the digest that 'p2pledger market affirm --legs' takes")
     say(f"{counted(len(rows), 'task')} for {who} at height {answer.height}, {_time(answer.statement.time_ms)}")
 
 

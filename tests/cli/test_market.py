@@ -43,6 +43,10 @@ def test_every_operation_is_a_command_that_explains_its_fields(p2pledger: Comman
         assert explained.code == 0, explained.talk
         for item in kind.form:
             assert f"--{item.name.replace('_', '-')} " in explained.data
+    # An example has to be one: names of assets are not written small.
+    assert "An asset such as DE0005140008@CSDC or CNY@ICBC." in " ".join(
+        p2pledger("market", "transfer", "--help").data.split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,9 @@ def test_a_trade_from_its_instruction_to_its_settlement(p2pledger: Command, plac
     assert [moment["height"] > 0 for moment in shown["moments"]] == [True, False, False]
     waiting = p2pledger("tasks", "broker-2", "--json", *place).values["lines"]
     assert [(line["what"], line["reference"]) for line in waiting] == [("affirm", trade)]
-    assert "affirm" in p2pledger("tasks", "broker-2", *place).data
+    told = p2pledger("tasks", "broker-2", *place)
+    assert "affirm" in told.data
+    assert "market affirm --legs" in told.talk
 
     early = ("market", "lock-instruction", "--instruction", trade, "--by", "broker-2")
     asked = p2pledger(*early, "--simulate", "--json", *place)
