@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
@@ -44,12 +44,12 @@ from p2pledger.load.orders import Order, OrderDesk
 from p2pledger.load.readings import holdings_of, look_up, open_world, supply_of
 from p2pledger.load.trades import TradeSource
 from p2pledger.network.tracing import Timelines
-from p2pledger.primitives.blocks import Block
+from p2pledger.primitives.blocks import Block, Header
 from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.server.tracing import TRACE_FILE, clock_us, read_trace
 
-__all__ = ["Plan", "Run", "Usage", "lag_allowed_ms", "run_plan"]
+__all__ = ["Plan", "Run", "Usage", "lag_allowed_ms", "nullified_between", "run_plan"]
 
 _SAMPLE_S: Final = 0.25
 _AGREE_WITHIN_S: Final = 60.0
@@ -171,6 +171,13 @@ async def run_plan(plan: Plan, progress: Progress) -> Run:
     plan.check()
     moments = plan.moments()
     source = workload(plan.workload, len(moments), plan.seed, money_register=BANK)
+    if source.count < len(moments):
+        raise InvalidInput(
+            f"{plan.workload} has {source.count:,} trades, and {len(moments):,} fall due",
+            why="what is offered would end within the window, and its rate be that of nothing",
+            hint=f"With these arrivals it lasts for --seconds {moments[source.count]:.1f}",
+            code="usage",
+        )
     progress.say(f"starting {plan.validators} validators")
     with tempfile.TemporaryDirectory(prefix="p2pledger-bench-", dir=plan.disk or None) as beside:
         network = Path(beside) / "network.toml"
@@ -329,12 +336,26 @@ async def _nullified(cluster: Cluster, first_height: int, last_height: int) -> i
         return 0
     try:
         async with cluster.connect() as client:
-            first, last = [
-                Block.decode((await client.block(height)).block).header for height in (first_height, last_height)
-            ]
+
+            async def header_at(height: int) -> Header:
+                return Block.decode((await client.block(height)).block).header
+
+            return await nullified_between(await header_at(first_height), await header_at(last_height), header_at)
     except UNREACHABLE:  # then the gate has said so
         return 0
-    return 0 if first.epoch != last.epoch else (last.view - first.view) - (last_height - first_height)
+
+
+async def nullified_between(first: Header, last: Header, header_at: Callable[[int], Awaitable[Header]]) -> int:
+    """Views without a block of the chain from one block to another, within each epoch.
+
+    At the end of an epoch views go to blocks that only close it: what lies between two epochs is not counted.
+    """
+    if first.epoch == last.epoch:
+        return (last.view - first.view) - (last.height - first.height)
+    if last.height - first.height <= 1:
+        return 0
+    middle = await header_at((first.height + last.height) // 2)
+    return await nullified_between(first, middle, header_at) + await nullified_between(middle, last, header_at)
 
 
 def _block_times(directory: Path, weights: Mapping[str, int], plan: Plan, opened_us: int) -> tuple[BlockTimes, ...]:

@@ -381,14 +381,20 @@ class Cluster:
                     await self._with_all_nodes(NodeProcess.kill)
                     raise
         finally:
-            if self._lock is not None:
-                if self._nodes:
-                    self._save_state()
-                self._lock.release()
-            if self._given_directory is None and not keep:
-                shutil.rmtree(self.directory, ignore_errors=True)
-            # The body's own error goes on by itself: given to this nursery it would come back in a group.
-            await self._nursery_manager.__aexit__(None, None, None)
+            # The last of this can fail: the disk may be what has ended the run. The nursery has to be closed all the
+            # same, or the task would take its error for a breach of Trio's rules.
+            try:
+                if self._lock is not None:
+                    try:
+                        if self._nodes:
+                            self._save_state()
+                    finally:
+                        self._lock.release()
+                if self._given_directory is None and not keep:
+                    shutil.rmtree(self.directory, ignore_errors=True)
+            finally:
+                # The body's own error goes on by itself: given to this nursery it would come back in a group.
+                await self._nursery_manager.__aexit__(None, None, None)
 
     async def _with_all_nodes(self, do: Callable[[NodeProcess], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:

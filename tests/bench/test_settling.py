@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+
 import pytest
 
-from p2pledger.bench.settling import Plan, run_plan
+from p2pledger.bench.settling import Plan, nullified_between, run_plan
+from p2pledger.primitives.blocks import Header
 from p2pledger.primitives.errors import InvalidInput
+from tests.primitives.samples import header
 
 
 class Silent:
@@ -48,3 +54,30 @@ async def test_a_run_follows_its_blocks_and_keeps_its_accounts() -> None:
 def test_what_cannot_be_run_is_refused_before_anything_starts(plan: Plan) -> None:
     with pytest.raises(InvalidInput):
         plan.check()
+
+
+async def test_a_file_that_is_too_short_for_what_falls_due_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trades.csv"
+    row = "broker-1,broker-2,CNE100000007@CSDC,100,CNY@ICBC,5000\n"
+    path.write_text("seller,buyer,asset,quantity,money,price\n" + 3 * row, encoding="utf-8")
+    with pytest.raises(InvalidInput, match="has 3 trades, and 20 fall due") as caught:
+        await run_plan(Plan(f"file:{path}", "fixed:10", seconds=2, warmup_s=0), Silent())
+    assert caught.value.hint.endswith("--seconds 0.3")
+
+
+async def test_failed_views_are_counted_in_every_epoch() -> None:
+    """An epoch of 1,000 blocks ends within a long run; what failed before and behind it has failed."""
+    views = list(accumulate([1] * 2_500, initial=1))
+    for height in (10, 999, 1_001, 2_400):
+        views[height:] = [view + 2 for view in views[height:]]  # two views without a block
+    for height in (1_000, 2_000):
+        views[height:] = [view + 1 for view in views[height:]]  # a block that closes the epoch before
+    asked: list[int] = []
+
+    async def header_at(height: int) -> Header:
+        asked.append(height)
+        return replace(header(height), epoch=height // 1_000, view=views[height])
+
+    found = await nullified_between(await header_at(1), await header_at(2_499), header_at)
+    assert found == 8
+    assert len(asked) < 60

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from p2pledger.api.client import CannotConnect, Client
-from p2pledger.cluster.directory import ClusterState, ProcessIdentity
+from p2pledger.cluster.directory import STATE_FILE, ClusterState, ProcessIdentity
 from p2pledger.cluster.local import Cluster
 from p2pledger.cluster.processes import NodeFailed, NodeProcess
 from p2pledger.cluster.settle import settle
@@ -277,3 +277,19 @@ def test_signals_reach_the_right_process() -> None:
     this = ProcessIdentity.of(os.getpid())
     assert this is not None
     assert ProcessIdentity(this.pid, this.started + 1).kill(signal.SIGKILL) is False
+
+
+async def test_a_disk_that_takes_nothing_any_more_ends_a_cluster_with_its_own_error(tmp_path: Path) -> None:
+    net = tmp_path / "net"
+    pids = []
+
+    async def run() -> None:
+        async with Cluster(1, seed=3, directory=net, opening=False) as cluster:
+            pids.extend(node.process.pid for node in cluster.ps() if node.process is not None)
+            (net / f"{STATE_FILE}.partial").mkdir()  # as good as a full disk: it cannot be written
+
+    with pytest.raises(IsADirectoryError):
+        await run()
+    assert len(pids) == 1
+    wait_ended(pids)
+    DirectoryLock(net, "the next").release()
