@@ -14,7 +14,8 @@ load there is, and shows the rate that the software reaches without ever having 
 (6, 4 to 12). *Tuned*: what was found in its source to cost time or messages is turned off or made large, constants of
 its modules included; sessions stay authenticated, but messages are not signed, as they are not in our measurement.
 All settings are printed. The last line is JSON: ``rows`` of size_bytes, nodes, settings, arrivals, offered_per_s,
-delivered_per_s, delivered_share, p50_ms, p99_ms (text where it lies beyond the limit), cpu_s.
+delivered_per_s, delivered_share, p50_ms, p99_ms (text where it lies beyond the limit), cpu_s; or ``failed`` and why,
+where it broke down.
 """
 
 from __future__ import annotations
@@ -181,17 +182,24 @@ def _payload(number: int, size_bytes: int, noise: bytes) -> bytes:
     return number.to_bytes(_NUMBER_BYTES, "big") + noise[at : at + rest_bytes]
 
 
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
 async def _run(name: str, load: str, options: argparse.Namespace) -> dict[str, Any]:
     size, _, arrivals = load.partition("@")
     size_bytes, settings = int(size), SETTINGS[name]
     noise = random.Random(1).randbytes(size_bytes + 4_096)
     board = _Board(options.nodes - 1)
-    with _constants(settings["modules"]):
+    due_s: list[float] = []
+    started_s = ended_s = began_cpu_s = cpu_s = 0.0
+
+    async def measure() -> None:
+        nonlocal started_s, ended_s, began_cpu_s, cpu_s
         async with _nodes(options.nodes, settings) as nodes, trio.open_nursery() as nursery:
             for node in nodes:
                 nursery.start_soon(_listen, node, board)
             began_cpu_s, started_s = time.process_time(), trio.current_time()
-            due_s: list[float] = []
 
             async def publish(due: float) -> None:
                 number = len(due_s)
@@ -211,9 +219,17 @@ async def _run(name: str, load: str, options: argparse.Namespace) -> dict[str, A
                     await publish(started_s + moment)
                 with trio.move_on_after(options.limit):
                     await board.wait_delivered(len(due_s))
-            ended_s = trio.current_time()
-            cpu_s = time.process_time() - began_cpu_s
+            ended_s, cpu_s = trio.current_time(), time.process_time() - began_cpu_s
             nursery.cancel_scope.cancel()
+
+    with _constants(settings["modules"]):
+        try:
+            await measure()
+        except Exception as error:
+            # Stopped with messages under way, its services fall over each other: by then everything is counted.
+            if not ended_s:
+                why = " ".join(str(_first(error)).split())
+                return {"size_bytes": size_bytes, "settings": name, "arrivals": arrivals, "failed": why}
     latencies = Histogram(round(1_000_000 * options.limit))
     for due, done_s in zip(due_s, board.done_s, strict=True):
         if done_s:
