@@ -72,14 +72,18 @@ class Run:
         *,
         market: Market | None = None,
         topology: Topology | None = None,
+        traces: bool = False,
     ) -> None:
         """``market`` makes the genesis and the orders; the one of all campaigns if none is given.
 
         ``topology`` says what lies between the nodes, which take the places of its nodes in their order; those for
         whom there is no place get its default. InvalidInput if the engine does not bear such delays.
+
+        ``traces``: the peers mark how far batches and blocks have come (``world.timelines``). It changes nothing.
         """
         self.scenario = scenario
         self._topology = topology
+        self._traces = traces
         seed = scenario.seed
         self.market = market or Market(
             seed,
@@ -167,6 +171,7 @@ class Run:
             recovery=recovery,
             quorum=self.scenario.quorum,
             faults=self.scenario.planted,
+            traces=self._traces,
         )
         kind = self._villains.get(name)
         if kind is None:

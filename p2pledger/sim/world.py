@@ -40,15 +40,19 @@ from p2pledger.network.effects import (
     Halt,
     Identity,
     Log,
+    Mark,
     Persist,
     Received,
     Send,
     SessionClosed,
     SessionOpened,
     SetTimer,
+    Stage,
     Started,
     TimerFired,
 )
+from p2pledger.network.tracing import Moment, Timelines
+from p2pledger.network.tracing import Trace as Moments
 from p2pledger.node.archive import Archive, Recovery
 from p2pledger.primitives.genesis import Genesis
 from p2pledger.primitives.keys import Keypair
@@ -161,6 +165,11 @@ class World:
             action()
         self.now_us = max(self.now_us, time_us)
         return True
+
+    def timelines(self) -> Timelines:
+        """What the peers that were told to trace have marked, in microseconds of the world."""
+        machines = self.machines.values()
+        return Timelines(Moments(each.name, each.keypair.public_key, tuple(each.moments)) for each in machines)
 
     # Sessions
 
@@ -372,6 +381,8 @@ class Machine:
     peer: PeerLike | None = None
     incarnation: int = 0
     connections: dict[int, Connection] = field(default_factory=dict)
+    moments: list[Moment] = field(default_factory=list)
+    """What its peer has marked, if that traces. Not a part of the world's own trace: looking changes nothing."""
     has_halted: bool = False
     dies_writing: bool = False
     """Whether the process dies in the middle of its next sync."""
@@ -379,7 +390,7 @@ class Machine:
     _chance: random.Random = field(init=False)
     _paused_until_us: int = 0
     _inbox: deque[Event] = field(default_factory=deque)
-    _gate: deque[tuple[int, Send | Disconnect]] = field(default_factory=deque)
+    _gate: deque[tuple[int, Send | Disconnect | Mark]] = field(default_factory=deque)
     _group: int = 1
     _needed: int = 0
     _synced: int = 0
@@ -569,6 +580,12 @@ class Machine:
                     self._needed = self._group
             case Compute():
                 self._compute(effect)
+            case Mark():
+                # An own vote counts from when it leaves.
+                if effect.stage is Stage.VOTED and self._needed > self._synced and not self.sends_early:
+                    self._gate.append((self._needed, effect))
+                else:
+                    self._note_mark(effect)
             case SetTimer(at_ms):
                 self._timer += 1
                 if at_ms is not None:
@@ -585,7 +602,10 @@ class Machine:
             case _:
                 raise AssertionError(f"{type(effect).__name__} is no effect of a peer")
 
-    def _let_out(self, effect: Send | Disconnect) -> None:
+    def _let_out(self, effect: Send | Disconnect | Mark) -> None:
+        if isinstance(effect, Mark):
+            self._note_mark(effect)
+            return
         connection = self.connections.get(effect.session)
         if connection is None:
             return
@@ -705,6 +725,13 @@ class Machine:
             self.world.at(due_us, fire)
 
     # Evidence
+
+    def _note_mark(self, mark: Mark) -> None:
+        """Frames arrive whole: the first and the last byte of one come at the same time."""
+        stages = ("first_byte", "complete") if mark.stage is Stage.ARRIVED else (mark.stage,)
+        for stage in stages:
+            moment = Moment(self.world.now_us, stage, mark.is_block, mark.id, mark.size_bytes, mark.block)
+            self.moments.append(moment)
 
     def _note_data(self, effect: Persist) -> None:
         evidence = self.world.evidence
