@@ -86,6 +86,9 @@ def test_the_stale_share_is_that_of_a_poisson_race() -> None:
     # Nobody but the producer (a tenth) knows the block for 100 ms, then everybody: a mean of 0.9 x 100 / 1000 rivals.
     assert stale_share([(0.0, 0.1), (100.0, 1.0)], 1_000) == pytest.approx(1 - math.exp(-0.09))
     assert stale_share([(0.0, 1.0)], 1_000) == 0
+    # Drawn every 250 ms: nine tenths draw once beside it, and that counts half; behind 300 ms they drew once more.
+    assert stale_share([(0.0, 0.1), (100.0, 1.0)], 1_000, 250) == pytest.approx(1 - math.exp(-0.9 / 8))
+    assert stale_share([(0.0, 0.1), (300.0, 1.0)], 1_000, 250) == pytest.approx(1 - math.exp(-0.9 * 3 / 8))
     for curve, interval in (([], 1.0), ([(0.0, 0.5)], 1.0), ([(0.0, 1.0)], 0.0)):
         with pytest.raises(InvalidInput):
             stale_share(curve, interval)
