@@ -13,11 +13,13 @@ limit, and so do those that were refused for want of room (*busy*) until their c
 from __future__ import annotations
 
 import tempfile
+import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
+from math import ceil, floor
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -49,7 +51,7 @@ from p2pledger.primitives.errors import InvalidInput
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.server.tracing import TRACE_FILE, clock_us, read_trace
 
-__all__ = ["Plan", "Run", "Usage", "lag_allowed_ms", "nullified_between", "run_plan"]
+__all__ = ["Plan", "Run", "Usage", "failed_slots", "lag_allowed_ms", "nullified_between", "run_plan"]
 
 _SAMPLE_S: Final = 0.25
 _AGREE_WITHIN_S: Final = 60.0
@@ -138,7 +140,7 @@ class Run:
     committed_per_s: float
     blocks: int
     nullified: int
-    """Views (under simplex) or slots (dpos, poa) in which no block came to stay."""
+    """Views that were nullified (simplex); slots that were missed or reverted (dpos, poa); 0 under pow and pos."""
     transaction_bytes: float
     """Of the average order."""
     block_times: tuple[BlockTimes, ...]
@@ -240,7 +242,7 @@ async def _run_on(
         usage = [await _usage(cluster, name, before[name]) for name in cluster.nodes]
         progress.say("waiting until all nodes agree, and counting again")
         faults, last_height = await _judge(cluster, load, books, finals, height)
-        nullified = await _nullified(cluster, height + 1, last_height)
+        nullified = await _failed(cluster, load, plan, height + 1, last_height)
         opened_us = clock_us() - round(1_000_000 * (trio.current_time() - load.started_s))
         weights = {seat.name: seat.weight for seat in cluster.genesis.validators}
     # The nodes have ended: their traces are whole.
@@ -330,19 +332,30 @@ async def _judge(
     return tuple(faults), height
 
 
-async def _nullified(cluster: Cluster, first_height: int, last_height: int) -> int:
-    """Views that gave no block between two heights; under pow and pos, where slots are won by luck, 0."""
-    if last_height <= first_height or cluster.genesis.engine in ("pow", "pos"):
+async def _failed(cluster: Cluster, load: Load, plan: Plan, first_height: int, last_height: int) -> int:
+    """How many views (simplex) or slots (dpos, poa) failed; under pow and pos, where they are won by luck, 0."""
+    genesis = cluster.genesis
+    if last_height <= first_height or genesis.engine in ("pow", "pos"):
         return 0
     try:
         async with cluster.connect() as client:
+            if genesis.engine == "simplex":
 
-            async def header_at(height: int) -> Header:
-                return Block.decode((await client.block(height)).block).header
+                async def header_at(height: int) -> Header:
+                    return Block.decode((await client.block(height)).block).header
 
-            return await nullified_between(await header_at(first_height), await header_at(last_height), header_at)
+                return await nullified_between(await header_at(first_height), await header_at(last_height), header_at)
+            blocks = [Block.decode((await client.block(at)).block) for at in range(first_height, last_height + 1)]
     except UNREACHABLE:  # then the gate has said so
         return 0
+    opened_s = time.time() - (trio.current_time() - load.started_s) - genesis.time_ms / 1000
+    delay_s = genesis.parameters.batch_delay_ms / 1000
+    waits = [
+        (opened_s + max(plan.warmup_s, due_s + delay_s), opened_s + due_s + load.latencies_s.get(number, plan.limit_s))
+        for number, due_s in enumerate(load.moments)
+        if load.states[number] != State.REJECTED
+    ]
+    return failed_slots([block.header.view for block in blocks], waits, genesis.parameters.slot_ms / 1000)
 
 
 async def nullified_between(first: Header, last: Header, header_at: Callable[[int], Awaitable[Header]]) -> int:
@@ -356,6 +369,19 @@ async def nullified_between(first: Header, last: Header, header_at: Callable[[in
         return 0
     middle = await header_at((first.height + last.height) // 2)
     return await nullified_between(first, middle, header_at) + await nullified_between(middle, last, header_at)
+
+
+def failed_slots(taken: Collection[int], waits: Iterable[tuple[float, float]], slot_s: float) -> int:
+    """Slots through which somebody waited from beginning to end, and from which no block is on the final chain.
+
+    It was missed, or its block was reverted. A slot in which nobody waited has not failed: poa rests without work.
+    Behind the last block of the chain nothing is said. ``waits``: (from, to), in seconds since slot 0 began.
+    """
+    last = max(taken, default=-1)
+    needed: set[int] = set()
+    for from_s, to_s in waits:
+        needed.update(range(ceil(from_s / slot_s), min(floor(to_s / slot_s), last + 1)))
+    return len(needed.difference(taken))
 
 
 def _block_times(directory: Path, weights: Mapping[str, int], plan: Plan, opened_us: int) -> tuple[BlockTimes, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pledger.bench.settling import Plan, nullified_between, run_plan
+from p2pledger.bench.settling import Plan, failed_slots, nullified_between, run_plan
 from p2pledger.primitives.blocks import Header
 from p2pledger.primitives.errors import InvalidInput
 from tests.primitives.samples import header
@@ -81,3 +81,22 @@ async def test_failed_views_are_counted_in_every_epoch() -> None:
     found = await nullified_between(await header_at(1), await header_at(2_499), header_at)
     assert found == 8
     assert len(asked) < 60
+
+
+def test_a_slot_fails_where_somebody_waited_through_it_and_no_block_came_to_stay() -> None:
+    taken = (10, 11, 13, 17, 20)
+    # An order waits from the middle of slot 10 to that of 18: through 11 to 17, of which 12, 14, 15, 16 gave nothing.
+    assert failed_slots(taken, [(5.25, 9.25)], 0.5) == 4
+    assert failed_slots(taken, [(5.25, 9.25), (6.0, 9.0)], 0.5) == 4  # each slot once
+    # Nobody waited through 18 and 19 as a whole: that nothing came then is rest.
+    assert failed_slots(taken, [(9.25, 9.9)], 0.5) == 0
+    # Behind the last block of the chain nothing is known yet.
+    assert failed_slots(taken, [(9.5, 60.0)], 0.5) == 1
+    assert failed_slots((), [(0.0, 9.0)], 0.5) == 0
+
+
+async def test_slots_in_which_an_engine_rests_have_not_failed() -> None:
+    plan = Plan("dvp", "fixed:0.5", seconds=4, warmup_s=1, validators=1, gateways=1, engine="poa")
+    run = await run_plan(plan, Silent())
+    assert run.faults == ()
+    assert run.nullified == 0
