@@ -8,8 +8,9 @@ Definition. S is the capacity of a block: the bytes of all batches that it may n
 A probe (b) *passes* when every order due in the window was committed before the drain limit (five times the objective)
 and none was rejected, the backlog did not grow (the upper bound at 95 % of its slope is at most 1 % of the offered
 rate), the 99th percentile of latency is within the objective, blocks were 85 % full on average, and no slot failed
-(under simplex: no view was nullified; under dpos and poa: none was missed). One that fails is tried again with less:
-so each S has a last pass and a first fail. Where T_S alone exceeds the objective no probe could pass, and none is made.
+(under simplex: no view was nullified; under dpos and poa: none was missed or reverted while there was work). One that
+fails is tried again with less: so each S has a last pass and a first fail. Where T_S alone exceeds the objective no
+probe could pass, and none is made.
 
 The *frontier* is S -> bytes a second that it sustains. The *capacity* is the smallest S that reaches 95 % of the best
 of them: a larger block buys nothing but latency. *What binds* is found by taking one thing away at a time (distance,
@@ -19,7 +20,9 @@ most more is what binds, if it gives a tenth at least.
 Where blocks come by luck (pow, pos) no slot can fail, and the question is how many blocks are made in vain. There are
 two capacities then: *connectivity*, the largest S at which 90 % of the nodes know a block before the next one is due
 (Croman et al. 2016), and *security*, the largest S at which at most 1 % of the blocks find a rival, from the integral
-of the weight that does not know a block yet (``propagation.stale_share``).
+of the weight that does not know a block yet (``propagation.stale_share``). Under pos two may win the same slot, so a
+share of the blocks finds a rival however small they are; where that alone is too much a row says so. All this is from
+(a) alone; unless ``quick``, from four runs of it under four seeds.
 
 ``quick`` has ten minutes whatever the machine does: it probes with 200 blocks or 40 s, or with less where that would
 take more than this size's share of the time, tries less load only within its first four minutes, and leaves out a size
@@ -46,10 +49,11 @@ from p2pledger.bench.runner import fresh_run
 from p2pledger.bench.settling import Plan, lag_allowed_ms
 from p2pledger.bench.statistics import failure_bound, slope_bound
 from p2pledger.bench.tables import histogram_of
+from p2pledger.cluster.development import block_ms
 from p2pledger.network.topology import Topology
 from p2pledger.primitives.errors import InvalidInput
 
-__all__ = ["DEFAULT_SIZES", "FOUR_REGIONS", "Settings", "judge", "measure_capacity"]
+__all__ = ["DEFAULT_SIZES", "FOUR_REGIONS", "Saturated", "Settings", "judge", "luck_of", "measure_capacity"]
 
 DEFAULT_SIZES: Final = (40_000, 100_000, 250_000, 640_000, 1_600_000, 4_000_000)
 """Two decades."""
@@ -93,6 +97,8 @@ _ORDER_BYTES: Final = 460.0
 _BINDING_GAIN: Final = 0.10
 _BY_LUCK: Final = ("pow", "pos")
 _MOST_STALE: Final = 0.01
+_CONNECTED: Final = 0.9
+_LUCK_SEEDS: Final = 4
 _MEMORY_DISK: Final = Path("/dev/shm")
 
 COLUMNS: Final = (
@@ -203,7 +209,7 @@ class _Time:
 
 
 @dataclass(frozen=True, slots=True)
-class _Saturated:
+class Saturated:
     """What (a) found. ``interval_s`` is None where the machine could not fill such blocks."""
 
     size_bytes: int
@@ -231,7 +237,7 @@ def _sized(plan: Plan, size_bytes: int, **parameters: int) -> Plan:
 
 def _saturate(
     settings: Settings, size_bytes: int, guess_s: float, start: Start, plan: Plan | None = None, *, again: bool = True
-) -> _Saturated:
+) -> Saturated:
     """(a). ``guess_s``: what T_S may be. Where the blocks were not full, ``again`` with twice the load."""
     base = plan or settings.plan
     rate = min(_MOST_PER_S, _HEADROOM * size_bytes / (_ORDER_BYTES * guess_s))
@@ -250,7 +256,7 @@ def _saturate(
             )
         )
         if run["faults"]:
-            return _Saturated(size_bytes, None, run["transaction_bytes"], (), tuple(run["faults"]))
+            return Saturated(size_bytes, None, run["transaction_bytes"], (), tuple(run["faults"]))
         times = tuple(BlockTimes.of(values) for values in run["block_times"])
         intervals = [
             (after.made_us - before.made_us) / 1_000_000
@@ -261,7 +267,7 @@ def _saturate(
             break
         rate = min(_MOST_PER_S, 2 * rate)
     interval_s = fmean(intervals) if len(intervals) >= _LEAST_FULL else None
-    return _Saturated(size_bytes, interval_s, run["transaction_bytes"], times)
+    return Saturated(size_bytes, interval_s, run["transaction_bytes"], times)
 
 
 # --- engines whose slots come by turn -------------------------------------------------------------------------------
@@ -271,7 +277,7 @@ def _by_turn(
     settings: Settings, start: Start, now_s: Callable[[], float] = time.monotonic
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    saturated: list[_Saturated] = []
+    saturated: list[Saturated] = []
     guess_s = _FIRST_GUESS_S
     left = _Time(is_quick=settings.quick, now_s=now_s)
     for number, size_bytes in enumerate(settings.sizes):
@@ -308,7 +314,7 @@ def _by_turn(
     return rows, summary
 
 
-def _why_not(found: _Saturated) -> str:
+def _why_not(found: Saturated) -> str:
     return "; ".join(found.faults) or "the machine could not fill such blocks"
 
 
@@ -317,7 +323,7 @@ def _row(size_bytes: int) -> dict[str, Any]:
 
 
 def _probe_downwards(
-    settings: Settings, found: _Saturated, start: Start, left: _Time, end_s: float | None
+    settings: Settings, found: Saturated, start: Start, left: _Time, end_s: float | None
 ) -> Iterator[dict[str, Any]]:
     """Probes at 0.9 of what saturation gave, then at less, until one passes."""
     assert found.interval_s is not None
@@ -336,7 +342,7 @@ def _probe_downwards(
 
 
 def _probe(
-    settings: Settings, found: _Saturated, share: float, seconds: float, start: Start, seed: int = 0
+    settings: Settings, found: Saturated, share: float, seconds: float, start: Start, seed: int = 0
 ) -> dict[str, Any]:
     """(b): one row."""
     assert found.interval_s is not None
@@ -419,7 +425,7 @@ def _frontier(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[dic
     return frontier
 
 
-def _fits(saturated: Sequence[_Saturated]) -> dict[str, Any]:
+def _fits(saturated: Sequence[Saturated]) -> dict[str, Any]:
     """For each clock and share the median of full blocks over their size; None where six sizes do not reach."""
     fits: dict[str, Any] = {}
     for clock in CLOCKS:
@@ -442,7 +448,7 @@ def _fits(saturated: Sequence[_Saturated]) -> dict[str, Any]:
 
 
 def _what_binds(
-    settings: Settings, at: _Saturated, start: Start, left: _Time
+    settings: Settings, at: Saturated, start: Start, left: _Time
 ) -> tuple[str | None, dict[str, float | None]]:
     """The name of what gives most when it is taken away, and for each what it gives: 0.2 is a fifth more.
 
@@ -486,7 +492,7 @@ def _what_binds(
 def _failures(
     settings: Settings,
     rows: list[dict[str, Any]],
-    saturated: Sequence[_Saturated],
+    saturated: Sequence[Saturated],
     capacity: int,
     start: Start,
 ) -> dict[str, Any]:
@@ -523,38 +529,20 @@ def _failures(
 
 
 def _by_luck(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """D_90 against the interval, and the share of blocks that find a rival, for each size."""
+    """D_90 against the interval, and the share of blocks that find a rival, for each size. Unless quick, of the blocks
+    of several runs under their own seeds: how often blocks come is itself a matter of luck."""
     rows = []
     saturated = []
-    guess_s = settings.plan.cluster_parameters().slot_ms / 1000 * (4 if settings.plan.engine == "pos" else 1)
+    plan = settings.plan
+    slot_ms = float(plan.cluster_parameters().slot_ms) if plan.engine == "pos" else 0.0
+    guess_s = block_ms(plan.engine, plan.cluster_parameters()) / 1000
     for size_bytes in settings.sizes:
-        found = _saturate(settings, size_bytes, guess_s, start)
-        saturated.append(found)
-        row = _row(size_bytes)
-        rows.append(row)
-        full = [block for block in found.times if block.size_bytes >= _FULL * size_bytes]
-        if found.interval_s is None or not full:
-            row |= {"passed": False, "why": _why_not(found)}
-            continue
-        interval_ms = 1000 * found.interval_s
-        reached = [block.times_ms["executed"][90] for block in full if 90 in block.times_ms["executed"]]
-        stale = [
-            stale_share(curve, interval_ms) for block in full if (curve := _informed(block, settings.plan.validators))
+        found = [
+            _saturate(settings, size_bytes, guess_s, start, replace(plan, seed=plan.seed + seed))
+            for seed in range(1 if settings.quick else _LUCK_SEEDS)
         ]
-        why = []
-        if not reached or median(reached) > interval_ms:
-            why.append("90 % do not know a block before the next")
-        if not stale or fmean(stale) > _MOST_STALE:
-            why.append("more than 1 % of the blocks find a rival")
-        row |= {
-            "interval_ms": round(interval_ms, 1),
-            "bytes_per_s": round(found.bytes_per_s),
-            "blocks": len(full),
-            "d90_ms": round(median(reached), 1) if reached else None,
-            "stale_share": round(fmean(stale), 5) if stale else None,
-            "passed": not why,
-            "why": "; ".join(why),
-        }
+        saturated += found
+        rows.append(_row(size_bytes) | luck_of(found, size_bytes, slot_ms))
     connected = [row["size_bytes"] for row in rows if row["d90_ms"] is not None and row["d90_ms"] <= row["interval_ms"]]
     secure = [row["size_bytes"] for row in rows if row["stale_share"] is not None and row["stale_share"] <= _MOST_STALE]
     frontier = [{"size_bytes": row["size_bytes"], "bytes_per_s": row["bytes_per_s"] or 0} for row in rows]
@@ -572,10 +560,36 @@ def _by_luck(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], di
     return rows, summary
 
 
-def _informed(block: BlockTimes, nodes: int) -> list[tuple[float, float]]:
-    """The share of weight that knows a block, over time: the producer at once, the others in the steps that were told.
-    Empty where somebody never got it."""
-    steps = sorted(block.times_ms["executed"].items())
-    if not steps or steps[-1][0] < 90:
-        return []
-    return [(0.0, 1 / nodes), *((ms, share / 100) for share, ms in steps[:-1]), (steps[-1][1], 1.0)]
+def luck_of(found: Sequence[Saturated], size_bytes: int, slot_ms: float) -> dict[str, Any]:
+    """The figures of a row. ``slot_ms``: how often lots are drawn; 0 where that is all the time."""
+    if missing := next((each for each in found if each.interval_s is None), None):
+        return {"passed": False, "why": _why_not(missing)}
+    interval_ms = 1000 * fmean(each.interval_s for each in found if each.interval_s is not None)
+    full = [block for each in found for block in each.times if block.size_bytes >= _FULL * size_bytes]
+    reached = [at_ms for block in full if (at_ms := _reached(block.informed, _CONNECTED)) is not None]
+    whole = [block.informed for block in full if _reached(block.informed, 1.0) is not None]
+    d90_ms = median(reached) if reached else None
+    stale = fmean(stale_share(curve, interval_ms, slot_ms) for curve in whole) if whole else None
+    why = []
+    if d90_ms is None or d90_ms > interval_ms:
+        why.append("90 % do not know a block before the next")
+    if stale is None or stale > _MOST_STALE:
+        why.append("more than 1 % of the blocks find a rival")
+        if whole and slot_ms:
+            at_once = fmean(stale_share([curve[0], (0.001, 1.0)], interval_ms, slot_ms) for curve in whole)
+            if at_once > _MOST_STALE:
+                why[-1] += f", {at_once:.1%} in the same slot, however small they are"
+    return {
+        "interval_ms": round(interval_ms, 1),
+        "bytes_per_s": round(1000 * size_bytes / interval_ms),
+        "blocks": len(full),
+        "d90_ms": round(d90_ms, 1) if d90_ms is not None else None,
+        "stale_share": round(stale, 5) if stale is not None else None,
+        "passed": not why,
+        "why": "; ".join(why),
+    }
+
+
+def _reached(informed: Sequence[tuple[float, float]], share: float) -> float | None:
+    """Milliseconds until so much of the weight knew a block; None if it never did."""
+    return next((at_ms for at_ms, knows in informed if knows >= share), None)

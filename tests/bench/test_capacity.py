@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from p2pledger.bench.capacity import DEFAULT_SIZES, FOUR_REGIONS, Settings, _by_turn, judge
+from p2pledger.bench.capacity import DEFAULT_SIZES, FOUR_REGIONS, Saturated, Settings, _by_turn, judge, luck_of
 from p2pledger.bench.histogram import Histogram
-from p2pledger.bench.propagation import BlockTimes
+from p2pledger.bench.propagation import BlockTimes, stale_share
 from p2pledger.bench.settling import Plan
 from p2pledger.network.topology import Topology
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
@@ -139,3 +139,38 @@ def test_the_built_in_network_is_one_and_a_bad_one_is_refused() -> None:
     assert Settings.of(settings.values()) == settings
     with pytest.raises(P2PLedgerError):
         Settings(DEFAULT_SIZES, 1_000, True, Plan(network="[nonsense]")).check()
+
+
+def by_luck(
+    interval_s: float | None, *informed: tuple[tuple[float, float], ...], faults: tuple[str, ...] = ()
+) -> Saturated:
+    """Full blocks of 100,000 bytes, each known as one of the curves says."""
+    times = tuple(BlockTimes(100_000, 4, number, {}, curve) for number, curve in enumerate(informed))
+    return Saturated(100_000, interval_s, 460.0, times, faults)
+
+
+THREE = ((0.0, 1 / 3), (40.0, 2 / 3), (60.0, 1.0))
+
+
+def test_blocks_that_come_by_luck_are_judged_by_who_knows_them() -> None:
+    row = luck_of([by_luck(10.0, THREE, THREE)], 100_000, 0)
+    assert (row["d90_ms"], row["interval_ms"], row["bytes_per_s"], row["blocks"]) == (60.0, 10_000.0, 10_000, 2)
+    assert row["stale_share"] == pytest.approx(stale_share(THREE, 10_000), abs=1e-5)
+    assert (row["passed"], row["why"]) == (True, "")
+    slow = luck_of([by_luck(0.05, THREE)], 100_000, 0)
+    assert slow["why"] == "90 % do not know a block before the next; more than 1 % of the blocks find a rival"
+    # A block that one of three never got: 90 % never knew it, and its rivals cannot be told.
+    lost = luck_of([by_luck(10.0, THREE[:2])], 100_000, 0)
+    assert (lost["d90_ms"], lost["stale_share"], lost["passed"]) == (None, None, False)
+
+
+def test_under_pos_a_row_says_what_is_won_twice_however_small_blocks_are() -> None:
+    row = luck_of([by_luck(0.4, THREE)], 100_000, 100.0)
+    assert row["stale_share"] == pytest.approx(stale_share(((0.0, 1 / 3), (1.0, 1.0)), 400, 100), abs=1e-5)
+    assert "8.0% in the same slot" in row["why"]
+
+
+def test_a_run_that_is_not_correct_gives_no_figure() -> None:
+    row = luck_of([by_luck(10.0, THREE), by_luck(None, faults=("the nodes do not agree",))], 100_000, 0)
+    assert row == {"passed": False, "why": "the nodes do not agree"}
+    assert luck_of([by_luck(None)], 100_000, 0)["why"] == "the machine could not fill such blocks"
