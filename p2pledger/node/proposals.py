@@ -93,6 +93,10 @@ class Proposals:
 
     def verdicts(self, now_ms: int, view: int) -> list[Verdict]:
         """What can be said by now. Questions that are answered are gone, as are those that nobody asks any more."""
+        if not self._questions:
+            if self._absent:
+                self._absent.clear()
+            return []
         answers: list[Verdict] = []
         wanting: Counter[bytes] = Counter()
         while len(self._questions) > _MOST_OPEN and not self._is_chain_family:

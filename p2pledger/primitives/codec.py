@@ -74,7 +74,10 @@ def _check(value: Value, depth: int) -> None:
         if depth == MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
         for item in value:
-            _check(item, depth + 1)
+            # Most items are bytes and small numbers: no call for those.
+            inner = type(item)
+            if inner is not bytes and (inner is not int or not 0 <= item <= U64_MAX):
+                _check(item, depth + 1)
     elif kind is not bytes and kind is not str and kind is not bool and value is not None:
         raise TypeError(f"{kind.__name__} is not an allowed type")
 
