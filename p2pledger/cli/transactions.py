@@ -145,20 +145,30 @@ def finality(
     max_fee: MaxFeeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set after how many blocks holders of an asset may rely on a transfer. Signed by who keeps its register.
+    """Set after how many blocks holders of an asset may rely on a transfer. Signed by its issuer.
 
     \b
     Example: p2pledger tx finality CNE100000007@CSDC 3
     """
+    import trio
+
     from p2pledger.cluster.opening import keeper_of
-    from p2pledger.cluster.remote import Remote
+    from p2pledger.cluster.remote import Remote, issuer_of
     from p2pledger.primitives.names import asset_id
     from p2pledger.primitives.transactions import SetFinality
 
     remote = Remote(directory)
     named = asset_id(asset)
     operation = SetFinality(named, confirmations)
-    signers = [keeper_of(remote.consortium, asset)]
+    keeper = keeper_of(remote.consortium, asset)
+
+    async def issuer() -> bytes | None:
+        async with remote.connect(keeper, node) as client:
+            return await issuer_of(client, named)
+
+    account = trio.run(issuer)
+    members = {remote.consortium.account(name): name for name in remote.consortium.member_keys}
+    signers = [members.get(account, keeper) if account is not None else keeper]
     send(remote, signers, [named], lambda decimals: [operation], node, simulate, timeout, max_fee, as_json)
 
 

@@ -23,19 +23,21 @@ __all__ = [
     "AssetPlan",
     "define_transactions",
     "issue_transactions",
+    "issuers_of",
     "keeper_of",
     "link_transactions",
     "sample_assets",
     "sample_holdings",
 ]
 
+_ISIN_CHARACTERS: Final = 12
 _OPERATION_BYTES: Final = 200
 """More than any Define or Issue takes, so that a transaction stays below its limit of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssetPlan:
-    """An asset to be: ``asset`` as people write it. Who keeps its register is its issuer, too."""
+    """An asset to be: ``asset`` as people write it. Its issuer follows from ``issuers_of``."""
 
     asset: str
     kind: AssetKind
@@ -65,20 +67,22 @@ def sample_holdings(consortium: Consortium) -> dict[tuple[str, str], int]:
 
 def define_transactions(consortium: Consortium, plans: Iterable[AssetPlan], *, valid_until: int) -> list[bytes]:
     """Signed transactions that define the assets. They come before those that issue units."""
+    listed = list(plans)
+    issuers = issuers_of(consortium, [plan.asset for plan in listed])
     return _signed(
         consortium,
         (
             (
-                plan.asset,
+                (keeper_of(consortium, plan.asset), issuers[plan.asset]),
                 Define(
                     asset_id(plan.asset),
                     int(plan.kind),
                     plan.decimals,
-                    consortium.account(keeper_of(consortium, plan.asset)),
+                    consortium.account(issuers[plan.asset]),
                     plan.name,
                 ),
             )
-            for plan in plans
+            for plan in listed
         ),
         valid_until,
     )
@@ -87,11 +91,13 @@ def define_transactions(consortium: Consortium, plans: Iterable[AssetPlan], *, v
 def issue_transactions(
     consortium: Consortium, holdings: Mapping[tuple[str, str], int], *, valid_until: int
 ) -> list[bytes]:
-    """Signed transactions that issue these units: (asset, member) -> units."""
+    """Signed transactions that issue these units: (asset, member) -> units. Of an instrument that several registers
+    keep, all its assets must be among them."""
+    issuers = issuers_of(consortium, {asset for asset, _ in holdings})
     return _signed(
         consortium,
         (
-            (asset, Issue(asset_id(asset), consortium.account(member), units))
+            ((issuers[asset],), Issue(asset_id(asset), consortium.account(member), units))
             for (asset, member), units in holdings.items()
         ),
         valid_until,
@@ -124,6 +130,20 @@ def link_transactions(
     ]
 
 
+def issuers_of(consortium: Consortium, assets: Iterable[str]) -> dict[str, str]:
+    """asset -> the member who issues it: who keeps its register. A security that several registers keep has one issuer,
+    or it could not cross from one to the other: the keeper of the first of them by its code."""
+    listed = sorted(assets)
+    first: dict[str, str] = {}
+    for asset in listed:
+        first.setdefault(asset.partition("@")[0], asset)
+    is_security = {asset: len(asset.partition("@")[0]) == _ISIN_CHARACTERS for asset in listed}
+    return {
+        asset: keeper_of(consortium, first[asset.partition("@")[0]] if is_security[asset] else asset)
+        for asset in listed
+    }
+
+
 def keeper_of(consortium: Consortium, asset: str) -> str:
     """The member who keeps the asset's register. InvalidInput if nobody does."""
     code = asset.partition("@")[2]
@@ -134,14 +154,17 @@ def keeper_of(consortium: Consortium, asset: str) -> str:
     raise InvalidInput(f"there is no register {code!r}", hint=suggestion(code, known), code="unknown_register")
 
 
-def _signed(consortium: Consortium, operations: Iterable[tuple[str, Operation]], valid_until: int) -> list[bytes]:
-    by_keeper: dict[str, list[Operation]] = {}
-    for asset, operation in operations:
-        by_keeper.setdefault(keeper_of(consortium, asset), []).append(operation)
+def _signed(
+    consortium: Consortium, operations: Iterable[tuple[tuple[str, ...], Operation]], valid_until: int
+) -> list[bytes]:
+    """The operations with those who must sign them; who signs alike shares transactions."""
+    by_signers: dict[tuple[str, ...], list[Operation]] = {}
+    for signers, operation in operations:
+        by_signers.setdefault(tuple(dict.fromkeys(signers)), []).append(operation)
     return [
         transaction
-        for keeper, items in by_keeper.items()
-        for transaction in _transactions(consortium, items, (keeper,), valid_until)
+        for signers, items in by_signers.items()
+        for transaction in _transactions(consortium, items, signers, valid_until)
     ]
 
 

@@ -16,7 +16,7 @@ from p2pledger.cluster.supervisor import running_state
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
 from p2pledger.primitives.names import asset_text
 
-__all__ = ["Remote", "TableReader", "decimals_of", "heights_of", "table_rows"]
+__all__ = ["Remote", "TableReader", "decimals_of", "heights_of", "issuer_of", "table_rows"]
 
 HOST = "127.0.0.1"
 _PAGE: Final = 1_000
@@ -84,6 +84,17 @@ async def decimals_of(client: Client, assets: Iterable[bytes] | None) -> dict[by
                 code="unknown_asset",
             )
     return {asset: known[asset] for asset in assets}
+
+
+async def issuer_of(client: Client, asset: bytes) -> bytes | None:
+    """The account that issues an asset; None if there is no such asset."""
+    after = b""
+    while lines := (await client.assets(after=after)).lines:
+        for line in lines:
+            if line.asset == asset:
+                return line.issuer
+        after = lines[-1].asset
+    return None
 
 
 async def table_rows(client: Client, tables: Sequence[int]) -> tuple[int, dict[int, dict[bytes, bytes]]]:

@@ -69,6 +69,8 @@ __all__ = [
 
 BONDS: Final = ("CND100000017", "CND100000025", "CND100000033")
 REGISTERS: Final = ("CCDC", "CSDC")
+_ISSUER: Final = REGISTERS[0]
+"""Of the bonds in both registers: units cross between assets of one issuer alone."""
 VALIDATORS: Final = ("CCDC", "CSDC", "VENUE-A", "VENUE-B")
 BROKERS: Final = tuple(f"broker-{number}" for number in range(1, 9))
 CASH: Final = "CNY@ICBC"
@@ -336,11 +338,11 @@ class _Members:
         yield self.order([Define(cash, int(AssetKind.MONEY), 2, bank, "Renminbi")], ["ICBC"], _VALID_HEIGHTS, 0)
         for name in REGISTERS:
             bonds = [asset_id(f"{isin}@{name}") for isin in BONDS]
-            keeper = account_named(name)
-            defined = [Define(bond, int(AssetKind.SECURITY), 0, keeper, "Government bond") for bond in bonds]
-            yield self.order(defined, [name], _VALID_HEIGHTS, 0)
+            issuer = account_named(_ISSUER)
+            defined = [Define(bond, int(AssetKind.SECURITY), 0, issuer, "Government bond") for bond in bonds]
+            yield self.order(defined, list(dict.fromkeys((name, _ISSUER))), _VALID_HEIGHTS, 0)
             issued = [Issue(bond, account_named(broker), _UNITS) for bond in bonds for broker in BROKERS]
-            yield self.order(issued, [name], _VALID_HEIGHTS, 1)
+            yield self.order(issued, [_ISSUER], _VALID_HEIGHTS, 1)
         yield self.order([Issue(cash, account_named(broker), _FEN) for broker in BROKERS], ["ICBC"], _VALID_HEIGHTS, 1)
         links = [
             AgreeLink(register_code(source), register_code(target), isin.encode(), 2 * len(BROKERS) * _UNITS)

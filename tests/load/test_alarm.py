@@ -23,7 +23,8 @@ async def test_a_moment_that_is_past_lets_others_run_and_does_not_wait() -> None
 
     async with alarm() as sleep_until, trio.open_nursery() as nursery:
         nursery.start_soon(other)
-        await sleep_until(trio.current_time() - 1)
+        for _ in range(3):  # who of two runs first is nobody's promise
+            await sleep_until(trio.current_time() - 1)
         assert ran
 
 
