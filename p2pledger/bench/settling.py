@@ -54,6 +54,8 @@ from p2pledger.server.tracing import TRACE_FILE, clock_us, read_trace
 __all__ = ["Plan", "Run", "Usage", "failed_slots", "lag_allowed_ms", "nullified_between", "run_plan"]
 
 _SAMPLE_S: Final = 0.25
+_SLOT_S: Final = 0.001
+"""Orders that fell due within it travel together: no longer than a generator may be late by the rule below."""
 _AGREE_WITHIN_S: Final = 60.0
 _LAG_LIMIT_MS: Final = 1.0
 _LAG_SHARE: Final = 0.05
@@ -226,6 +228,7 @@ async def _run_on(
             connect=lambda index: _gateway(cluster, index),
             patience_s=plan.limit_s,
             signed_ahead=len(moments),
+            slot_s=_SLOT_S,
             sleep_until=sleep_until,
         )
         load.on_final = lambda order, code: finals.append((order, code))

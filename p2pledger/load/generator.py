@@ -35,7 +35,7 @@ from p2pledger.primitives.reasons import Reason
 
 __all__ = ["Load", "LoadResult", "Outcome", "Session", "State", "percentile"]
 
-_SLOT_S: Final = 0.001
+_SLOT_S: Final = 0.005
 """Trades that fell due within this time travel in one message; nothing is sent before it is due."""
 _MOST_AT_ONCE: Final = 500
 _SIGNED_AHEAD: Final = 100_000
