@@ -55,7 +55,7 @@ from p2pledger.primitives.errors import InvalidInput
 
 __all__ = ["DEFAULT_SIZES", "FOUR_REGIONS", "Saturated", "Settings", "judge", "luck_of", "measure_capacity"]
 
-DEFAULT_SIZES: Final = (40_000, 100_000, 250_000, 640_000, 1_600_000, 4_000_000)
+DEFAULT_SIZES: Final = (16_384, 40_000, 100_000, 250_000, 640_000, 1_640_000)
 """Two decades."""
 FOUR_REGIONS: Final = """\
 [network]
