@@ -11,15 +11,8 @@ import pytest
 from p2pledger.bench.settling import Plan, failed_slots, nullified_between, run_plan
 from p2pledger.primitives.blocks import Header
 from p2pledger.primitives.errors import InvalidInput
+from tests.bench.silent import Silent
 from tests.primitives.samples import header
-
-
-class Silent:
-    def say(self, sentence: str) -> None:
-        pass
-
-    def show(self, elapsed_s: float, expected_s: float, done: int) -> None:
-        pass
 
 
 async def test_a_thousand_legs_settle_by_one_operation_and_are_counted_again() -> None:

@@ -7,14 +7,7 @@ import pytest
 from p2pledger.bench.gossip import Settings, rows_of
 from p2pledger.bench.spreading import SpreadPlan, run_spread
 from p2pledger.primitives.errors import InvalidInput
-
-
-class Silent:
-    def say(self, sentence: str) -> None:
-        pass
-
-    def show(self, elapsed_s: float, expected_s: float, done: int) -> None:
-        pass
+from tests.bench.silent import Silent
 
 
 @pytest.mark.parametrize(

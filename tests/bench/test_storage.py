@@ -6,14 +6,7 @@ import pytest
 
 from p2pledger.bench.storage import Settings, StoragePlan, rows_of, run_storage
 from p2pledger.primitives.errors import InvalidInput
-
-
-class Silent:
-    def say(self, sentence: str) -> None:
-        pass
-
-    def show(self, elapsed_s: float, expected_s: float, done: int) -> None:
-        pass
+from tests.bench.silent import Silent
 
 
 async def test_trades_are_weighed_and_the_nodes_come_back_where_they_were() -> None:
