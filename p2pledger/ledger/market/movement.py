@@ -120,11 +120,13 @@ def move(books: Books, place: Place, movement: Movement) -> None:
     if source is not None:
         require_in(books, asset, source, movement.source_spot, amount)
     sums, flow = row, Flow()
+    if source is None or target is None:
+        flow = books.row(Flow, asset) or flow
+    before = flow
     if source is None:
         # What a register holds of an asset stays below 2^64, so that no sum of holdings of it, of whomever, exceeds
         # that; and what has a taker when it is reserved has room for him when it settles.
-        there = books.row(Flow, asset) or flow
-        require_room(row.circulating + there.arrived - there.departed, amount)
+        require_room(row.circulating + flow.arrived - flow.departed, amount)
     if cause is Cause.CREATION:
         require_room(row.issued, amount)
         sums = replace(row, issued=row.issued + amount)
@@ -132,7 +134,6 @@ def move(books: Books, place: Place, movement: Movement) -> None:
         require_room(row.redeemed, amount)
         sums = replace(row, redeemed=row.redeemed + amount)
     elif cause is Cause.ARRIVAL or cause is Cause.DEPARTURE:
-        flow = books.row(Flow, asset) or flow
         if cause is Cause.ARRIVAL:
             require_room(flow.arrived, amount)
             flow = replace(flow, arrived=flow.arrived + amount)
@@ -159,7 +160,7 @@ def move(books: Books, place: Place, movement: Movement) -> None:
         put_into(books, asset, target, movement.target_spot, amount)
     if sums is not row:
         books.put_asset(asset, sums)
-    if flow != Flow():
+    if flow is not before:
         books.put(Flow, asset, flow)
     for guard in guards:
         guard.moved(books, place, movement)
