@@ -243,8 +243,12 @@ class Peer:
 
     # --- the one door ---------------------------------------------------------------------------------------------
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]:
-        """One event, at one time. The effects are to be obeyed in order."""
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
+        """One event, at one time. The effects are to be obeyed in order.
+
+        ``more``: another event follows at once. Then what does not answer this one event, but follows from the state,
+        is left to the step of the last: a node in a crowd looks around once for all that came together.
+        """
         self._now_ms = now_ms
         match event:
             case Received(session, payload):
@@ -263,14 +267,19 @@ class Peer:
                 self._close(session)
             case Started():
                 self._do(self.node.start(now_ms))
+        if not more:
+            self._settle()
+        effects, self._out = self._out, []
+        return effects
+
+    def _settle(self) -> None:
+        self._do(self.node.settle(self._now_ms))
         self._fetch()
         self._synchronise()
         self._begin_to_produce()
         self._tend_relay()
         self._discover()
         self._set_timer()
-        effects, self._out = self._out, []
-        return effects
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
@@ -749,6 +758,7 @@ class Peer:
         weight = sum(seat.weight for seat in validators.members if seat.key in heard)
         if self._now_ms >= self._produce_at_ms or (weight >= validators.quorum and not self.catching_up):
             self._do(node.begin_to_produce(self._now_ms))
+            self._do(node.settle(self._now_ms))
 
     def _fetch_heads(self) -> None:
         """What others follow and this node does not know: it was told when the session opened. Asked for once."""

@@ -293,6 +293,8 @@ class Node:
         return self._desk.mempool
 
     # --- inputs ---------------------------------------------------------------------------------------------------
+    #
+    # Each says what it brought about at once; what follows from the new state comes from ``settle``.
 
     def start(self, now_ms: int) -> list[NodeEffect]:
         """Once, before all else."""
@@ -300,13 +302,13 @@ class Node:
         # Sequences only name batches of one maker; the clock makes them grow over restarts without a disk.
         self._sequence = now_ms
         self._engine_did(self._engine.start(now_ms))
-        return self._settle()
+        return self._told()
 
     def begin_to_produce(self, now_ms: int) -> list[NodeEffect]:
         """The node knows enough of the others to make blocks of its own. (Chain family.)"""
         self._now_ms = now_ms
         self.may_produce = True
-        return self._settle()
+        return self._told()
 
     def tick(self, now_ms: int) -> list[NodeEffect]:
         """The time of ``next_timer_ms`` has come, or some other."""
@@ -318,7 +320,7 @@ class Node:
             self._build_timer_ms = None
         if self.pool.open and now_ms >= self._moved_ms + self._stall_ms:
             self._stream_again()
-        return self._settle()
+        return self._told()
 
     def engine_input(self, event: consensus.Input, now_ms: int) -> list[NodeEffect]:
         """Something for the engine from a peer: a proposal, vote, certificate, block, or a wish for certificates."""
@@ -334,7 +336,7 @@ class Node:
             case _:
                 pass
         self._tell_engine(event)
-        return self._settle()
+        return self._told()
 
     def chain_arrived(
         self, blocks: list[Block], certificate: Certificate, sender: bytes, now_ms: int
@@ -357,7 +359,7 @@ class Node:
             # The engine stores what comes to it; these may be final before it has seen them.
             self._out.append(Persist(tuple(records)))
         self._tell_engine(consensus.CertificateArrived(sender, certificate))
-        return self._settle()
+        return self._told()
 
     def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
         """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
@@ -367,7 +369,7 @@ class Node:
         else:
             # Nobody would take its batches: what it promised would never be.
             self._out.append(Admitted(client, request, (int(Reason.NOT_READY),) * len(transactions), 0))
-        return self._settle()
+        return self._told()
 
     def receive_batch(self, data: bytes, sender: bytes, *, wanted: bool, now_ms: int) -> list[NodeEffect]:
         """A batch from a peer. ``wanted``: it was asked for, because a block names it, so the lane does not matter."""
@@ -378,18 +380,33 @@ class Node:
         elif digest not in self.pool.open and digest not in self.pool.recent and digest not in self._checking:
             if self.archive.batch(digest) is None:
                 self._check_batch(digest, data, sender, wanted=wanted)
-        return self._settle()
+        return self._told()
 
     def computed(self, job: int, result: Any, now_ms: int) -> list[NodeEffect]:
         """The result of a ``Compute``."""
         self._now_ms = now_ms
         self._jobs.pop(job)(result)
-        return self._settle()
+        return self._told()
 
     def work_out(self, run: Callable[[], Any], done: Callable[[Any], None], *, cost_us: int) -> list[NodeEffect]:
         """Let something heavy and pure be computed for the peer; ``done`` gets its value."""
         self._compute(run, done, cost_us=cost_us)
-        return self._settle()
+        return self._told()
+
+    def settle(self, now_ms: int) -> list[NodeEffect]:
+        """Let everything move that can, after one input or after several that came together."""
+        self._now_ms = now_ms
+        self._check_submissions()
+        moving = True
+        while moving:
+            moving = self._close_batches()
+            self._try_execute()
+            moving |= self._try_finalise()
+            moving |= self._try_next_epoch()
+            moving |= self._try_checks()
+            moving |= self._try_build()
+            moving |= self._update_work()
+        return self._told()
 
     def follow(self, client: int, *, wanted: bool) -> None:
         """Whether this client is to be told of its transactions before these are final."""
@@ -927,18 +944,7 @@ class Node:
 
     # --- plumbing -------------------------------------------------------------------------------------------------
 
-    def _settle(self) -> list[NodeEffect]:
-        """Let everything move that can; then hand over the effects."""
-        self._check_submissions()
-        moving = True
-        while moving:
-            moving = self._close_batches()
-            self._try_execute()
-            moving |= self._try_finalise()
-            moving |= self._try_next_epoch()
-            moving |= self._try_checks()
-            moving |= self._try_build()
-            moving |= self._update_work()
+    def _told(self) -> list[NodeEffect]:
         effects, self._out = self._out, []
         return effects
 

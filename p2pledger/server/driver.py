@@ -1,6 +1,7 @@
 """Drives one ``Peer``: events in, one at a time; effects out, in order.
 
-One task steps. A commit runs in a thread, and the stepping goes on meanwhile; what it asks to be stored next gathers in
+One task steps. What has come together it takes in one turn, and the peer is told after which event to look around
+(``Peer.step``), so a busy node spends less on each. A commit runs in a thread, and the stepping goes on meanwhile; what it asks to be stored next gathers in
 a group that is committed as a whole when the disk is free again (group commit). A group with an own vote in it is
 committed as soon as possible, and what is sent after the vote waits for it; any other group is in no hurry: it is
 committed with the next vote, or after 50 ms, and nothing waits for it. What a send waits for:
@@ -65,7 +66,7 @@ _TURN_S: Final = 0.005
 class Steps(Protocol):
     """What is driven: a ``Peer``."""
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]: ...
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]: ...
 
 
 @dataclass(slots=True)
@@ -191,12 +192,13 @@ class Driver:
         """Step through what is queued, for as long as a turn takes."""
         until_s = trio.current_time() + _TURN_S
         inbox = self._inbox
-        while inbox and not self._is_stopping and self._halt is None:
+        more = bool(inbox)
+        while more and not self._is_stopping and self._halt is None:
             event = inbox.popleft()
             self._inbox_bytes -= _EVENT_BYTES + (len(event.payload) if isinstance(event, Received) else 0)
-            self._step(event)
-            if trio.current_time() >= until_s:
-                break
+            more = bool(inbox) and trio.current_time() < until_s
+            self._step(event, more=more)
+            more = more or (bool(inbox) and trio.current_time() < until_s)
         if self._inbox_bytes <= _INBOX_LIMIT_BYTES:
             self._room.set()
             self._room = trio.Event()
@@ -205,12 +207,12 @@ class Driver:
             await self._commit_done.wait()
         await trio.lowlevel.checkpoint()
 
-    def _step(self, event: Event) -> None:
+    def _step(self, event: Event, *, more: bool = False) -> None:
         now_ms = self._clock.now_ms()
         if type(event) is TimerFired:
             self._timer_ms = None
         self.steps += 1
-        for effect in self._peer.step(event, now_ms):
+        for effect in self._peer.step(event, now_ms, more=more):
             match effect:
                 case Send() | Disconnect():
                     self._leave(effect)

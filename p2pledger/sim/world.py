@@ -80,7 +80,7 @@ _SEALING = ("pos", "dpos", "poa")
 class PeerLike(Protocol):
     """What a machine runs: a peer, or a villain around one."""
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]: ...
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]: ...
 
     def admit(self, identity: Identity) -> tuple[str, str] | None: ...
 
@@ -497,7 +497,8 @@ class Machine:
 
     def _drain(self) -> None:
         while self._inbox and self.world.now_us >= self._paused_until_us:
-            self._happen(self._inbox.popleft())
+            event = self._inbox.popleft()
+            self._happen(event, more=bool(self._inbox))
 
     # Events
 
@@ -514,7 +515,7 @@ class Machine:
             self._told.discard(session)
             self._happen(SessionClosed(session))
 
-    def _happen(self, event: Event) -> None:
+    def _happen(self, event: Event, *, more: bool = False) -> None:
         world, peer = self.world, self.peer
         if peer is None:
             return
@@ -533,7 +534,7 @@ class Machine:
             case _:
                 world.trace.record(world.now_us, self.name, type(event).__name__.lower())
         try:
-            effects = peer.step(event, self.now_ms)
+            effects = peer.step(event, self.now_ms, more=more)
         except Exception:
             self._stop_for_bug()
             return

@@ -117,10 +117,10 @@ class AheadOfTime:
     def __getattr__(self, name: str) -> object:
         return getattr(self.peer, name)
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]:
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
         return [
             SetTimer(effect.at_ms - self.ahead_ms) if isinstance(effect, SetTimer) and effect.at_ms else effect
-            for effect in self.peer.step(event, now_ms + self.ahead_ms)
+            for effect in self.peer.step(event, now_ms + self.ahead_ms, more=more)
         ]
 
 

@@ -51,10 +51,14 @@ class ForkedNode:
         self.admitted: list[int] = []
         self._slots = count(1)
         self._salts = count(1)
-        self._obey(self.node.start(self.now_ms))
+        self._do(self.node.start(self.now_ms))
         self.node.follow(CLIENT, wanted=True)
 
     # --- the node's surroundings ----------------------------------------------------------------------------------
+
+    def _do(self, effects: list[NodeEffect]) -> None:
+        self._obey(effects)
+        self._obey(self.node.settle(self.now_ms))
 
     def _obey(self, effects: list[NodeEffect]) -> None:
         for effect in effects:
@@ -63,7 +67,7 @@ class ForkedNode:
                 case Persist(records):
                     self.disk.write(records)
                 case Compute(job=job, run=run):
-                    self._obey(self.node.computed(job, run(), self.now_ms))
+                    self._do(self.node.computed(job, run(), self.now_ms))
                 case Admitted(codes=codes):
                     self.admitted += codes
                 case Settle(client, height, _, ids, codes):
@@ -86,7 +90,7 @@ class ForkedNode:
 
     def _say(self, *effects: consensus.Effect) -> None:
         self.node._engine_did(effects)
-        self._obey(self.node.tick(self.now_ms))
+        self._do(self.node.tick(self.now_ms))
 
     # --- what a test does -----------------------------------------------------------------------------------------
 
@@ -103,9 +107,9 @@ class ForkedNode:
             ACCOUNTS["A"],
             operations,
         )
-        self._obey(self.node.submit(CLIENT, 1, (body.sign([CLIENT_KEY]),), self.now_ms))
+        self._do(self.node.submit(CLIENT, 1, (body.sign([CLIENT_KEY]),), self.now_ms))
         self.now_ms += self.genesis.parameters.batch_delay_ms
-        self._obey(self.node.tick(self.now_ms))
+        self._do(self.node.tick(self.now_ms))
         assert self.admitted[-1] == 0
         return body.id
 
@@ -135,7 +139,7 @@ class ForkedNode:
         )
         block = Block(header, tuple(digests))
         self.node.chain.add(block)
-        self._obey(self.node.tick(self.now_ms))
+        self._do(self.node.tick(self.now_ms))
         self._persist(block)
         self._say(consensus.Accepted(consensus.BlockRef.of(header)))
         return block.id

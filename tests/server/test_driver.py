@@ -46,7 +46,7 @@ class Script:
         self.effects = effects
         self.events: list[tuple[Event, int]] = []
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]:
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
         self.events.append((event, now_ms))
         match event:
             case Received(_, payload):

@@ -142,10 +142,10 @@ async def test_a_node_that_lost_its_vote_log_says_so(tmp_path: Path) -> None:
 
 async def test_a_halt_ends_the_node_with_its_code_and_the_log_says_why(tmp_path: Path) -> None:
     class Halting(Peer):
-        def step(self, event: Event, now_ms: int) -> list[Effect]:
+        def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
             if isinstance(event, Started):
                 return [Halt("foreign_state_root", "another root was certified")]
-            return super().step(event, now_ms)
+            return super().step(event, now_ms, more=more)
 
     def make(genesis: Genesis, keypair: Keypair, name: str, archive: Archive, recovery: Recovery) -> PeerFace:
         return Halting(genesis, keypair, name=name, archive=archive, recovery=recovery)
@@ -163,7 +163,7 @@ async def test_a_bug_is_not_hidden(tmp_path: Path) -> None:
         def admit(self, identity: Identity) -> tuple[str, str] | None:
             return None
 
-        def step(self, event: Event, now_ms: int) -> list[Effect]:
+        def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
             raise ZeroDivisionError("a bug")
 
     def make(genesis: Genesis, keypair: Keypair, name: str, archive: Archive, recovery: Recovery) -> PeerFace:

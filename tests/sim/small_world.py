@@ -25,7 +25,7 @@ class Puppet:
         self.final_height = 0
         self.final_version = state
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]:
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
         self.heard.append((now_ms, event))
         return self.reaction(event, now_ms)
 

@@ -58,14 +58,14 @@ class Villain:
     def admit(self, identity: Identity) -> tuple[str, str] | None:
         return self.inner.admit(identity)
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]:
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
         match event:
             case SessionOpened(session, identity) if identity.role != CLIENT:
                 self.sessions[session] = identity.node_key
             case SessionClosed(session):
                 self.sessions.pop(session, None)
         effects: list[Effect] = []
-        for effect in self.inner.step(event, now_ms):
+        for effect in self.inner.step(event, now_ms, more=more):
             if isinstance(effect, Send) and effect.session in self.sessions:
                 effects += self.answer(effect)
             else:

@@ -190,8 +190,8 @@ class LongRangeStaker(Producer):
         self._begun = False
         self._shown_at = 0
 
-    def step(self, event: Event, now_ms: int) -> list[Effect]:
-        effects = super().step(event, now_ms)
+    def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
+        effects = super().step(event, now_ms, more=more)
         if not self._begun:
             self._begun = True
             self._live(Started(), now_ms)
