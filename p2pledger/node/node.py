@@ -83,6 +83,8 @@ _SENDERS: Final = 4_096
 _MOST_OPEN_BYTES: Final = 512 * 1_048_576
 """Batches are held for blocks that are not accepted yet while all of them take less. (Chain family.)"""
 _MOST_CLOSING: Final = 64
+_UNDER_WAY_MS: Final = 6
+"""What a batch may take until the next leader has checked it. (Half of the block interval where that is less.)"""
 _NOBODY: Final = -1
 """The client of what the node itself hands in."""
 _HASHES_PER_US: Final = 4
@@ -151,6 +153,8 @@ class Node:
         self._build: consensus.Build | None = None
         self._build_asked_ms = 0
         self._tip = self.chain.root
+        self._tip_ms = 0
+        """When it became so."""
         self._has_work = False
         self._engine_inputs: deque[consensus.Input] = deque()
         self._engine_timer_ms: int | None = None
@@ -226,8 +230,11 @@ class Node:
         due_ms = self._next_due_ms(self._tip)
         if due_ms is not None and due_ms > self._now_ms:
             times.append(due_ms)  # later it is unfinished work, which has timers of its own
-        if self.mempool.oldest_ms is not None and self._lane_has_room():
-            times.append(self.mempool.oldest_ms + self.parameters.batch_delay_ms)
+        oldest_ms = self.mempool.oldest_ms
+        if oldest_ms is not None and self._lane_has_room():
+            times.append(oldest_ms + self.parameters.batch_delay_ms)
+            if self._now_ms < self._batch_wanted_ms < oldest_ms + self.parameters.batch_delay_ms:
+                times.append(self._batch_wanted_ms)
         if self.pool.open:
             times.append(self._moved_ms + self._stall_ms)
         return min((time for time in times if time is not None), default=None)
@@ -449,14 +456,16 @@ class Node:
     def _close_batches(self) -> bool:
         """Cut the mempool into batches. True if one was made.
 
-        At once while no own batch waits to be ordered: a lone trade loses no time. Otherwise when that one is ordered,
-        when a whole batch is waiting, or after ``batch_delay_ms``: under load batches grow and their number does not.
+        While no own batch waits to be ordered: as soon as the next block could take it, so a lone trade loses no time,
+        and what comes while the last block is being agreed upon travels together, and as late as it may. Otherwise when
+        that one is ordered, when a whole batch is waiting, or after ``batch_delay_ms``: under load batches grow and
+        their number does not.
         """
         oldest_ms = self.mempool.oldest_ms
         closed = False
         while oldest_ms is not None and self._lane_has_room():
             due = self.mempool.fills_batch or self._now_ms >= oldest_ms + self.parameters.batch_delay_ms
-            if not due and self._own_batch_waits():
+            if not due and (self._now_ms < self._batch_wanted_ms or self._own_batch_waits()):
                 break
             transactions, segments = self.mempool.take_batch(self._now_ms)
             self._sequence += 1
@@ -472,6 +481,15 @@ class Node:
             oldest_ms = self.mempool.oldest_ms
             closed = True
         return closed
+
+    @property
+    def _batch_wanted_ms(self) -> int:
+        """When to send a batch off for the next block: no leader builds that before the interval has passed."""
+        if self._is_chain_family:
+            return 0
+        interval_ms = self.parameters.block_interval_ms
+        begun_ms = min(self._tip.block.header.time_ms, self._tip_ms)
+        return begun_ms + interval_ms - min(_UNDER_WAY_MS, interval_ms // 2)
 
     def _own_batch_waits(self) -> bool:
         return not self._own_open <= self.chain.ordered(self._tip)
@@ -881,7 +899,7 @@ class Node:
                     self._mark(Stage.FINAL, ancestor.block.id, is_block=True)
                 ancestor.accepted = ancestor.final = True
         if not self._is_chain_family and ref.view > self._tip.block.header.view and not self._is_closing(ref.height):
-            self._tip = entry
+            self._tip, self._tip_ms = entry, self._now_ms
 
     def _follow(self, ref: consensus.BlockRef, reason: str) -> None:
         """The engine's choice of the chain to follow: it has been executed. (Chain family.)"""
