@@ -1,10 +1,11 @@
 """Drives one ``Peer``: events in, one at a time; effects out, in order.
 
 One task steps. What has come together it takes in one turn, and the peer is told after which event to look around
-(``Peer.step``), so a busy node spends less on each. A commit runs in a thread, and the stepping goes on meanwhile; what it asks to be stored next gathers in
-a group that is committed as a whole when the disk is free again (group commit). A group with an own vote in it is
-committed as soon as possible, and what is sent after the vote waits for it; any other group is in no hurry: it is
-committed with the next vote, or after 50 ms, and nothing waits for it. What a send waits for:
+(``Peer.step``): a busy node spends less on each. A commit runs in a thread, and the stepping goes on meanwhile; what it
+asks to be stored next gathers in a group that is committed as a whole when the disk is free again (group commit). A
+group with an own vote in it is committed as soon as possible, and what is sent after the vote waits for it; any other
+group is in no hurry: it is committed with the next vote, or after 50 ms, and nothing waits for it. What a send waits
+for:
 
     a vote waits for the disk                       its group
     none waits, but one is just being committed     that group
