@@ -868,16 +868,23 @@ class Peer:
             self._send(session, Settled(settle.height, settle.time_ms, ids, codes, rules))
 
     def _set_timer(self) -> None:
-        times: list[int | None] = [self.node.next_timer_ms, self._batches.next_due_ms, self._blocks.next_due_ms]
-        times.append(self._branches.next_due_ms)
-        if not self.node.may_produce:
-            times.append(self._produce_at_ms)
+        at_ms = self.node.next_timer_ms
+        others: list[int | None] = [self._beat_at_ms]
+        if self._batches:
+            others.append(self._batches.next_due_ms)
+        if self._blocks:
+            others.append(self._blocks.next_due_ms)
+        if self._is_chain_family:
+            others.append(self._branches.next_due_ms)
+            if not self.node.may_produce:
+                others.append(self._produce_at_ms)
         if self._sync.is_waiting:
-            times.append(self._sync.due_ms)
-        times.append(self._beat_at_ms)
+            others.append(self._sync.due_ms)
         if self._discovery is not None:
-            times.append(self._discovery.due_ms)
-        at_ms = min((time for time in times if time is not None), default=None)
+            others.append(self._discovery.due_ms)
+        for other_ms in others:
+            if other_ms is not None and (at_ms is None or other_ms < at_ms):
+                at_ms = other_ms
         if at_ms != self._timer_ms:
             self._timer_ms = at_ms
             self._out.append(SetTimer(at_ms))
