@@ -125,6 +125,8 @@ _LOOK_AROUND_SLOTS: Final = 10
 _CERTIFICATES_COST: Final = 64
 """What an answer with certificates counts, in items."""
 _CLIENT_MESSAGES: Final = (Submit, Query, Follow)
+_FOR_THE_NODE: Final = (VoteMessage, BatchMessage, Submit, Query)
+"""What changes nothing here, but perhaps in the node, which knows that itself."""
 _SPREAD: Final = (BatchMessage, ProposalMessage, VoteMessage, CertificateMessage)
 """What is relayed where not every two nodes have a session; blocks of the chain family spread by themselves."""
 _SOMEBODY: Final = bytes(32)
@@ -182,6 +184,8 @@ class Peer:
         self._timer_ms: int | None = None
         self._out: list[Effect] = []
         self._asking: set[int] = set()
+        self._is_unsettled = False
+        """Something has happened since it looked around that may have to do with more than the node."""
         self._produce_at_ms: int | None = None
 
     # --- what the shell reads -------------------------------------------------------------------------------------
@@ -246,10 +250,12 @@ class Peer:
     def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
         """One event, at one time. The effects are to be obeyed in order.
 
-        ``more``: another event follows at once. Then what does not answer this one event, but follows from the state,
-        is left to the step of the last: a node in a crowd looks around once for all that came together.
+        ``more``: another event follows at once, or ``settle``. What does not answer this one event, but follows from
+        the state, is left to that: a node in a crowd looks around once for all that came together.
         """
         self._now_ms = now_ms
+        if type(event) is not Received and type(event) is not Computed:
+            self._is_unsettled = True
         match event:
             case Received(session, payload):
                 self._receive(session, payload)
@@ -267,12 +273,21 @@ class Peer:
                 self._close(session)
             case Started():
                 self._do(self.node.start(now_ms))
-        if not more:
-            self._settle()
+        if more:
+            effects, self._out = self._out, []
+            return effects
+        return self.settle(now_ms)
+
+    def settle(self, now_ms: int) -> list[Effect]:
+        """What follows from the state, after the last of the events that came together."""
+        self._now_ms = now_ms
+        if self.node.is_unsettled or self._is_unsettled:
+            self._is_unsettled = False
+            self._look_around()
         effects, self._out = self._out, []
         return effects
 
-    def _settle(self) -> None:
+    def _look_around(self) -> None:
         self._do(self.node.settle(self._now_ms))
         self._fetch()
         self._synchronise()
@@ -441,6 +456,8 @@ class Peer:
             return  # it was disconnected in the meantime
         try:
             message = decode_message(payload)
+            if not isinstance(message, _FOR_THE_NODE):
+                self._is_unsettled = True
             if isinstance(message, _CLIENT_MESSAGES):
                 self._from_client(session, message)
             elif not session.is_client:
@@ -448,6 +465,7 @@ class Peer:
             else:
                 raise PeerFault(f"a client may not send {type(message).__name__}", code="wrong_role")
         except PeerFault as fault:
+            self._is_unsettled = True
             if not session.is_client:
                 self._conduct.offend(session.key, fault.code, self._now_ms, is_grave=True)
                 if self._discovery is not None:
@@ -494,6 +512,7 @@ class Peer:
                 if digest is not None:
                     self._mark_arrival(digest, data)
                 wanted = digest is not None and self._batches.got(digest)
+                self._is_unsettled |= wanted
                 self._do(node.receive_batch(data, sender, wanted=wanted, now_ms=now_ms))
             case BlockMessage(data):
                 arrived = Block.decode(data)
@@ -549,8 +568,9 @@ class Peer:
     def _heed_epoch(self, session: PeerSession, epoch: int) -> None:
         """Who speaks of an epoch says that the one before is over: its last block is final there."""
         begins_above = self.node.epochs.last_height(epoch - 1) if epoch else None
-        if begins_above is not None:
-            session.final_height = max(session.final_height, begins_above)
+        if begins_above is not None and begins_above > session.final_height:
+            session.final_height = begins_above
+            self._is_unsettled = True
 
     def _from_chain_node(self, session: PeerSession, message: Message) -> None:
         """What there is in the chain family only."""

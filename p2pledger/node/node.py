@@ -146,6 +146,8 @@ class Node:
         """Whether it marks what happens to batches and blocks."""
         self.newest_finalisation = self._recover_finalisation(recovery)
         self.transactions_final = 0
+        self.is_unsettled = False
+        """Something has happened from which more may follow: ``settle`` is wanted."""
         self._now_ms = 0
         self._out: list[NodeEffect] = []
         self._jobs: dict[int, Callable[[Any], None]] = {}
@@ -306,6 +308,7 @@ class Node:
     def start(self, now_ms: int) -> list[NodeEffect]:
         """Once, before all else."""
         self._now_ms = now_ms
+        self.is_unsettled = True
         # Sequences only name batches of one maker; the clock makes them grow over restarts without a disk.
         self._sequence = now_ms
         self._engine_did(self._engine.start(now_ms))
@@ -314,12 +317,14 @@ class Node:
     def begin_to_produce(self, now_ms: int) -> list[NodeEffect]:
         """The node knows enough of the others to make blocks of its own. (Chain family.)"""
         self._now_ms = now_ms
+        self.is_unsettled = True
         self.may_produce = True
         return self._told()
 
     def tick(self, now_ms: int) -> list[NodeEffect]:
         """The time of ``next_timer_ms`` has come, or some other."""
         self._now_ms = now_ms
+        self.is_unsettled = True
         if self._engine_timer_ms is not None and now_ms >= self._engine_timer_ms:
             self._engine_timer_ms = None
             self._tell_engine(consensus.TimerFired())
@@ -334,6 +339,7 @@ class Node:
         self._now_ms = now_ms
         match event:
             case consensus.BlockArrived(block, _) if not self._is_chain_family:
+                self.is_unsettled = True
                 self.chain.add(block)  # It was asked for. A proposal comes in when the engine has judged it.
             case consensus.BlockArrived(block, sender):
                 self._remember_sender(block.id, sender)
@@ -353,6 +359,7 @@ class Node:
         They are final at once; the engine, which may know of a much later finalisation already, follows.
         """
         self._now_ms = now_ms
+        self.is_unsettled = True
         records: list[Record] = []
         for block in blocks:
             entry = self.chain.add(block)
@@ -371,6 +378,7 @@ class Node:
     def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
         """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
         self._now_ms = now_ms
+        self.is_unsettled = True
         if self._makes_batches:
             self._out.extend(self._desk.hand_in(client, request, transactions))
         else:
@@ -392,6 +400,7 @@ class Node:
     def computed(self, job: int, result: Any, now_ms: int) -> list[NodeEffect]:
         """The result of a ``Compute``."""
         self._now_ms = now_ms
+        self.is_unsettled = True
         self._jobs.pop(job)(result)
         return self._told()
 
@@ -404,7 +413,7 @@ class Node:
         """Let everything move that can, after one input or after several that came together."""
         self._now_ms = now_ms
         self._check_submissions()
-        moving = True
+        moving = self.is_unsettled
         while moving:
             moving = self._close_batches()
             self._try_execute()
@@ -413,6 +422,7 @@ class Node:
             moving |= self._try_checks()
             moving |= self._try_build()
             moving |= self._update_work()
+        self.is_unsettled = False
         return self._told()
 
     def follow(self, client: int, *, wanted: bool) -> None:
@@ -817,6 +827,8 @@ class Node:
             self._engine_inputs.popleft()
 
     def _engine_did(self, effects: Sequence[consensus.Effect]) -> None:
+        if effects:
+            self.is_unsettled = True
         for effect in effects:
             match effect:
                 case consensus.Persist(records):

@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import trio
@@ -68,6 +70,7 @@ class Steps(Protocol):
     """What is driven: a ``Peer``."""
 
     def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]: ...
+    def settle(self, now_ms: int) -> list[Effect]: ...
 
 
 @dataclass(slots=True)
@@ -125,6 +128,8 @@ class Driver:
         self._after_steps = after_steps
         self._inbox: deque[Event] = deque()
         self._inbox_bytes = 0
+        self._is_full = False
+        """Somebody waits to deliver."""
         self._wake = trio.Event()
         self._room = trio.Event()
         self._timer_ms: int | None = None
@@ -143,6 +148,7 @@ class Driver:
     async def deliver(self, events: Sequence[Event]) -> None:
         """Queue events in order. Waits while too many are queued."""
         while self._inbox_bytes > _INBOX_LIMIT_BYTES:
+            self._is_full = True
             await self._room.wait()
         self._put(events)
 
@@ -151,6 +157,10 @@ class Driver:
             self._inbox_bytes += _EVENT_BYTES + (len(event.payload) if isinstance(event, Received) else 0)
             self._inbox.append(event)
         self._wake.set()
+
+    def _put_first(self, event: Event) -> None:
+        self._inbox_bytes += _EVENT_BYTES
+        self._inbox.appendleft(event)
 
     def stop(self) -> None:
         """Step no more; ``run`` returns when everything that was asked for is stored."""
@@ -162,12 +172,13 @@ class Driver:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._store)
-            self._step(Started())
-            self._after_steps()
-            while not self._is_stopping and self._halt is None:
-                if not await self._wait_for_events():
-                    self._step(TimerFired())
-                await self._turn()
+            self._put_first(Started())
+            while self._is_going_on:
+                self._turn()
+                self._after_steps()
+                while self._waiting.size_bytes > _UNSTORED_LIMIT_BYTES:
+                    await self._commit_done.wait()
+                await self._wait_for_events()
             self._hurry.set()
             while self._waiting.records or self._running is not None:
                 await self._commit_done.wait()
@@ -175,45 +186,47 @@ class Driver:
         if self._halt is not None:
             raise NodeStopped(self._halt.sentence, code=self._halt.code)
 
-    async def _wait_for_events(self) -> bool:
-        """False when the timer is due."""
-        if self._timer_ms is not None and self._clock.exact_ms() >= self._timer_ms:
-            return False
-        if not self._inbox and not self._is_stopping:
-            self._wake = trio.Event()
-            if self._timer_ms is None:
-                await self._wake.wait()
-            else:
-                delay_s = (self._timer_ms - self._clock.exact_ms()) / 1_000
-                with trio.move_on_after(max(delay_s, 0.0)):
-                    await self._wake.wait()
-        return True
+    @property
+    def _is_going_on(self) -> bool:
+        return not self._is_stopping and self._halt is None
 
-    async def _turn(self) -> None:
+    async def _wait_for_events(self) -> None:
+        """Until something is queued or the timer is due; in any case the sockets get their turn."""
+        delay_s = inf if self._timer_ms is None else (self._timer_ms - self._clock.exact_ms()) / 1_000
+        if self._inbox or delay_s <= 0 or not self._is_going_on:
+            await trio.lowlevel.checkpoint()
+            return
+        self._wake = trio.Event()
+        if delay_s == inf:
+            await self._wake.wait()
+        else:
+            with trio.move_on_after(delay_s):
+                await self._wake.wait()
+
+    def _turn(self) -> None:
         """Step through what is queued, for as long as a turn takes."""
-        until_s = trio.current_time() + _TURN_S
-        inbox = self._inbox
-        more = bool(inbox)
-        while more and not self._is_stopping and self._halt is None:
-            event = inbox.popleft()
-            self._inbox_bytes -= _EVENT_BYTES + (len(event.payload) if isinstance(event, Received) else 0)
-            more = bool(inbox) and trio.current_time() < until_s
-            self._step(event, more=more)
-            more = more or (bool(inbox) and trio.current_time() < until_s)
-        if self._inbox_bytes <= _INBOX_LIMIT_BYTES:
+        inbox, until_s = self._inbox, perf_counter() + _TURN_S
+        if self._timer_ms is not None and self._clock.exact_ms() >= self._timer_ms:
+            self._timer_ms = None
+            self._put_first(TimerFired())
+        while inbox and self._halt is None and perf_counter() < until_s:
+            now_ms = self._clock.now_ms()
+            while inbox and perf_counter() < until_s:
+                event = inbox.popleft()
+                self._inbox_bytes -= _EVENT_BYTES + (len(event.payload) if isinstance(event, Received) else 0)
+                self.steps += 1
+                self._obey(self._peer.step(event, now_ms, more=True), event)
+                self._saw(event)
+                if self._halt is not None:
+                    return
+            self._obey(self._peer.settle(self._clock.now_ms()), _LATER)
+        if self._is_full and self._inbox_bytes <= _INBOX_LIMIT_BYTES:
+            self._is_full = False
             self._room.set()
             self._room = trio.Event()
-        self._after_steps()
-        while self._waiting.size_bytes > _UNSTORED_LIMIT_BYTES:
-            await self._commit_done.wait()
-        await trio.lowlevel.checkpoint()
 
-    def _step(self, event: Event, *, more: bool = False) -> None:
-        now_ms = self._clock.now_ms()
-        if type(event) is TimerFired:
-            self._timer_ms = None
-        self.steps += 1
-        for effect in self._peer.step(event, now_ms, more=more):
+    def _obey(self, effects: Sequence[Effect], event: Event) -> None:
+        for effect in effects:
             match effect:
                 case Send() | Disconnect():
                     self._leave(effect)
@@ -238,7 +251,6 @@ class Driver:
                     return
                 case _:
                     raise AssertionError(f"nobody obeys {effect!r}")
-        self._saw(event)
 
     # --- the disk ---------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,9 @@ class Script:
         self.effects = effects
         self.events: list[tuple[Event, int]] = []
 
+    def settle(self, now_ms: int) -> list[Effect]:
+        return []
+
     def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
         self.events.append((event, now_ms))
         match event:
