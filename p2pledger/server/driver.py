@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -49,6 +50,7 @@ from p2pledger.network.effects import (
 from p2pledger.primitives.errors import NodeStopped
 from p2pledger.primitives.records import LAZY_MS, Record, must_be_durable
 from p2pledger.server.clock import Clock
+from p2pledger.server.thread import JobThread
 
 __all__ = ["Driver", "Steps"]
 
@@ -138,7 +140,6 @@ class Driver:
         self._to_store = trio.Event()
         self._hurry = trio.Event()
         self._commit_done = trio.Event()
-        self._disk = trio.CapacityLimiter(1)
         self._workers = trio.CapacityLimiter(_WORKERS)
         self._halt: Halt | None = None
         self._is_stopping = False
@@ -281,6 +282,10 @@ class Driver:
             self._mark(effect, _LATER)
 
     async def _store(self) -> None:
+        with JobThread("disk") as disk:
+            await self._store_in(disk)
+
+    async def _store_in(self, disk: JobThread) -> None:
         while True:
             await self._to_store.wait()
             if not self._waiting.is_urgent and self._waiting.size_bytes < _HURRY_BYTES:
@@ -289,7 +294,7 @@ class Driver:
             self._to_store, self._hurry = trio.Event(), trio.Event()
             group = self._running = self._waiting
             self._waiting = _Group()
-            await trio.to_thread.run_sync(self._commit, group.records, limiter=self._disk)
+            await disk.run(partial(self._commit, group.records))
             self._stored(group.records)
             self._running = None
             self.commits += 1

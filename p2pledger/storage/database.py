@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from p2pledger.primitives.errors import P2PLedgerError
 from p2pledger.storage.errors import StorageFailed, UnknownFormat, WrongStore
 from p2pledger.storage.tables import (
     CHAIN_FILE,
@@ -34,6 +35,8 @@ __all__ = ["FORMAT_VERSION", "Connection", "FileKind", "is_present", "sync_direc
 FORMAT_VERSION: Final = 1
 CHECKPOINT_PAGES: int = 1000
 """The log is copied into the file when it has grown to this (4 MiB). The crash tests set it small."""
+_ROWS: Final = 8
+"""Rows that one statement writes at most: statements of few lengths stay prepared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +62,33 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+_RAISED: Final = (sqlite3.Error, UnicodeDecodeError, OSError)
+"""What SQLite and the system raise."""
+
+
+def _told(file: str, error: Exception) -> P2PLedgerError:
+    """DamagedStore or StorageFailed that names the file."""
+    if isinstance(error, sqlite3.Error):
+        # Errors of the Python module itself (a closed connection) carry no code.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        # All statements are ours: one that SQLite cannot understand means that the schema is not what it was.
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            return damage(file, "", f"{file} is damaged", str(error))
+        hint = "Look at the disk and its free space; the store is consistent up to the last acknowledged write"
+        return StorageFailed(f"{file} cannot be read or written", why=str(error), hint=hint)
+    if isinstance(error, OSError):
+        return StorageFailed(f"{file} cannot be read or written", why=error.strerror or str(error))
+    # SQLite quotes a damaged schema in its message, and Python cannot decode that.
+    return damage(file, "", f"{file} is damaged", "its schema is not text")
+
+
 @contextmanager
 def translated(file: str) -> Iterator[None]:
     """Turn what SQLite and the system raise into DamagedStore or StorageFailed that name the file."""
     try:
         yield
-    except sqlite3.Error as error:
-        # Errors of the Python module itself (a closed connection) carry no code.
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        # All statements are ours: one that SQLite cannot understand means that the schema is not what it was.
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-            raise damage(file, "", f"{file} is damaged", str(error)) from error
-        hint = "Look at the disk and its free space; the store is consistent up to the last acknowledged write"
-        raise StorageFailed(f"{file} cannot be read or written", why=str(error), hint=hint) from error
-    except UnicodeDecodeError as error:
-        # SQLite quotes a damaged schema in its message, and Python cannot decode that.
-        raise damage(file, "", f"{file} is damaged", "its schema is not text") from error
-    except OSError as error:
-        raise StorageFailed(f"{file} cannot be read or written", why=error.strerror or str(error)) from error
+    except _RAISED as error:
+        raise _told(file, error) from error
 
 
 class Connection:
@@ -95,7 +107,6 @@ class Connection:
             # Damage can turn a blob into text; the checksum then refuses it, and decoding it must not fail before that.
             self._sqlite.text_factory = lambda data: data.decode("utf-8", "replace")
             try:
-                # Python and SQLite may both be built to trust a file's schema; this program wrote it, or it is refused.
                 # Python and SQLite may both be built to trust a file's schema; this program wrote it, or it is refused.
                 self._sqlite.execute("PRAGMA trusted_schema = OFF")
                 self._sqlite.execute("PRAGMA cell_size_check = ON")
@@ -137,14 +148,39 @@ class Connection:
 
     def row(self, sql: str, values: Sequence[Column] = ()) -> tuple[Column, ...] | None:
         """The first row of a statement, if there is one."""
-        with self.lock, translated(self.kind.name):
-            found: tuple[Column, ...] | None = self._sqlite.execute(sql, values).fetchone()
+        with self.lock:
+            try:
+                found: tuple[Column, ...] | None = self._sqlite.execute(sql, values).fetchone()
+            except _RAISED as error:
+                raise _told(self.kind.name, error) from error
             return found
 
     def run(self, sql: str, values: Sequence[Column] = ()) -> int:
         """Execute a statement and return how many rows it changed."""
-        with self.lock, translated(self.kind.name):
-            return self._sqlite.execute(sql, values).rowcount
+        with self.lock:
+            try:
+                return self._sqlite.execute(sql, values).rowcount
+            except _RAISED as error:
+                raise _told(self.kind.name, error) from error
+
+    def insert(self, table: Table, rows: Sequence[tuple[Column, ...]], *, replace: bool = False) -> int:
+        """Write sealed rows, some with each statement; how many were not there before (or all, with ``replace``)."""
+        verb, written = "REPLACE" if replace else "IGNORE", 0
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            marks = "(" + ", ".join("?" * len(some[0])) + ")"
+            sql = f"INSERT OR {verb} INTO {table.name} ({table.names}) VALUES {', '.join([marks] * len(some))}"
+            written += self.run(sql, [column for row in some for column in row])
+        return written
+
+    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+        """Delete the rows of some keys of one column; how many there were."""
+        deleted = 0
+        for start in range(0, len(keys), _ROWS):
+            some = keys[start : start + _ROWS]
+            marks = ", ".join("?" * len(some))
+            deleted += self.run(f"DELETE FROM {table.name} WHERE {table.columns[0]} IN ({marks})", some)
+        return deleted
 
     def walk(self, table: Table, chunk_rows: int) -> Iterator[list[tuple[Column, ...]]]:
         """All rows of a table in chunks, each row led by its rowid, with nothing held between chunks.
@@ -164,18 +200,30 @@ class Connection:
     def transaction(self) -> Iterator[None]:
         """All or nothing, and durable when the block is left without an error."""
         with self.lock:
-            self.run("BEGIN IMMEDIATE")
+            self.begin()
             try:
                 yield
-                self.run("COMMIT")
+                self.end()
             except BaseException:
-                # A failed commit may already have ended the transaction; the first error is the one to tell.
-                if self._sqlite.in_transaction:
-                    try:
-                        self._sqlite.execute("ROLLBACK")
-                    except sqlite3.Error:
-                        pass
+                self.undo()
                 raise
+
+    def begin(self) -> None:
+        """Begin a transaction, to ``end`` or ``undo``. The caller holds the lock."""
+        self.run("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        """Make the transaction durable: returns when it is synced."""
+        self.run("COMMIT")
+
+    def undo(self) -> None:
+        """Give up the transaction, if there is one. A failed ``end`` may have done so; its error is the one to tell."""
+        with self.lock:
+            if self._sqlite.in_transaction:
+                try:
+                    self._sqlite.execute("ROLLBACK")
+                except sqlite3.Error:
+                    pass
 
     def empty_log(self) -> None:
         """Copy the write-ahead log into the file and cut it to nothing."""

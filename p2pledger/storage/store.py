@@ -38,8 +38,6 @@ from p2pledger.primitives.records import (
     BatchRecord,
     BlockRecord,
     CertificateRecord,
-    FinalRecord,
-    ForgetRecord,
     ReceiptsRecord,
     Record,
     VoteRecord,
@@ -56,6 +54,7 @@ from p2pledger.storage.database import (
     translated,
 )
 from p2pledger.storage.errors import StorageFailed
+from p2pledger.storage.group import GroupWriter
 from p2pledger.storage.lock import DirectoryLock
 from p2pledger.storage.tables import (
     BATCHES,
@@ -154,6 +153,7 @@ class Store:
         self._chain = chain
         self._reader = reader
         self._votes = votes
+        self._writer = GroupWriter(chain)
         self._committing = threading.Lock()
         self._failure: P2PLedgerError | None = None
         self._is_closed = False
@@ -303,100 +303,38 @@ class Store:
                 raise StorageFailed("the store is closed", where=str(self.directory))
             if self._failure is not None:
                 raise StorageFailed("the store failed before", where=str(self.directory), why=str(self._failure))
-            try:
-                self._check_votes(votes)
-                if chain:
-                    with self._chain.transaction():
-                        for record in chain:
-                            self._write(record)
-                if votes:
-                    with self._votes.transaction():
-                        for vote in votes:
-                            row = VOTES.seal(
-                                to_u64(vote.view), int(vote.kind), to_u64(vote.epoch), vote.block, vote.data
-                            )
-                            self._votes.run(VOTES.insert, row)
-            except P2PLedgerError as error:
-                self._failure = error
-                raise
+            with self._chain.lock, self._votes.lock:
+                try:
+                    if chain:
+                        self._chain.begin()
+                        self._writer.write(chain)
+                    if votes:
+                        self._votes.begin()
+                        self._write_votes(votes)
+                    if chain:
+                        self._chain.end()
+                    if votes:
+                        self._votes.end()
+                except BaseException as error:
+                    if isinstance(error, P2PLedgerError):
+                        self._failure = error
+                    self._chain.undo()
+                    self._votes.undo()
+                    self._writer.forget_all()
+                    raise
 
-    def _check_votes(self, votes: Sequence[VoteRecord]) -> None:
+    def _write_votes(self, votes: Sequence[VoteRecord]) -> None:
         """No vote contradicts a stored one, nor another of the same group."""
-        cast: dict[tuple[int, int, int], bytes] = {}
         for vote in votes:
-            row = self._votes.row(
-                VOTES.select + "WHERE view = ? AND kind = ? AND epoch = ?",
-                (to_u64(vote.view), int(vote.kind), to_u64(vote.epoch)),
-            )
-            before = (
-                cast.setdefault((vote.view, vote.kind, vote.epoch), vote.block) if row is None else _vote(row).block
-            )
+            row = VOTES.seal(to_u64(vote.view), int(vote.kind), to_u64(vote.epoch), vote.block, vote.data)
+            if self._votes.insert(VOTES, [row]):
+                continue
+            known = self._votes.row(VOTES.select + "WHERE view = ? AND kind = ? AND epoch = ?", row[:3])
+            before = b"" if known is None else _vote(known).block
             assert before == vote.block, (
                 f"vote of kind {vote.kind} in view {vote.view} is for {vote.block.hex()}; "
                 f"this node has voted for {before.hex()}"
             )
-
-    def _write(self, record: Record) -> None:
-        chain = self._chain
-        match record:
-            case BatchRecord(digest, maker, sequence, data):
-                if chain.run(BATCHES.insert, BATCHES.seal(digest, maker, to_u64(sequence), data)):
-                    chain.run(OPEN_BATCHES.insert, OPEN_BATCHES.seal(digest))
-            case BlockRecord(block_id, height, view, parent, data):
-                if chain.run(BLOCKS.insert, BLOCKS.seal(block_id, to_u64(height), to_u64(view), parent, data)):
-                    chain.run(OPEN_BLOCKS.insert, OPEN_BLOCKS.seal(block_id))
-            case CertificateRecord(kind, epoch, view, block_id, data):
-                row = CERTIFICATES.seal(int(kind), to_u64(view), to_u64(epoch), block_id, data)
-                chain.run(CERTIFICATES.insert, row)
-            case FinalRecord(height, block_id):
-                self._write_final(height, block_id)
-            case ReceiptsRecord(height, block_id, codes):
-                chain.run(RECEIPTS.replace, RECEIPTS.seal(height, block_id, codes))
-            case ForgetRecord(batches, below_view):
-                self._forget(batches, below_view)
-            case _:
-                raise AssertionError(f"{type(record).__name__} is not a record of the chain")
-
-    def _write_final(self, height: int, block_id: bytes) -> None:
-        chain = self._chain
-        newest = chain.row(FINALS.select + "ORDER BY height DESC LIMIT 1")
-        if newest is not None:
-            newest_height, newest_id, _ = FINALS.open(newest)
-            if height <= newest_height:
-                known = chain.row(FINALS.select + "WHERE height = ?", (height,))
-                other = b"" if known is None else FINALS.open(known)[1]
-                assert other == block_id, f"block {block_id.hex()} is called final at {height}, not {other.hex()}"
-                return
-            assert height == newest_height + 1, f"height {height} is called final after height {newest_height}"
-        row = chain.row(BLOCKS.select + "WHERE id = ?", (block_id,))
-        assert row is not None, f"block {block_id.hex()} is called final and is not stored"
-        record = _block(row)
-        assert record.height == height, f"block {block_id.hex()} of height {record.height} is final at {height}"
-        if newest is None:
-            chain.set_meta("base", to_u64(height) + record.parent)
-        else:
-            assert record.parent == newest_id, f"block {block_id.hex()} does not follow the newest final block"
-        chain.run(FINALS.insert, FINALS.seal(height, block_id, record.parent))
-        chain.run("DELETE FROM open_blocks WHERE id = ?", (block_id,))
-        for digest in block_of(row).digests:
-            is_stored = chain.row("SELECT 1 FROM batches WHERE digest = ?", (digest,))
-            assert is_stored, f"batch {digest.hex()} of final block {block_id.hex()} is not stored"
-            chain.run("DELETE FROM open_batches WHERE digest = ?", (digest,))
-
-    def _forget(self, batches: tuple[bytes, ...], below_view: int) -> None:
-        chain = self._chain
-        for digest in batches:
-            # A batch that a final block orders is not open, and stays.
-            if chain.run("DELETE FROM open_batches WHERE digest = ?", (digest,)):
-                chain.run("DELETE FROM batches WHERE digest = ?", (digest,))
-        below = to_u64(below_view)
-        old = chain.rows("SELECT id FROM blocks WHERE view < ? AND id IN (SELECT id FROM open_blocks)", (below,))
-        for row in old:
-            chain.run("DELETE FROM open_blocks WHERE id = ?", row)
-            chain.run("DELETE FROM blocks WHERE id = ?", row)
-        # Finalisations stay, also those whose block has not arrived: it is final, only not known here yet.
-        for kind in (VoteKind.NOTARISE, VoteKind.NULLIFY):
-            chain.run("DELETE FROM certificates WHERE kind = ? AND view < ?", (int(kind), below))
 
     # Reading
 

@@ -48,6 +48,8 @@ __all__ = [
 Column = Any
 """int, str or bytes, as SQLite keeps it."""
 
+_TYPES: Final = frozenset((int, str, bytes))
+
 CHAIN_FILE: Final = "chain.db"
 VOTES_FILE: Final = "votes.db"
 
@@ -64,12 +66,14 @@ def from_u64(column: bytes) -> int:
 
 def checksum(table: str, columns: Sequence[Column]) -> bytes:
     """8 bytes over a table's name and a row's columns; each column goes in with its type and length."""
-    digest = sha256(table.encode())
+    parts = [table.encode()]
     for column in columns:
-        data = column if type(column) is bytes else str(column).encode()
-        digest.update(b"%s%d:" % (type(column).__name__.encode(), len(data)))
-        digest.update(data)
-    return digest.digest()[:8]
+        if type(column) is bytes:
+            parts += b"bytes%d:" % len(column), column
+        else:
+            data = str(column).encode()
+            parts += b"%s%d:" % (type(column).__name__.encode(), len(data)), data
+    return sha256(b"".join(parts)).digest()[:8]
 
 
 def row_name(key: Sequence[Column]) -> str:
@@ -114,25 +118,24 @@ class Table:
     """Ends after the table's name: append WHERE and ORDER BY."""
     walk: str = field(init=False)
     """Some rows after a rowid, each led by its own: parameters are that rowid and how many rows."""
-    insert: str = field(init=False)
-    """Keeps the row that is already there; ``insert`` with OR REPLACE is ``replace``."""
+    names: str = field(init=False)
+    """All columns, as an INSERT lists them."""
     replace: str = field(init=False)
+    """Writes one row, over the one that is there."""
 
     def __post_init__(self) -> None:
         names = ", ".join((*self.columns, "checksum"))
-        marks = ", ".join("?" * (len(self.columns) + 1))
+        object.__setattr__(self, "names", names)
         object.__setattr__(self, "select", f"SELECT {names} FROM {self.name} ")
         walk = f"SELECT rowid, {names} FROM {self.name} WHERE rowid > ? ORDER BY rowid LIMIT ?"
         object.__setattr__(self, "walk", walk)
-        object.__setattr__(self, "insert", f"INSERT OR IGNORE INTO {self.name} ({names}) VALUES ({marks})")
+        marks = ", ".join("?" * (len(self.columns) + 1))
         object.__setattr__(self, "replace", f"INSERT OR REPLACE INTO {self.name} ({names}) VALUES ({marks})")
 
     def seal(self, *columns: Column) -> tuple[Column, ...]:
         """The columns and their checksum, as ``insert`` and ``replace`` want them."""
         assert len(columns) == len(self.columns)
-        assert all(type(column) in (int, str, bytes) for column in columns), (
-            "another type would come back as one of these"
-        )
+        assert _TYPES.issuperset(map(type, columns)), "another type would come back as one of these"
         return (*columns, checksum(self.name, columns))
 
     def is_intact(self, row: Sequence[Column]) -> bool:
