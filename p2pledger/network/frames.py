@@ -28,7 +28,7 @@ def frame(payload: bytes) -> bytes:
 
 
 class FrameReader:
-    """Bytes in by ``feed``, payloads out by ``next_payload``, one at a time.
+    """Bytes in by ``feed``, payloads out by ``next_payload``, one at a time; ``payloads`` does both for many.
 
     ``limit_bytes`` applies to the next payload that is asked for: the handshake raises it when it is done, although
     the first large frame may have come in the same read as its last small one.
@@ -69,3 +69,23 @@ class FrameReader:
         payload = bytes(memoryview(buffer)[HEADER_BYTES:end])
         del buffer[:end]
         return payload
+
+    def payloads(self, data: bytes) -> list[bytes]:
+        """Feed, and the payloads of all frames that are whole now. Faults as with ``next_payload``."""
+        payloads = []
+        at = 0
+        if not self._buffer:  # As nearly always: then nothing is copied but the payloads.
+            size_bytes = len(data)
+            while size_bytes - at > HEADER_BYTES:
+                start = at + HEADER_BYTES
+                end = start + int.from_bytes(data[at:start], "big")
+                if end > size_bytes or not start < end <= start + self.limit_bytes:
+                    break
+                payloads.append(data[start:end])
+                at = end
+            if at == size_bytes:
+                return payloads
+        self._buffer += data[at:] if at else data
+        while (payload := self.next_payload()) is not None:
+            payloads.append(payload)
+        return payloads

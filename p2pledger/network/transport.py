@@ -1,13 +1,19 @@
-"""Moves frames: sockets, TLS, handshakes, queues. The only file of this floor that waits.
+"""Moves frames: sockets, handshakes, queues. With ``tls.py``, which it does so through, all of this floor that waits.
 
 A ``Session`` is one finished handshake. It has one task that reads and one that writes, and nothing is locked:
 
 * The reader takes what the socket has, up to 64 KiB at a time, and hands over all frames of one read at once. While
   its receiver does not take them it reads nothing more, so TCP slows the peer down.
-* ``send`` never waits: it puts a frame into the queue. The writer joins what has gathered into one write, since a
+* ``send`` never waits: it puts a frame into the queue. What has gathered there is joined into one write, since a
   write costs about the same whatever its size. The queue holds at most 16 MiB. *Bulk* frames (batches) find it full a
   quarter earlier, are dropped, and counted: whoever needs them asks again. The last quarter is for all others; if even
   they do not fit, the peer has stopped reading, and the session ends.
+
+What is sent to many is written by one task of ``Sessions``: the first frame that comes into an empty queue wakes it, it
+runs when the task that sends has come to its end, and then writes for each such session, without waiting, what the
+socket takes, up to one write. A session's own writer is woken only for what is left then: to wait for a socket that is
+full, for the rest of a long queue, for a link. So a turn that speaks to every peer costs one change of tasks, not one
+for each. A write that has begun is finished before another one begins, whichever of the two does it.
 
 ``Sessions`` keeps all sessions of one node: it listens, it dials the peers it was told of, and tells one receiver what
 happens, as the events of ``effects.py``. Of two nodes the one with the smaller key dials, so that no two calls cross;
@@ -56,6 +62,7 @@ from p2pledger.network.effects import (
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, HEADER_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
 from p2pledger.network.handshake import Admission, Handshake, LocalEnd, Refused
 from p2pledger.network.shaping import TURN_BYTES, Link
+from p2pledger.network.tls import GONE, TlsStream
 from p2pledger.primitives.errors import InvalidInput, P2PLedgerError, PeerFault
 
 __all__ = [
@@ -93,7 +100,6 @@ _COURTESY_S: Final = 1.0
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 3.0
 _SHUNNED: Final = ("shunned", "this node was told to have no session with that one")
-_READ_BYTES: Final = 65_536
 _WRITE_BYTES: Final = 262_144
 _EARLY_US: Final = 500
 """Sleeping ends up to a millisecond late: what is due within half of one is due. (On average it is on time so.)"""
@@ -101,8 +107,6 @@ _MAX_HANDSHAKES: Final = 64
 """Unknown callers at the same time; the others wait in the kernel's queue."""
 _MAX_SESSIONS: Final = 1_024
 _KEPT_FOR_DIALLED: Final = 64
-_DRAIN_LIMIT_BYTES: Final = 4 * 1_048_576
-_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
 
 
 class CannotConnect(P2PLedgerError):
@@ -140,31 +144,12 @@ class Ending:
     sentence: str
 
 
-async def _close_politely(stream: trio.SSLStream[trio.SocketStream]) -> None:
-    """Hang up so that what was sent still arrives.
-
-    A socket that is closed while unread bytes wait in it resets the connection, and a reset destroys what the other
-    end has not read yet: the reason of a refusal, say. So: say that nothing more comes, and wait for the same.
-    """
-    raw = stream.transport_stream
-    try:
-        with trio.move_on_after(CLOSE_TIMEOUT_S):
-            await raw.send_eof()
-            drained_bytes = 0
-            while drained_bytes < _DRAIN_LIMIT_BYTES and (data := await raw.receive_some(_READ_BYTES)):
-                drained_bytes += len(data)
-    except _GONE:
-        pass  # It is gone already.
-    finally:
-        await trio.aclose_forcefully(raw)
-
-
 class Session:
     """One open session. ``run`` it once; ``send`` and ``end`` from any task of the same Trio run."""
 
     def __init__(
         self,
-        stream: trio.SSLStream[trio.SocketStream],
+        stream: TlsStream,
         reader: FrameReader,
         identity: Identity,
         address: str,
@@ -178,8 +163,12 @@ class Session:
         self._queued_bytes = 0
         self._queue_limit_bytes = queue_limit_bytes
         self._bulk_limit_bytes = queue_limit_bytes * 3 // 4
-        self._wake = trio.Event()
-        self._sent = trio.Event()
+        self._asleep = trio.lowlevel.ParkingLot()
+        """The writer, while it has nothing to do."""
+        self._writes: tuple[int, int] | None = None
+        """Frames and bytes of the write that has begun and that the socket has not taken as a whole."""
+        self._sent: trio.Event | None = None
+        """Set when the queue has become shorter; there while somebody waits for that."""
         self._reading = trio.CancelScope()
         self._writing = trio.CancelScope()
         self._link: Link | None = None
@@ -187,6 +176,8 @@ class Session:
         """On the modelled link: (when it arrives, bytes, frames that end in them), in order."""
         self._departed_us = 0
         """When what was last put on the link has left: then it is the next one's turn."""
+        self.has_work: Callable[[Session], None] = Session._wake
+        """Told when the first frame comes into an empty queue; it sees to it that ``write_at_once`` is called soon."""
         self.clock_us: Callable[[], int] | None = None
         """Where the times of arrivals come from, for whoever traces."""
         self.begun_us: list[int] = []
@@ -214,9 +205,10 @@ class Session:
                 )
                 self._writing.cancel()
             return False
+        data = frame(payload)
         if not self._queue:
-            self._wake.set()
-        self._queue.append(frame(payload))
+            self.has_work(self)
+        self._queue.append(data)
         self._queued_bytes += size_bytes
         return True
 
@@ -224,7 +216,7 @@ class Session:
         """From now on what is sent goes over a modelled link, or over none; what is under way goes on as it is."""
         self._link = link
         self._departed_us = _now_us()
-        self._wake.set()
+        self._wake()
 
     def end(self, code: str, sentence: str) -> None:
         """End the session: nothing is read any more, what is queued is still sent if that takes no longer than 1 s.
@@ -235,12 +227,14 @@ class Session:
             self.ending = Ending(code, sentence)
             self._reading.cancel()
             self._writing.deadline = min(self._writing.deadline, trio.current_time() + CLOSE_TIMEOUT_S)
-            self._wake.set()
-            self._sent.set()
+            self._wake()
+            self._is_shorter()
 
     async def wait_queued_below(self, limit_bytes: int) -> None:
         """For senders who would rather wait than lose the session. Returns also when the session is ending."""
         while self._queued_bytes >= limit_bytes and self.ending is None:
+            if self._sent is None:
+                self._sent = trio.Event()
             await self._sent.wait()
 
     async def run(self, deliver: Callable[[list[bytes]], Awaitable[None]]) -> Ending:
@@ -251,9 +245,9 @@ class Session:
                 with self._reading:
                     await self._read(deliver)
             if not self._writing.cancel_called:  # Else nobody is there, or nobody who reads.
-                await _close_politely(self._stream)
+                await self._stream.close_politely(CLOSE_TIMEOUT_S)
         finally:
-            await trio.aclose_forcefully(self._stream.transport_stream)
+            self._stream.close()
         assert self.ending is not None
         return self.ending
 
@@ -261,19 +255,17 @@ class Session:
         stream, reader, counters, clock_us = self._stream, self._reader, self.counters, self.clock_us
         first_us = came_us = clock_us() if clock_us is not None else 0
         try:
+            data = b""  # The first frames may have come in the last read of the handshake.
             while True:
-                payloads = []
-                while (payload := reader.next_payload()) is not None:
-                    payloads.append(payload)
-                    counters.frames_in += 1
-                    counters.bytes_in += HEADER_BYTES + len(payload)
-                if payloads:
+                if payloads := reader.payloads(data):
+                    counters.frames_in += len(payloads)
+                    counters.bytes_in += HEADER_BYTES * len(payloads) + sum(map(len, payloads))
                     if clock_us is not None:
                         # The first may have begun with an earlier read; what is left in the reader began with this one.
                         self.begun_us = [first_us, *(came_us for _ in payloads[1:])]
                         first_us = came_us
                     await deliver(payloads)
-                data = await stream.receive_some(_READ_BYTES)
+                data = await stream.receive_some()
                 if not data:
                     self._hung_up("the other end closed the session")
                     return
@@ -281,10 +273,9 @@ class Session:
                     came_us = clock_us()
                     if not reader.buffered_bytes:
                         first_us = came_us
-                reader.feed(data)
         except PeerFault as fault:
             self.end(fault.code, str(fault))
-        except _GONE as error:
+        except GONE as error:
             self._hung_up(_reason(error))
 
     def _hung_up(self, sentence: str) -> None:
@@ -296,33 +287,55 @@ class Session:
             with self._writing:
                 while not self._is_all_sent:
                     if self._link is None and not self._under_way:
-                        await self._write_at_once()
+                        await self._write_freely()
                     else:
                         await self._write_as_it_arrives()
-        except _GONE as error:
+        except GONE as error:
             self._hung_up(_reason(error))
 
     @property
     def _is_all_sent(self) -> bool:
         return self.ending is not None and not self._queue and not self._under_way
 
-    async def _write_at_once(self) -> None:
+    def _wake(self) -> None:
+        self._asleep.unpark_all()
+
+    def write_at_once(self) -> None:
+        """What is queued, up to one write, as far as the socket takes it now; the writer's task does all else."""
+        if self._link is None and not self._under_way and self._writes is None and self._queue:
+            try:
+                self._write_queued()
+            except GONE as error:
+                self._hung_up(_reason(error))
+                return
+        if self._queue or self._writes is not None:
+            self._wake()
+
+    async def _write_freely(self) -> None:
         """Until the session has ended or is shaped."""
-        queue = self._queue
         while self._link is None:
-            if not queue:
-                if self.ending is not None:
-                    return
-                self._wake = trio.Event()
-                await self._wake.wait()
-                continue
-            frames: list[bytes | memoryview] = []
-            size_bytes = 0
-            while queue and size_bytes < _WRITE_BYTES:
-                part = queue.popleft()
-                frames.append(part)
-                size_bytes += len(part)
-            await self._give(frames, len(frames), size_bytes)
+            if self._queue:
+                if self._write_queued():
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._finish_write()
+            elif self.ending is not None:
+                return
+            else:
+                await self._asleep.park()
+                if self._writes is not None:
+                    await self._finish_write()
+
+    def _write_queued(self) -> bool:
+        """As ``_begin_write``."""
+        queue = self._queue
+        frames: list[bytes | memoryview] = []
+        size_bytes = 0
+        while queue and size_bytes < _WRITE_BYTES:
+            part = queue.popleft()
+            frames.append(part)
+            size_bytes += len(part)
+        return self._begin_write(frames, len(frames), size_bytes)
 
     async def _write_as_it_arrives(self) -> None:
         """Until the session has ended, or is shaped no more and what was under way has arrived.
@@ -341,7 +354,10 @@ class Session:
                     frames.append(part)
                     count += ends
                     size_bytes += len(part)
-                await self._give(frames, count, size_bytes)
+                if self._begin_write(frames, count, size_bytes):
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._finish_write()
             elif queue and self._link is not None and self._departed_us <= now_us:
                 # Whoever had to wait for its turn takes it when it came, however late this task woke up.
                 start_us = self._departed_us if was_waiting else now_us - _EARLY_US
@@ -354,9 +370,8 @@ class Session:
                 due_us = [under_way[0][0]] if under_way else []
                 if queue and self._link is not None:
                     due_us.append(self._departed_us)
-                self._wake = trio.Event()
                 with trio.move_on_at((min(due_us) - _EARLY_US) / 1_000_000 if due_us else inf):
-                    await self._wake.wait()
+                    await self._asleep.park()
 
     def _take_turn(self) -> tuple[bytes | memoryview, int]:
         """Frames from the front of the queue up to the size of a turn, or so much of a large one; how many end."""
@@ -372,14 +387,35 @@ class Session:
             size_bytes += len(parts[-1])
         return b"".join(parts), len(parts)
 
-    async def _give(self, parts: list[bytes | memoryview], frames: int, size_bytes: int) -> None:
-        """Hand bytes to the kernel. Till then they count as queued: a peer that reads nothing keeps its share full."""
-        await self._stream.send_all(b"".join(parts))
+    def _begin_write(self, parts: list[bytes | memoryview], frames: int, size_bytes: int) -> bool:
+        """Hand bytes to the kernel. False if it has not taken all: then nothing is written before ``_finish_write``.
+
+        Till it has, all of them count as queued: a peer that reads nothing keeps its share full.
+        """
+        assert self._writes is None, "one write at a time"
+        self._writes = frames, size_bytes
+        is_done = self._stream.write(b"".join(parts))
+        if is_done:
+            self._count_write()
+        return is_done
+
+    async def _finish_write(self) -> None:
+        await self._stream.flush()
+        self._count_write()
+
+    def _count_write(self) -> None:
+        assert self._writes is not None
+        frames, size_bytes = self._writes
+        self._writes = None
         self._queued_bytes -= size_bytes
-        self._sent.set()
-        self._sent = trio.Event()
         self.counters.frames_out += frames
         self.counters.bytes_out += size_bytes
+        self._is_shorter()
+
+    def _is_shorter(self) -> None:
+        if self._sent is not None:
+            self._sent.set()
+            self._sent = None
 
 
 def _now_us() -> int:
@@ -395,12 +431,12 @@ def _reason(error: BaseException) -> str:
 # --- opening a session ----------------------------------------------------------------------------------------------
 
 
-def _keep_alive(raw: trio.SocketStream) -> None:
+def _keep_alive(sock: socket.socket) -> None:
     """Let the kernel notice within half a minute that the other machine is gone. It costs nothing on loopback."""
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000)):
         if hasattr(socket, name):  # Linux
-            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _fields_of(handshake: Handshake | None) -> tuple[tuple[str, str | int], ...]:
@@ -424,13 +460,9 @@ async def open_session(
     PeerFault: the other end was refused, and was told why. Refused: it refused us. CannotConnect: it went away.
     Each of them is written to the log.
     """
-    address = _address_of(raw)
-    stream = trio.SSLStream(
-        raw,
-        certificate.server_context if is_server else certificate.client_context,
-        server_side=is_server,
-        https_compatible=True,  # Frames carry their length: a missing goodbye hides nothing.
-    )
+    context = certificate.server_context if is_server else certificate.client_context
+    stream = TlsStream(raw, context, server_side=is_server)
+    address = _address_of(stream.socket)
     handshake: Handshake | None = None
 
     def tell(event: str, error: P2PLedgerError) -> None:
@@ -440,10 +472,10 @@ async def open_session(
             log("warning", event, fields)
 
     try:
-        _keep_alive(raw)
+        _keep_alive(stream.socket)
         with trio.fail_after(HANDSHAKE_TIMEOUT_S):
             await stream.do_handshake()
-            peer_certificate = stream.getpeercert(binary_form=True)
+            peer_certificate = stream.peer_certificate
             assert peer_certificate, "TLS let somebody in without a certificate"
             handshake = Handshake(
                 local,
@@ -456,7 +488,7 @@ async def open_session(
             await stream.send_all(frame(handshake.hello()))
             while handshake.identity is None:
                 while (payload := reader.next_payload()) is None:
-                    data = await stream.receive_some(HANDSHAKE_LIMIT_BYTES)
+                    data = await stream.receive_some()
                     if not data:
                         raise CannotConnect("the other end hung up during the handshake", where=address)
                     reader.feed(data)
@@ -467,37 +499,37 @@ async def open_session(
         return Session(stream, reader, handshake.identity, address, queue_limit_bytes=queue_limit_bytes)
     except PeerFault as fault:
         tell("session_refused", fault)
-        with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(*_GONE):
+        with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(*GONE):
             await stream.send_all(frame(Handshake.refusal(fault)))
-        await _close_politely(stream)
+        await stream.close_politely(CLOSE_TIMEOUT_S)
         raise
     except Refused as refused:
         tell("session_refused_by_peer", refused)
-        await trio.aclose_forcefully(raw)
+        stream.close()
         raise
     except trio.TooSlowError:
         slow = PeerFault(f"the handshake took longer than {HANDSHAKE_TIMEOUT_S:g} s", code="handshake_timeout")
         tell("session_refused", slow)
-        await trio.aclose_forcefully(raw)
+        stream.close()
         raise slow from None
     except CannotConnect as gone:
         tell("handshake_failed", gone)
-        await trio.aclose_forcefully(raw)
+        stream.close()
         raise
-    except (*_GONE, OSError) as broken:
+    except (*GONE, OSError) as broken:
         code = "tls_failed" if isinstance(broken.__cause__, ssl.SSLError) else None
         error = CannotConnect("the handshake broke off", where=address, why=_reason(broken), code=code)
         tell("handshake_failed", error)
-        await trio.aclose_forcefully(raw)
+        stream.close()
         raise error from None
     except BaseException:
-        await trio.aclose_forcefully(raw)
+        stream.close()
         raise
 
 
-def _address_of(raw: trio.SocketStream) -> str:
+def _address_of(sock: socket.socket) -> str:
     try:
-        host, port = raw.socket.getpeername()[:2]
+        host, port = sock.getpeername()[:2]
     except OSError:
         return "unknown"
     return f"{host}:{port}"
@@ -572,6 +604,8 @@ class Sessions:
         self._listeners: list[trio.SocketListener] = []
         self._handshakes = trio.Semaphore(_MAX_HANDSHAKES)
         self._nursery: trio.Nursery | None = None
+        self._with_work: list[Session] = []
+        self._asleep = trio.lowlevel.ParkingLot()
         self._one_ended = trio.Event()
         self._is_stopping = False
         self._ended = Counters()
@@ -673,7 +707,7 @@ class Sessions:
                     nursery.start_soon(self._accept, listener)
                 for key, called in self._called.items():
                     nursery.start_soon(self._dial, key, called)
-                nursery.start_soon(trio.sleep_forever)
+                nursery.start_soon(self._write)
                 task_status.started()
         finally:
             self._nursery = None
@@ -690,6 +724,19 @@ class Sessions:
                 await self._one_ended.wait()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+
+    def _has_work(self, session: Session) -> None:
+        if not self._with_work:
+            self._asleep.unpark_all()
+        self._with_work.append(session)
+
+    async def _write(self) -> None:
+        """For all sessions in whose queues a turn has put something: see the top of this file."""
+        while True:
+            for session in self._with_work:
+                session.write_at_once()
+            self._with_work.clear()
+            await self._asleep.park()
 
     async def _accept(self, listener: trio.SocketListener) -> None:
         assert self._nursery is not None
@@ -800,6 +847,7 @@ class Sessions:
             number = next(self._numbers)
             self._sessions[number] = session
             session.clock_us = self._clock_us
+            session.has_work = self._has_work
             if self._link_of is not None:
                 self._shape(session)
             try:
