@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -39,6 +40,8 @@ __all__ = ["GONE", "TlsStream"]
 GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
 """What the methods raise when the connection broke (the cause says how), or was closed here."""
 _READ_BYTES: Final = 65_536
+_WRITE_BYTES: Final = 131_072
+"""Enciphered and sent at once: more would leave the processor's caches in between, or wait as ciphertext."""
 _RECORD_BYTES: Final = 16_384
 """Most that one record carries (RFC 8446, section 5.1): OpenSSL hands out one record at a time."""
 _DRAIN_LIMIT_BYTES: Final = 4 * 1_048_576
@@ -48,7 +51,17 @@ _ANSWERS_LIMIT_BYTES: Final = 65_536
 class TlsStream:
     """One TLS connection. ``do_handshake`` first; then at most one task reads and at most one writes."""
 
-    __slots__ = ("_answers_bytes", "_fault", "_has_ended", "_incoming", "_object", "_outgoing", "_rest", "_socket")
+    __slots__ = (
+        "_answers_bytes",
+        "_fault",
+        "_has_ended",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "_plain",
+        "_rest",
+        "_socket",
+    )
 
     def __init__(self, raw: trio.SocketStream, context: ssl.SSLContext, *, server_side: bool) -> None:
         """Takes the connection over: ``raw`` is empty afterwards."""
@@ -58,8 +71,10 @@ class TlsStream:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._plain: memoryview | None = None
+        """What was given to ``write`` and is not enciphered yet."""
         self._rest: memoryview | None = None
-        """Ciphertext that the socket has not taken yet."""
+        """Ciphertext that the socket has not taken yet. It goes before what is in the buffer, and that before plain."""
         self._fault: ssl.SSLError | None = None
         """What is wrong with the records after those that were handed out."""
         self._has_ended = False
@@ -84,30 +99,34 @@ class TlsStream:
             except ssl.SSLWantReadError:
                 is_done = False
             except ssl.SSLError as error:
-                self._push()  # The alert that says why: as much of it as goes.
+                with suppress(*GONE):
+                    self._push()  # The alert that says why: as much of it as goes.
                 raise trio.BrokenResourceError from error
-            await self.flush()
+            if not self._push():
+                await self.flush()
             if is_done:
                 return
-            if not await self._fill():
+            if data := await self._receive():
+                self._incoming.write(data)
+            else:
                 self._incoming.write_eof()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
-        """Encipher all of it and give the socket what that takes now. False if some is left: then ``flush``."""
-        try:
-            written_bytes = self._object.write(data)
-            while written_bytes < len(data):  # OpenSSL may be set to stop after each record.
-                written_bytes += self._object.write(memoryview(data)[written_bytes:])
-        except ssl.SSLError as error:
-            raise trio.BrokenResourceError from error
+        """Take all of it, and give the socket what that takes now. False if some is left: then ``flush``."""
+        if self._plain:  # Somebody gave up waiting for it; it still goes first.
+            data = bytes(self._plain) + data
+        self._plain = memoryview(data)
         return self._push()
 
     async def flush(self) -> None:
-        """Until the socket has taken everything; returns at once if it has."""
-        while not self._push():
+        """Until the socket has taken everything."""
+        while True:
+            self._check_is_open()
             await trio.lowlevel.wait_writable(self._socket)
+            if self._push():
+                return
 
     async def send_all(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
@@ -115,54 +134,58 @@ class TlsStream:
             await self.flush()
 
     def _push(self) -> bool:
-        """Give the socket what it takes; False if something is left."""
-        rest = self._rest
+        """Encipher and give the socket what it takes; False if something is left."""
+        plain, rest = self._plain, self._rest
         try:
             while True:
                 if not rest:
-                    if not self._outgoing.pending:
-                        self._rest = None
+                    if plain:
+                        plain = plain[self._object.write(plain[:_WRITE_BYTES]) :]
+                    elif not self._outgoing.pending:
+                        plain = rest = None
                         self._answers_bytes = 0
                         return True
                     rest = memoryview(self._outgoing.read())
                 rest = rest[self._socket.send(rest) :]
         except BlockingIOError:
-            self._rest = rest
             return False
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError from error
         except OSError as error:
             raise self._translated(error) from error
+        finally:
+            self._plain, self._rest = plain, rest
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
     async def receive_some(self) -> bytes:
         """What one read of the socket gives, deciphered; empty when the other end has hung up."""
-        if self._incoming.pending:  # It came together with the end of the handshake.
-            await trio.lowlevel.checkpoint()
-            if data := self._decipher():
-                return data
         while True:
             if self._fault is not None:
                 raise trio.BrokenResourceError from self._fault
-            if self._has_ended or not await self._fill():
-                self._has_ended = True
+            if self._has_ended:
                 return b""
+            if self._incoming.pending:  # It came together with the end of the handshake.
+                await trio.lowlevel.checkpoint()
+            elif data := await self._receive():
+                self._incoming.write(data)
+            else:
+                self._has_ended = True
+                continue
             if data := self._decipher():
                 return data
 
-    async def _fill(self) -> bool:
-        """Wait for ciphertext and take it; False when no more will come."""
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(self._socket)
-                try:
-                    data = self._socket.recv(_READ_BYTES)
-                except BlockingIOError:
-                    continue  # Woken for nothing, as the system may do.
-                if data:
-                    self._incoming.write(data)
-                return bool(data)
-        except OSError as error:
-            raise self._translated(error) from error
+    async def _receive(self) -> bytes:
+        """Wait for ciphertext and take it; empty when no more will come."""
+        while True:
+            self._check_is_open()
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                continue  # Woken for nothing, as the system may do.
+            except OSError as error:
+                raise self._translated(error) from error
 
     def _decipher(self) -> bytes:
         """The records that are whole. What is wrong with one is kept until those before it are handed out."""
@@ -206,14 +229,7 @@ class TlsStream:
             with trio.move_on_after(timeout_s):
                 self._socket.shutdown(socket.SHUT_WR)
                 drained_bytes = 0
-                while drained_bytes < _DRAIN_LIMIT_BYTES:
-                    await trio.lowlevel.wait_readable(self._socket)
-                    try:
-                        data = self._socket.recv(_READ_BYTES)
-                    except BlockingIOError:
-                        continue
-                    if not data:
-                        break
+                while drained_bytes < _DRAIN_LIMIT_BYTES and (data := await self._receive()):
                     drained_bytes += len(data)
         except (*GONE, OSError):
             pass  # It is gone already.
@@ -226,7 +242,10 @@ class TlsStream:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
-    def _translated(self, error: OSError) -> Exception:
+    def _check_is_open(self) -> None:
         if self._socket.fileno() < 0:
-            return trio.ClosedResourceError("this end closed the connection")
+            raise trio.ClosedResourceError("this end closed the connection")
+
+    def _translated(self, error: OSError) -> Exception:
+        self._check_is_open()
         return trio.BrokenResourceError(f"the connection broke: {error}")

@@ -205,11 +205,10 @@ class Session:
                 )
                 self._writing.cancel()
             return False
-        data = frame(payload)
-        if not self._queue:
-            self.has_work(self)
-        self._queue.append(data)
+        self._queue.append(frame(payload))
         self._queued_bytes += size_bytes
+        if len(self._queue) == 1:
+            self.has_work(self)
         return True
 
     def shape(self, link: Link | None) -> None:
@@ -295,7 +294,7 @@ class Session:
 
     @property
     def _is_all_sent(self) -> bool:
-        return self.ending is not None and not self._queue and not self._under_way
+        return self.ending is not None and not self._queue and not self._under_way and self._writes is None
 
     def _wake(self) -> None:
         self._asleep.unpark_all()
@@ -314,17 +313,15 @@ class Session:
     async def _write_freely(self) -> None:
         """Until the session has ended or is shaped."""
         while self._link is None:
-            if self._queue:
+            if self._writes is not None:
+                await self._finish_write()
+            elif self._queue:
                 if self._write_queued():
                     await trio.lowlevel.checkpoint()
-                else:
-                    await self._finish_write()
             elif self.ending is not None:
                 return
             else:
                 await self._asleep.park()
-                if self._writes is not None:
-                    await self._finish_write()
 
     def _write_queued(self) -> bool:
         """As ``_begin_write``."""
@@ -344,9 +341,11 @@ class Session:
         """
         queue, under_way = self._queue, self._under_way
         was_waiting = False
-        while under_way or (self._link is not None and not self._is_all_sent):
+        while under_way or self._writes is not None or (self._link is not None and not self._is_all_sent):
             now_us = _now_us() + _EARLY_US
-            if under_way and under_way[0][0] <= now_us:
+            if self._writes is not None:
+                await self._finish_write()
+            elif under_way and under_way[0][0] <= now_us:
                 frames: list[bytes | memoryview] = []
                 count = size_bytes = 0
                 while under_way and under_way[0][0] <= now_us and size_bytes < _WRITE_BYTES:
@@ -356,8 +355,6 @@ class Session:
                     size_bytes += len(part)
                 if self._begin_write(frames, count, size_bytes):
                     await trio.lowlevel.checkpoint()
-                else:
-                    await self._finish_write()
             elif queue and self._link is not None and self._departed_us <= now_us:
                 # Whoever had to wait for its turn takes it when it came, however late this task woke up.
                 start_us = self._departed_us if was_waiting else now_us - _EARLY_US

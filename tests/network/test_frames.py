@@ -31,6 +31,35 @@ def test_payloads_do_not_depend_on_how_the_stream_was_cut(payloads: list[bytes],
     assert reader.buffered_bytes == 0
 
 
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=12), st.lists(st.integers(1, 500), max_size=40))
+def test_many_payloads_at_once_are_the_same(payloads: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(map(frame, payloads))
+    reader, one_by_one = FrameReader(MESSAGE_LIMIT_BYTES), FrameReader(MESSAGE_LIMIT_BYTES)
+    for cut in [*cuts, len(stream)]:
+        piece, stream = stream[:cut], stream[cut:]
+        one_by_one.feed(piece)
+        assert reader.payloads(piece) == payloads_of(one_by_one)
+        assert reader.buffered_bytes == one_by_one.buffered_bytes
+    assert reader.payloads(b"") == []
+
+
+@pytest.mark.parametrize("cut", [0, 2, 8, 10])
+@pytest.mark.parametrize(
+    ("bad", "code"), [((MESSAGE_LIMIT_BYTES + 1).to_bytes(4, "big"), "frame_too_large"), (bytes(4), "empty_frame")]
+)
+def test_many_at_once_are_refused_as_one_is(cut: int, bad: bytes, code: str) -> None:
+    reader, stream = FrameReader(MESSAGE_LIMIT_BYTES), frame(b"good") + bad + b"more"
+    assert reader.payloads(stream[:cut]) == ([b"good"] if cut >= 8 else [])
+    with pytest.raises(PeerFault) as caught:
+        reader.payloads(stream[cut:])
+    assert caught.value.code == code
+
+
+def test_the_largest_frame_is_taken_at_once() -> None:
+    payload = b"a" * MESSAGE_LIMIT_BYTES
+    assert FrameReader(MESSAGE_LIMIT_BYTES).payloads(frame(payload)) == [payload]
+
+
 def test_a_length_over_the_limit_is_refused_before_its_bytes_come() -> None:
     reader = FrameReader(HANDSHAKE_LIMIT_BYTES)
     reader.feed((HANDSHAKE_LIMIT_BYTES + 1).to_bytes(4, "big"))

@@ -5,6 +5,7 @@ No test sleeps: the clock is Trio's MockClock, which stands still until it is to
 
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
@@ -19,6 +20,7 @@ from p2pledger.network.effects import DialFailed, Event, Identity, Received, Ses
 from p2pledger.network.frames import HANDSHAKE_LIMIT_BYTES, MESSAGE_LIMIT_BYTES, FrameReader, frame
 from p2pledger.network.handshake import Handshake, Hello, Refuse, decode_handshake
 from p2pledger.network.shaping import Link, LinkShape, Uplink
+from p2pledger.network.tls import TlsStream
 from p2pledger.network.transport import (
     CLIENT,
     OBSERVER,
@@ -484,7 +486,7 @@ async def test_a_slow_reader_loses_bulk_frames_which_are_counted_and_then_its_se
         [closed] = large.logged("session_closed")
         assert closed["code"] == "queue_overflow"
         assert closed["dropped_frames"] == 2
-        await trio.aclose_forcefully(session._stream.transport_stream)
+        session._stream.close()
 
 
 async def test_a_receiver_that_takes_nothing_stops_the_reading(mock_clock: MockClock) -> None:
@@ -547,6 +549,117 @@ async def test_hello_shows_what_the_log_needs(mock_clock: MockClock) -> None:
         await rest_of(stream)
         await trio.aclose_forcefully(stream)
         assert large.logged("session_refused")[0]["name"] == "impostor"
+
+
+# --- who writes, and when -------------------------------------------------------------------------------------------
+
+
+async def test_frames_of_one_turn_to_one_peer_travel_in_one_write(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = Node(SMALL), Node(LARGE), Node(VISITOR)
+    async with running(one, two, three):
+        one.sessions.set_peers({two.key: two.address, three.key: three.address})
+        three.sessions.set_peers({one.key: one.address})
+        await one.wait_for(2, SessionOpened)
+        await two.wait_for(1, SessionOpened)
+        await three.wait_for(1, SessionOpened)
+        await wait_all_tasks_blocked(0.02)
+        sizes: list[int] = []
+        write = TlsStream.write
+
+        def counted(stream: TlsStream, data: bytes) -> bool:
+            sizes.append(len(data))
+            return write(stream, data)
+
+        monkeypatch.setattr(TlsStream, "write", counted)
+        for _ in range(20):
+            one.sessions.send(1, b"123456")
+            one.sessions.send(2, b"123456")
+        assert sizes == [], "sending never writes by itself"
+        await two.wait_for(20, Received)
+        await three.wait_for(20, Received)
+        assert sizes == [200, 200]
+
+
+async def _stopped_in_the_middle_of_a_write(small: Node, large: Node) -> list[bytes]:
+    """A session whose peer takes nothing: the socket is full, a write has begun, more is queued. What was sent."""
+    await _meet(small, large)
+    large.accepts = trio.Event()
+    sent: list[bytes] = []
+    while small.sessions.counters.bytes_out == sum(map(len, sent)) + 4 * len(sent):
+        sent.append(bytes([len(sent)]) * 1_000_000)
+        assert small.sessions.send(1, sent[-1])
+        await wait_all_tasks_blocked(0.01)
+    sent += [b"queued", b"too"]
+    for payload in sent[-2:]:
+        assert small.sessions.send(1, payload)
+    return sent
+
+
+async def test_a_full_socket_is_waited_for_and_nothing_is_lost(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL, queue_limit_bytes=4 * 1_048_576), Node(LARGE)
+    async with running(small, large):
+        sent = await _stopped_in_the_middle_of_a_write(small, large)
+        await wait_all_tasks_blocked(0.01)
+        [session] = small.sessions._sessions.values()
+        assert session.queued_bytes == 1_000_004 + 10 + 7, "what the socket has not taken as a whole counts as queued"
+        large.accepts.set()
+        await large.wait_for(len(sent), Received)
+        assert _payloads(large) == sent
+        assert session.queued_bytes == 0
+        assert small.sessions.counters.frames_out == len(sent)
+
+
+async def test_what_a_full_socket_has_not_taken_still_goes_when_the_session_ends(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL, queue_limit_bytes=4 * 1_048_576), Node(LARGE)
+    async with running(small, large):
+        sent = await _stopped_in_the_middle_of_a_write(small, large)
+        small.sessions.end(1, "stopped", "enough")
+        await wait_all_tasks_blocked(0.01)
+        large.accepts.set()
+        await large.wait_for(len(sent), Received)
+        await large.wait_for(1, SessionClosed)
+        assert _payloads(large) == sent
+
+
+async def test_a_peer_that_takes_nothing_does_not_keep_a_session_from_ending(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL, queue_limit_bytes=4 * 1_048_576), Node(LARGE)
+    async with running(small, large):
+        await _stopped_in_the_middle_of_a_write(small, large)
+        small.sessions.end(1, "stopped", "enough")
+        await wait_all_tasks_blocked(0.01)
+        mock_clock.jump(1.1)
+        await small.wait_for(1, SessionClosed)
+        large.accepts.set()
+        await large.wait_for(1, SessionClosed)
+
+
+async def test_a_write_that_has_begun_ends_before_the_session_is_shaped(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL, queue_limit_bytes=4 * 1_048_576), Node(LARGE)
+    async with running(small, large):
+        sent = await _stopped_in_the_middle_of_a_write(small, large)
+        small.sessions.shape(over(LinkShape(latency_us=100_000)))
+        await wait_all_tasks_blocked(0.01)
+        large.accepts.set()
+        await large.wait_for(len(sent) - 2, Received)
+        await at_rest(mock_clock, 0.2)
+        assert _payloads(large) == sent
+
+
+async def test_a_peer_that_dies_while_it_is_written_to_ends_the_session(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL, queue_limit_bytes=4 * 1_048_576), Node(LARGE)
+    async with running(small, large):
+        await _stopped_in_the_middle_of_a_write(small, large)
+        [session] = large.sessions._sessions.values()
+        session._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        session._stream.close()
+        await small.wait_for(1, SessionClosed)
+        [closed] = small.logged("session_closed")
+        assert closed["code"] == "closed"
+        assert "reset" in str(closed["sentence"])
+        large.accepts.set()
+        await large.wait_for(1, SessionClosed)
 
 
 # --- shaped sessions ------------------------------------------------------------------------------------------------
@@ -683,7 +796,7 @@ async def test_arrivals_are_timed_for_whoever_traces(mock_clock: MockClock) -> N
         received = [event for event in await large.wait_for(3, TimedReceived) if isinstance(event, TimedReceived)]
         times_s = [((event.begun_us - began_us) // 10**6, (event.came_us - began_us) // 10**6) for event in received]
         assert times_s == [(0, 0), (0, 2), (2, 2)]
-        await session._stream.aclose()
+        session._stream.close()
     assert small.events == []
 
 
