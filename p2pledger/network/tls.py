@@ -2,7 +2,7 @@
 
 OpenSSL works on two buffers in memory, one for ciphertext that came and one for ciphertext that is to go; this file
 carries bytes between the buffers and a socket that does not block. So reading costs one system call however many
-records come with it, writing one however many it takes, and Trio is asked for one thing only: to wait until the socket
+records come with it, writing one for each 128 KiB, and Trio is asked for one thing only: to wait until the socket
 can be read, or, where it took less than was given, until it can be written. ``trio.SSLStream`` does the same behind
 locks, conflict detectors and retries that suit any stream and any use of it; each read and each write pays for them.
 (docs/decisions/0017-tls-without-trio-sslstream.md has the figures, and why OpenSSL does not own the socket.)
@@ -17,7 +17,8 @@ One task may read and another one write at the same time, and nothing is locked:
   loses the connection at 64 KiB of them.
 
 **Cancelling loses nothing.** Bytes taken from the socket are deciphered and returned without a wait in between; bytes
-given to ``write`` stay in ``_rest`` when the wait for the socket is cancelled, and leave before anything else does.
+given to ``write`` stay in ``_plain`` and ``_rest`` when the wait for the socket is cancelled, and leave before anything
+else does.
 
 **Nobody is starved.** ``receive_some`` waits for the socket before every read, also where it could be read at once, so
 whoever sends without end gets one read of 64 KiB in each round of Trio's loop, as everybody else. ``write`` does not
