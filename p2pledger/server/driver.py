@@ -210,7 +210,7 @@ class Driver:
         if self._timer_ms is not None and self._clock.exact_ms() >= self._timer_ms:
             self._timer_ms = None
             self._put_first(TimerFired())
-        while inbox and self._halt is None and perf_counter() < until_s:
+        while inbox and self._is_going_on and perf_counter() < until_s:
             now_ms = self._clock.now_ms()
             while inbox and perf_counter() < until_s:
                 event = inbox.popleft()
