@@ -29,6 +29,9 @@ class VoteKind(IntEnum):
     FINALISE = 3
 
 
+_KINDS: Final = {int(kind): kind for kind in VoteKind}
+
+
 def vote_message(network_id: bytes, epoch: int, view: int, kind: VoteKind, block: bytes) -> bytes:
     """The bytes that a vote signs."""
     return VOTE_TAG + encode((network_id, epoch, view, int(kind), block))
@@ -36,9 +39,10 @@ def vote_message(network_id: bytes, epoch: int, view: int, kind: VoteKind, block
 
 def _kind(fields: Fields) -> VoteKind:
     value = fields.integer("kind")
-    if value not in (1, 2, 3):
+    kind = _KINDS.get(value)
+    if kind is None:
         raise PeerFault(f"vote kind {value} is unknown", code="malformed")
-    return VoteKind(value)
+    return kind
 
 
 def _check_block(kind: VoteKind, block: bytes) -> None:
