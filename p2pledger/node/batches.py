@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from p2pledger import core
@@ -62,6 +63,7 @@ class BadBatch:
     sentence: str
 
 
+@lru_cache(maxsize=16)
 def limits_of(parameters: Parameters) -> core.Limits:
     """The core's limits for scanning, from the network's parameters."""
     return core.Limits(
@@ -128,9 +130,9 @@ class BatchPool:
     def has_room(self, maker: bytes, size_bytes: int, *, beyond_bytes: int = 0) -> bool:
         """Whether a maker's lane has room for a batch; ``beyond_bytes`` more than usual where it is needed."""
         most = self.parameters.lane_bytes + beyond_bytes
-        if self.is_stranger(maker) and self.strangers_bytes + size_bytes > _STRANGERS_LANES * most:
+        if self._lanes.get(maker, 0) + size_bytes > most:
             return False
-        return self.lane_bytes(maker) + size_bytes <= most
+        return self.strangers_bytes + size_bytes <= _STRANGERS_LANES * most or not self.is_stranger(maker)
 
     def add(self, batch: HeldBatch) -> None:
         assert batch.digest not in self.open
