@@ -8,7 +8,7 @@ versions of the state that hang on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,9 +32,12 @@ class Entry:
     outcome: Outcome | None = None
     due_height: int = -1
     """The height of the newest block on its chain that did due work; -1 if none above the start did."""
+    id: bytes = field(init=False)
+    """The block's: the walks over the tree ask for it at every step."""
     digests: frozenset[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.id = self.block.id
         self.digests = frozenset(self.block.digests)
         if self.outcome is not None and self.outcome.due.cost:
             self.due_height = self.block.height
@@ -76,8 +79,8 @@ class Chain:
     def parent(self, entry: Entry) -> Entry | None:
         return self._entries.get(entry.block.header.parent)
 
-    def children(self, entry: Entry) -> list[Entry]:
-        return self._children.get(entry.block.id, [])
+    def children(self, entry: Entry) -> Sequence[Entry]:
+        return self._children.get(entry.id, ())
 
     def ancestry(self, entry: Entry) -> Iterator[Entry]:
         """The entry and its ancestors above the root; it ends early where an ancestor is not known."""
@@ -102,14 +105,14 @@ class Chain:
     def fork(self, old: Entry, new: Entry) -> tuple[list[Entry], list[Entry]]:
         """What a move from one entry to another leaves, newest first, and what it joins, oldest first."""
         joined = list(self.ancestry(new))
-        on_new = {entry.block.id for entry in joined}
+        on_new = {entry.id for entry in joined}
         left = []
         for entry in self.ancestry(old):
-            if entry.block.id in on_new:
+            if entry.id in on_new:
                 break
             left.append(entry)
-        common = left[-1].block.header.parent if left else old.block.id
-        kept = next((at for at, entry in enumerate(joined) if entry.block.id == common), len(joined))
+        common = left[-1].block.header.parent if left else old.id
+        kept = next((at for at, entry in enumerate(joined) if entry.id == common), len(joined))
         return left, joined[:kept][::-1]
 
     def names(self, digest: bytes) -> bool:
@@ -131,8 +134,9 @@ class Chain:
         """Accepted entries that wait for execution and whose parent is executed, from the root up."""
         waiting = []
         executed = [self.root]
+        children = self._children
         while executed:
-            for child in self.children(executed.pop()):
+            for child in children.get(executed.pop().id, ()):
                 if child.outcome is not None:
                     executed.append(child)
                 elif child.accepted and not child.executing:
@@ -141,7 +145,7 @@ class Chain:
 
     def next_final(self) -> Entry | None:
         """The child of the root that is final and executed, if it is there."""
-        for child in self.children(self.root):
+        for child in self._children.get(self.root.id, ()):
             if child.final and child.outcome is not None:
                 return child
         return None
@@ -150,16 +154,16 @@ class Chain:
         """Make a final, executed child of the root the new root; drop the branches that lost."""
         assert entry.final
         assert entry.outcome is not None
-        assert entry.block.header.parent == self.root.block.id
+        assert entry.block.header.parent == self.root.id
         self._changes += 1
         losers = [other for other in self.children(self.root) if other is not entry]
-        del self._entries[self.root.block.id]
-        del self._children[self.root.block.id]
+        del self._entries[self.root.id]
+        del self._children[self.root.id]
         self.root = entry
         while losers:
             loser = losers.pop()
-            losers += self._children.pop(loser.block.id, [])
-            del self._entries[loser.block.id]
+            losers += self._children.pop(loser.id, [])
+            del self._entries[loser.id]
         height = entry.block.height
         for stranger in [other for other in self._entries.values() if other.block.height <= height]:
             if stranger is not entry:  # its parent never came
@@ -179,7 +183,7 @@ class Chain:
 
     def _drop(self, entry: Entry) -> None:
         self._changes += 1
-        del self._entries[entry.block.id]
+        del self._entries[entry.id]
         siblings = self._children[entry.block.header.parent]
         siblings.remove(entry)
         if not siblings:
