@@ -678,6 +678,8 @@ class Simplex(Engine):
         It never waits for payload: the notarisation proves that more than f honest validators hold it. In a view that
         is nullified too the vote would be in vain.
         """
+        if not self._to_finalise:
+            return False
         views, self._to_finalise = sorted(self._to_finalise), []
         for view in views:
             held = self._rounds.get(view)
@@ -687,7 +689,7 @@ class Simplex(Engine):
                 block = held.certificates[VoteKind.NOTARISE].block
                 self._out.append(Broadcast(self._sign(held, VoteKind.FINALISE, view, block)))
                 self._count(view, VoteKind.FINALISE, block)
-        return bool(views)
+        return True
 
     def _nullify(self) -> None:
         """[P2] The view took too long. Whoever has voted to finalise a view never votes to nullify it."""
@@ -802,6 +804,9 @@ class Simplex(Engine):
             if asked is None or (asked[0] != self._view and self._now_ms >= asked[1] + self._pace.interval_ms):
                 self._certificates_asked = (self._view, self._now_ms)
                 self._out.append(WantCertificates(*wanted))
+        if not self._tree.missing:
+            self._blocks_asked.clear()
+            return
         self._blocks_asked.intersection_update(self._tree.missing)
         for name, certificate in self._tree.missing.items():
             if name not in self._blocks_asked:
@@ -891,16 +896,16 @@ class Simplex(Engine):
 
     def _view_deadline_ms(self) -> int | None:
         """When this validator votes to nullify; None without work, or when it has voted to nullify or finalise."""
-        held = self._rounds.get(self._view)
         if self._signer is None or self._work_since_ms is None:
             return None
+        held = self._rounds.get(self._view)
         if held is not None and (VoteKind.NULLIFY in held.own or VoteKind.FINALISE in held.own):
             return None
-        timeout_ms = self._pace.timeout_ms
-        if self.leader in self._pace.silent or (held is not None and held.verdict is False):
+        pace = self._pace
+        if (pace.silent and self.leader in pace.silent) or (held is not None and held.verdict is False):
             # Nothing to wait for: the leader is dead, or what it proposed can never be voted for.
-            timeout_ms = self._pace.quick_timeout_ms
-        return self._view_began_ms() + timeout_ms
+            return self._view_began_ms() + pace.quick_timeout_ms
+        return self._view_began_ms() + pace.timeout_ms
 
     def _build_at_ms(self) -> int:
         """When a leader proposes a block even if its node has nothing to put into it."""
@@ -931,14 +936,19 @@ class Simplex(Engine):
             self._resends = 0
         elif self._resend_at_ms is None:
             self._resend_at_ms = self._now_ms + self._pace.resend_pause_ms(self._resends)
-        times = [self._resend_at_ms, self._view_deadline_ms()]
+        times: list[int] = []
+        if self._resend_at_ms is not None:
+            times.append(self._resend_at_ms)
+        deadline_ms = self._view_deadline_ms()
+        if deadline_ms is not None:
+            times.append(deadline_ms)
         if self._unshared:
             times.append(self._unshared[0][0])
         if work and self._signer is not None and self.leader == self._signer:
             build_at_ms = self._build_at_ms()
             if build_at_ms > self._now_ms:
                 times.append(build_at_ms)
-        at_ms = min((time for time in times if time is not None), default=None)
+        at_ms = min(times) if times else None
         if at_ms != self._timer_at_ms:
             self._timer_at_ms = at_ms
             self._out.append(SetTimer(at_ms))

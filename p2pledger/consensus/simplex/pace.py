@@ -17,22 +17,19 @@ _QUICK_TIMEOUT_LEAST_MS: Final = 50
 class Pace:
     """Timeouts in milliseconds, and which leaders are taken for dead (``silent``: signers)."""
 
-    __slots__ = ("_base_ms", "_cap_ms", "_nullified_streak", "interval_ms", "share_ms", "silent")
+    __slots__ = ("_base_ms", "_cap_ms", "_nullified_streak", "interval_ms", "share_ms", "silent", "timeout_ms")
 
     def __init__(self, base_ms: int, cap_ms: int) -> None:
         self._base_ms = base_ms
         self._cap_ms = cap_ms
         self._nullified_streak = 0
+        self.timeout_ms = self._doubled_ms()
+        """[P2] The paper's 3 Delta; [D] doubled for each view nullified in a row, up to the cap."""
         self.interval_ms = max(1, base_ms // 2)
         """Between two helps for one peer, and before the first resend."""
         self.share_ms = max(1, base_ms // 20)
         """Before a certificate is passed on that all others have probably made themselves."""
         self.silent: set[int] = set()
-
-    @property
-    def timeout_ms(self) -> int:
-        """[P2] The paper's 3 Delta; [D] doubled for each view nullified in a row, up to the cap."""
-        return min(self._base_ms << min(self._nullified_streak, 32), self._cap_ms)
 
     @property
     def quick_timeout_ms(self) -> int:
@@ -50,10 +47,15 @@ class Pace:
 
     def finalised(self) -> None:
         self._nullified_streak = 0
+        self.timeout_ms = self._doubled_ms()
 
     def nullified(self, leader: int, *, own: bool) -> None:
         """[D] A nullified view makes the next ones longer, unless it was cut short because its leader is dead."""
         if leader not in self.silent:
             self._nullified_streak += 1
+            self.timeout_ms = self._doubled_ms()
         if not own:
             self.silent.add(leader)
+
+    def _doubled_ms(self) -> int:
+        return min(self._base_ms << min(self._nullified_streak, 32), self._cap_ms)
