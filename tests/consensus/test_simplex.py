@@ -556,6 +556,32 @@ def test_a_certificate_that_something_newer_made_needless_is_not_passed_on() -> 
     assert desk.said() == [newest]
 
 
+def test_no_timer_runs_for_a_certificate_that_something_newer_made_needless() -> None:
+    desk = Desk()
+    desk.work()
+    desk.propose(FIRST)
+    desk.certify(NOTARISE, 1, FIRST.id)
+    assert desk.timer_ms == TIMEOUT_MS // 20
+    desk.now_ms = 30
+    newer = desk.certify(NOTARISE, 2, SECOND.id)
+    assert desk.timer_ms == 30 + TIMEOUT_MS // 20
+    desk.now_ms = 60
+    desk.certify(NULLIFY, 2)
+    assert desk.timer_ms == 30 + TIMEOUT_MS // 20, "a nullification does not make the notarisation of its view needless"
+    desk.wait()
+    assert desk.said() == [newer]
+
+
+def test_no_timer_runs_to_pass_on_a_late_certificate_of_a_view_that_is_over() -> None:
+    desk = Desk()
+    desk.propose(FIRST)
+    desk.certify(NULLIFY, 1)
+    desk.certify(NULLIFY, 2)
+    desk.certify(NOTARISE, 1, FIRST.id)
+    assert desk.engine.view == 3
+    assert desk.timer_ms == TIMEOUT_MS // 2, "that of the resend: a notarised block is not final yet"
+
+
 def test_neither_the_next_view_nor_the_finalise_vote_waits_for_the_block() -> None:
     desk = Desk()
     certificate = desk.certify(NOTARISE, 1, FIRST.id)

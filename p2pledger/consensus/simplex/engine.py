@@ -614,6 +614,10 @@ class Simplex(Engine):
                 self._pace.nullified(leader, own=leader == self._signer)
         if view >= self._view:
             self._enter(view + 1)
+        # No timer for what this one has made needless: what is not among the newest never is again, for the view and
+        # the final view only grow. While blocks are made, the timer moves on with each of them and never fires.
+        newest = self.newest_certificates()
+        self._unshared = [entry for entry in self._unshared if entry[1] in newest]
 
     def _drop_unlinked(self, view: int) -> None:
         for old in [old for old in self._unlinked if old <= view]:
