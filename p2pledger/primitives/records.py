@@ -2,8 +2,9 @@
 
 Records are written in the order in which they were asked for, and a disk never holds one without all those before it.
 Only an own vote must be durable before what follows it leaves the node (``must_be_durable``): then everything that the
-vote promises, its block and batches, is durable too, for it came before. All other records may be written a little
-later, with the next vote or after ``LAZY_MS``: what they say can be had again, from the votes and from the peers.
+vote promises, its block and batches, or the certificate that it rests on, is durable too, for it came before. All
+other records may be written a little later, with the next vote or after ``LAZY_MS``: what they say can be had again,
+from the votes and from the peers.
 """
 
 from __future__ import annotations

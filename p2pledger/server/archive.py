@@ -7,7 +7,7 @@ has returned. Nothing that is sent relies on them earlier than that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from p2pledger.node.archive import Recovery
@@ -39,16 +39,19 @@ class StoreArchive:
 
     def hold(self, records: Iterable[Record]) -> None:
         """These are handed over to the disk."""
+        pending = self._pending
         for record in records:
             for key, value in _readable(record):
-                self._pending[key] = record, value
+                pending[key] = record, value
 
     def release(self, records: Iterable[Record]) -> None:
         """These are durable."""
+        pending = self._pending
         for record in records:
             for key, _ in _readable(record):
-                if key in self._pending and self._pending[key][0] is record:
-                    del self._pending[key]
+                held = pending.get(key)
+                if held is not None and held[0] is record:
+                    del pending[key]
 
     def _held(self, kind: str, key: Any) -> bytes | None:
         found = self._pending.get((kind, key))
@@ -95,23 +98,21 @@ class StoreArchive:
         return None if stored is None else stored.codes
 
 
-def _readable(record: Record) -> list[tuple[tuple[str, Any], bytes]]:
-    """What of a record can be asked for, by kind and key."""
-    match record:
-        case BatchRecord(digest=digest, data=data):
-            return [(("batch", digest), data)]
-        case ForgetRecord(batches=digests):
-            return [(("batch", digest), _FORGOTTEN) for digest in digests]
-        case BlockRecord(id=block_id, data=data):
-            return [(("block", block_id), data)]
-        case FinalRecord(height, block_id):
-            return [(("final", height), block_id)]
-        case CertificateRecord(kind=kind, block=block_id, data=data) if kind == VoteKind.FINALISE:
-            return [(("finalisation", block_id), data)]
-        case ReceiptsRecord(height=height, codes=codes):
-            return [(("receipts", height), codes)]
-        case _:
-            return []
+def _readable(record: Record) -> Sequence[tuple[tuple[str, Any], bytes]]:
+    """What of a record can be asked for, by kind and key. Asked twice for each record, so the frequent come first."""
+    if isinstance(record, BatchRecord):
+        return ((("batch", record.digest), record.data),)
+    if isinstance(record, CertificateRecord):
+        return ((("finalisation", record.block), record.data),) if record.kind == VoteKind.FINALISE else ()
+    if isinstance(record, BlockRecord):
+        return ((("block", record.id), record.data),)
+    if isinstance(record, FinalRecord):
+        return ((("final", record.height), record.block),)
+    if isinstance(record, ReceiptsRecord):
+        return ((("receipts", record.height), record.codes),)
+    if isinstance(record, ForgetRecord):
+        return [(("batch", digest), _FORGOTTEN) for digest in record.batches]
+    return ()
 
 
 def recovery_of(store: Store) -> Recovery:

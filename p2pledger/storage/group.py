@@ -1,7 +1,7 @@
 """How a group of chain records becomes rows, in few statements.
 
-Each statement hands the interpreter to other threads and has to get it back, which under load takes longer than the
-statement; so rows are gathered by table and written several at once. The result is that of one record after the other.
+A small statement costs less in SQLite than on the way there and back; so rows are gathered by table and written several
+at once. The result is that of one record after the other.
 
 What the writer has written itself it remembers, as long as it may be asked for: the newest final block, and blocks and
 batches that are not final. It is a cache: whatever it does not know it reads, and after a group that was given up it

@@ -1,9 +1,10 @@
 """The block log and the vote log of one node.
 
 What is promised. ``commit`` returns when its records are durable, all of them, in the order chain before votes: a
-notarise vote promises that its block and batches are on disk, so they are never younger than the vote. A group that
-was cut short by a crash was not acknowledged, and nothing was sent that relied on it. After the first error of the disk
-nothing is written any more: whether that write survives is unknown, so the node must stop.
+notarise vote promises that its block and batches are on disk, so they are never younger than the vote; the other votes
+rest on certificates without which a view may never be left (docs/decisions/0017). A group that was cut short by a crash
+was not acknowledged, and nothing was sent that relied on it. After the first error of the disk nothing is written any
+more: whether that write survives is unknown, so the node must stop.
 
 Why two files. Peers give back blocks, batches and certificates; nobody gives back a vote. ``chain.db`` can be deleted
 and synced again. Without ``votes.db`` a node cannot know what it voted, so it may not vote with this key again, and

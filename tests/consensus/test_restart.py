@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from p2pledger.consensus.engine import BlockRef
+from p2pledger.primitives.hashing import ZERO_HASH
+from p2pledger.primitives.records import BlockRecord, CertificateRecord, VoteRecord
+from p2pledger.primitives.votes import VoteKind
 from tests.consensus.world import (
     Message,
     Seat,
@@ -15,6 +19,9 @@ from tests.consensus.world import (
     all_ordered,
     broken_promise,
     disagreement,
+    make_block,
+    make_certificate,
+    make_vote,
     votes_on,
 )
 
@@ -88,3 +95,42 @@ def test_the_check_can_fail_when_the_disk_forgets() -> None:
 
     with pytest.raises(AssertionError, match="contradiction"):
         run_until_caught()
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_finalise_vote_is_worth_nothing_without_the_notarisation_under_it(is_held: bool) -> None:
+    """Why the certificate that a finalise vote rests on is on the disk before the vote.
+
+    The leader of view 1 shows its block to A and B, votes for it, and is never heard again. Only A sees the quorum
+    and votes to finalise; B and C have run out of patience. The power goes. A may not nullify any more, so two votes
+    to nullify and two to notarise are all there can be: what leads out of the view is the notarisation, which A alone
+    has seen.
+    """
+    world = World(4)
+    a, _, b, c = world.seats
+    block = make_block(world.validators, 1, BlockRef.of(world.genesis.header))
+    header = block.header
+    stored = BlockRecord(block.id, header.height, header.view, header.parent, block.encode())
+
+    def voted(seat: Seat, kind: VoteKind, name: bytes = ZERO_HASH) -> VoteRecord:
+        return VoteRecord(0, 1, kind, name, make_vote(world.keypairs, seat.index, kind, 1, name).encode())
+
+    proof = make_certificate(world.keypairs, (0, 1, 2), VoteKind.NOTARISE, 1, block.id).encode()
+    a.disk += [stored, voted(a, VoteKind.NOTARISE, block.id)]
+    a.disk += [CertificateRecord(VoteKind.NOTARISE, 0, 1, block.id, proof)] if is_held else []
+    a.disk += [voted(a, VoteKind.FINALISE, block.id)]
+    b.disk += [stored, voted(b, VoteKind.NOTARISE, block.id), voted(b, VoteKind.NULLIFY)]
+    c.disk += [voted(c, VoteKind.NULLIFY)]
+    for seat in (a, b):
+        seat.blocks[block.id] = block
+    up = (a, b, c)
+    world.start(up)
+    world.submit(bytes([7]) * 32, up)
+    world.run(until_ms=3_600_000)
+    heights = {seat.finals[-1].height for seat in up}
+    views = {seat.engine.view for seat in up if seat.engine is not None}
+    if is_held:
+        assert all_ordered(up)
+        assert heights != {0}
+    else:
+        assert (heights, views) == ({0}, {1}), "an hour later they are still there"
