@@ -1,6 +1,6 @@
 """A thread that does one job after another for a task: ``trio.to_thread`` for somebody who asks all the time.
 
-A hop there and back costs about 40 us of processor time instead of 90 (docs/decisions/0017), and the thread is woken
+A hop there and back costs about 40 us of processor time instead of 90 (docs/decisions/0018), and the thread is woken
 at once. Like there a job is never abandoned: whoever is cancelled waits for its end.
 """
 

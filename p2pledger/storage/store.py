@@ -2,7 +2,7 @@
 
 What is promised. ``commit`` returns when its records are durable, all of them, in the order chain before votes: a
 notarise vote promises that its block and batches are on disk, so they are never younger than the vote; the other votes
-rest on certificates without which a view may never be left (docs/decisions/0017). A group that was cut short by a crash
+rest on certificates without which a view may never be left (docs/decisions/0018). A group that was cut short by a crash
 was not acknowledged, and nothing was sent that relied on it. After the first error of the disk nothing is written any
 more: whether that write survives is unknown, so the node must stop.
 
