@@ -9,8 +9,21 @@ A probe (b) *passes* when every order due in the window was committed before the
 and none was rejected, the backlog did not grow (the upper bound at 95 % of its slope is at most 1 % of the offered
 rate), the 99th percentile of latency is within the objective, blocks were 85 % full on average, and no slot failed
 (under simplex: no view was nullified; under dpos and poa: none was missed or reverted while there was work). One that
-fails is tried again with less: so each S has a last pass and a first fail. Where T_S alone exceeds the objective no
-probe could pass, and none is made.
+fails is tried again with less (0.7, 0.5): so each S has a last pass and a first fail. Where T_S alone exceeds the
+objective no probe could pass, and none is made.
+
+Blocks of S. A block takes some time whatever it holds, and some for each byte: below full load blocks of a network that
+makes them as fast as it can come sooner than full ones do, so they are emptier than the load says (of 0.9 S / T_S some
+were 41 % full), and a probe of them says nothing about S. An operator who wants blocks of S sets the interval to fit.
+So in (b) the least interval between blocks, a parameter of the network, is what a block that is 90 % full may take
+under this load: (0.9 / share) T_S, less 3 %, since each block takes the longer of the interval and its own time. Where
+no parameter sets a pace (dpos and poa have their slots), and should blocks be too empty all the same while everything
+else was kept, the next probe offers *more*, by 0.9 over the fill, never more than S / T_S: less load could only make
+emptier blocks. What failed by its fill alone is no limit of the network, and so neither last pass nor first fail.
+
+Bytes are those of batches. What the frames of the batches take (as many to a block as in (a)) is not offered as orders.
+Where the generator at its fastest cannot fill blocks as fast as they come, (a) is measured at the interval in which it
+does: T_S is then the generator's, and so says what binds.
 
 The *frontier* is S -> bytes a second that it sustains. The *capacity* is the smallest S that reaches 95 % of the best
 of them: a larger block buys nothing but latency. *What binds* is found by taking one thing away at a time (distance,
@@ -24,18 +37,22 @@ of the weight that does not know a block yet (``propagation.stale_share``). Unde
 share of the blocks finds a rival however small they are; where that alone is too much a row says so. All this is from
 (a) alone; unless ``quick``, from four runs of it under four seeds.
 
-``quick`` has ten minutes whatever the machine does: it probes with 200 blocks or 40 s, or with less where that would
-take more than this size's share of the time, tries less load only within its first four minutes, and leaves out a size
-(and says so) and a way of relaxing for which no time is left. Its answer is *indicative*. Otherwise the answer and the
-next size up are confirmed with 3,000 blocks under two seeds; how many of those slots failed is told with the exact
-upper bound of what that says about others.
+``quick`` has ten minutes whatever the machine does. First all sizes are saturated (the fit needs all of them), then
+each is probed once, with 200 blocks or 40 s, or less where that would take more than its share of the time; other loads
+are tried, and one thing after another is taken away, in the time that is left. A size for which there is none is told
+as not measured, and a run that is under way at the end is interrupted. Its answer is *indicative*, its failed slots
+are those of all probes at the answer, whether they passed or not. Otherwise the answer and the next size up are
+confirmed with 3,000 blocks under two seeds, whose failed slots are told with the exact upper bound of what that says
+about others.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
@@ -49,11 +66,22 @@ from p2pledger.bench.runner import fresh_run
 from p2pledger.bench.settling import Plan, lag_allowed_ms
 from p2pledger.bench.statistics import failure_bound, slope_bound
 from p2pledger.bench.tables import histogram_of
-from p2pledger.cluster.development import block_ms
+from p2pledger.cluster.development import block_ms, measured_difficulty
+from p2pledger.ledger.elections.pos import SLOTS_PER_BLOCK
 from p2pledger.network.topology import Topology
-from p2pledger.primitives.errors import InvalidInput
+from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
+from p2pledger.primitives.parameters import BATCH_OVERHEAD_BYTES
 
-__all__ = ["DEFAULT_SIZES", "FOUR_REGIONS", "Saturated", "Settings", "judge", "luck_of", "measure_capacity"]
+__all__ = [
+    "DEFAULT_SIZES",
+    "FOUR_REGIONS",
+    "Saturated",
+    "Settings",
+    "interval_parameters",
+    "judge",
+    "luck_of",
+    "measure_capacity",
+]
 
 DEFAULT_SIZES: Final = (16_384, 40_000, 100_000, 250_000, 640_000, 1_640_000)
 """Two decades."""
@@ -72,25 +100,35 @@ nodes = ["VENUE-B"]
 """
 _SHARE: Final = 0.9
 _LOWER_SHARES: Final = (0.7, 0.5)
+_PACE: Final = 0.97
 _FULL: Final = 0.85
 _BEST_SHARE: Final = 0.95
 _DRAIN_OBJECTIVES: Final = 5
 _SLOPE_SHARE: Final = 0.01
-_QUICK_BLOCKS: Final = 200
+_PROBE_BLOCKS: Final = 200
 _QUICK_SECONDS: Final = 40.0
-_QUICK_LOWER_WITHIN_S: Final = 240.0
-_QUICK_SIZES_WITHIN_S: Final = 420.0
-_QUICK_BEGIN_WITHIN_S: Final = 500.0
+_QUICK_LEAST_S: Final = 8.0
 _QUICK_WARMUP_S: Final = 5.0
 _QUICK_SATURATING_S: Final = 10.0
-_QUICK_LEAST_S: Final = 8.0
-_AROUND_A_RUN_S: Final = 20.0
-"""What a run takes beside its window: starting, signing, draining, counting again."""
+# Behind the beginning of a quick measurement: until when each kind of runs is to be done.
+_QUICK_SATURATED_S: Final = 230.0
+_QUICK_SATURATED_AGAIN_S: Final = 170.0
+_QUICK_PROBED_S: Final = 410.0
+_QUICK_PROBED_AGAIN_S: Final = 460.0
+_QUICK_END_S: Final = 555.0
+"""Then a run is interrupted, and takes half a minute at most to end."""
+_AROUND_A_RUN_S: Final = 15.0
+"""What a run takes beside its window, before any was seen: starting, signing, draining, counting again."""
 _CONFIRM_BLOCKS: Final = 3_000
 _CONFIRM_SEEDS: Final = 2
 _SATURATING_BLOCKS: Final = 25
 _LEAST_FULL: Final = 5
 _HEADROOM: Final = 1.8
+_NEXT_SIZE: Final = 1.25
+"""How much longer than those of the last size the next size's blocks are taken to be, before they are measured."""
+_LESS_BINDS: Final = 1.5
+"""How much sooner blocks may come where something was taken away."""
+_ATTEMPTS: Final = 3
 _MOST_PER_S: Final = 9_000.0
 _FIRST_GUESS_S: Final = 0.2
 _ORDER_BYTES: Final = 460.0
@@ -101,12 +139,20 @@ _CONNECTED: Final = 0.9
 _LUCK_SEEDS: Final = 4
 _MEMORY_DISK: Final = Path("/dev/shm")
 
+_NO_TIME: Final = "not measured: a quick measurement has ten minutes"
+
 COLUMNS: Final = (
-    "size_bytes", "interval_ms", "share", "offered_per_s", "bytes_per_s", "p50_ms", "p99_ms", "fill", "blocks",
-    "nullified", "d90_ms", "stale_share", "passed", "why",
+    "size_bytes", "interval_ms", "share", "paced_ms", "offered_per_s", "bytes_per_s", "p50_ms", "p99_ms", "fill",
+    "blocks", "nullified", "d90_ms", "stale_share", "passed", "why",
 )  # fmt: skip
-Start = Callable[[Plan], dict[str, Any]]
-"""Runs a plan in a fresh process, keeps the run, and gives its values."""
+Start = Callable[[Plan, float | None], dict[str, Any]]
+"""Runs a plan in a fresh process, within so many seconds, keeps the run, and gives its values. P2PLedgerError with the
+code ``overdue`` if it took longer."""
+Run = Callable[[Plan], dict[str, Any]]
+"""The same, within the time that is left."""
+Rows = list[dict[str, Any]]
+Keep = Callable[[Rows], None]
+"""Keeps the rows that are in, should nothing follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +172,7 @@ class Settings:
             raise InvalidInput("the objective must be positive", code="usage")
         if self.plan.network:
             Topology.parse(self.plan.network)
-        self.plan.check()
+        self.plan.check().cluster_parameters().check()
         return self
 
     def values(self) -> dict[str, Any]:
@@ -145,6 +191,7 @@ class Settings:
 def measure_capacity(settings: Settings, folder: Path, progress: Progress) -> Results:
     """Measures everything and keeps it in the folder. InvalidInput before anything is run; P2PLedgerError of a run."""
     settings.check()
+    left = _Time(is_quick=settings.quick, now_s=time.monotonic)
     folder.mkdir(parents=True, exist_ok=True)
     machine = describe_machine(folder)
     plan = settings.plan
@@ -156,17 +203,28 @@ def measure_capacity(settings: Settings, folder: Path, progress: Progress) -> Re
     results = Results.create(folder, "capacity", settings.values(), machine, note)
     done = 0
 
-    def start(run: Plan) -> dict[str, Any]:
+    def start(run: Plan, within_s: float | None) -> dict[str, Any]:
         nonlocal done
         done += 1
         progress.say(f"run {done}: blocks of {run.parameters['block_bytes']:,} bytes, {run.arrivals}")
-        values = fresh_run("settling", asdict(run), progress)
+        values = fresh_run("settling", asdict(run), progress, within_s)
         results.add_run(values)
         return values
 
-    rows, summary = (_by_luck if plan.engine in _BY_LUCK else _by_turn)(settings, start)
+    rows, summary = (_by_luck if plan.engine in _BY_LUCK else _by_turn)(settings, start, left, results.keep)
     results.finish(rows, summary)
     return results
+
+
+def interval_parameters(engine: str, interval_ms: int) -> dict[str, int]:
+    """The parameters that make a block come every so many milliseconds: at the soonest (simplex), by the clock (dpos,
+    poa) or on average (pow, pos). For pow that depends on the machine, whose hashes are counted now."""
+    if engine == "simplex":
+        return _interval(interval_ms)
+    if engine == "pos":
+        return {"slot_ms": max(1, interval_ms // SLOTS_PER_BLOCK)}
+    difficulty = {"initial_difficulty": measured_difficulty(interval_ms)} if engine == "pow" else {}
+    return {"slot_ms": interval_ms, **difficulty}
 
 
 class _Time:
@@ -176,33 +234,45 @@ class _Time:
         self.is_quick = is_quick
         self._now_s = now_s
         self._began_s = now_s()
+        self._around_s = [_AROUND_A_RUN_S]
 
     @property
     def _spent_s(self) -> float:
         return self._now_s() - self._began_s
 
-    @property
-    def may_begin(self) -> bool:
-        return not self.is_quick or self._spent_s < _QUICK_BEGIN_WITHIN_S
+    def following(self, start: Start) -> Run:
+        """Runs that are interrupted when no time is left, and from which is learned what runs take beside windows."""
 
-    @property
-    def may_try_less(self) -> bool:
-        return not self.is_quick or self._spent_s < _QUICK_LOWER_WITHIN_S
+        def run(plan: Plan) -> dict[str, Any]:
+            began_s = self._now_s()
+            values = start(plan, max(0.0, _QUICK_END_S - self._spent_s) if self.is_quick else None)
+            self._around_s = [*self._around_s[-2:], self._now_s() - began_s - plan.seconds]
+            return values
 
-    def end_s(self, sizes_left: int) -> float | None:
-        """When this size is to be done, if each that is left gets as much; None for any time."""
+        return run
+
+    def allows(self, seconds: float, until_s: float) -> bool:
+        """Whether a run with such a window would be done by then."""
+        return not self.is_quick or self._spent_s + max(self._around_s) + seconds <= until_s
+
+    def window_s(self, wanted_s: float, until_s: float, runs: int) -> float | None:
+        """So long the next of ``runs`` windows may be, if each gets as much time; None if too short to say anything."""
         if not self.is_quick:
-            return None
-        return self._now_s() + (_QUICK_SIZES_WITHIN_S - self._spent_s) / sizes_left
-
-    def probing_s(self, wanted_s: float, end_s: float | None) -> float:
-        """So long a probe may be. In a hurry it is short, but one it is."""
-        if end_s is None:
             return wanted_s
-        return max(_QUICK_LEAST_S, min(wanted_s, _QUICK_SECONDS, end_s - self._now_s() - _AROUND_A_RUN_S))
+        share_s = (until_s - self._spent_s) / runs - max(self._around_s)
+        if share_s < _QUICK_LEAST_S and not self.allows(_QUICK_LEAST_S, until_s):
+            return None
+        return min(wanted_s, max(_QUICK_LEAST_S, share_s))
 
-    def allows_size(self, end_s: float | None) -> bool:
-        return end_s is None or end_s - self._now_s() >= _QUICK_LEAST_S + _AROUND_A_RUN_S
+
+@contextmanager
+def _what_is_overdue_ends_it() -> Iterator[None]:
+    """Nothing more is measured then, and the rest is made of what there is."""
+    try:
+        yield
+    except P2PLedgerError as error:
+        if error.code != "overdue":
+            raise
 
 
 # --- saturating -----------------------------------------------------------------------------------------------------
@@ -218,10 +288,26 @@ class Saturated:
     times: tuple[BlockTimes, ...]
     faults: tuple[str, ...] = ()
     """Why the run was not correct; then it says nothing else."""
+    paced_ms: int = 0
+    """The least interval between its blocks, where the generator could not fill them as they came."""
 
     @property
     def bytes_per_s(self) -> float:
         return self.size_bytes / self.interval_s if self.interval_s else 0.0
+
+    @property
+    def orders_per_block(self) -> float:
+        """How many a full block holds, beside the frames of its batches."""
+        batches = fmean(block.batches for block in self.times if block.size_bytes >= _FULL * self.size_bytes)
+        return max(self.size_bytes / 2, self.size_bytes - BATCH_OVERHEAD_BYTES * batches) / self.order_bytes
+
+    @property
+    def carried_per_s(self) -> float | None:
+        """Orders a second in all blocks, full or not; None of fewer than two blocks."""
+        if len(self.times) < 2:
+            return None
+        carried = sum(block.size_bytes - BATCH_OVERHEAD_BYTES * block.batches for block in self.times[1:])
+        return 1e6 * carried / self.order_bytes / (self.times[-1].made_us - self.times[0].made_us)
 
 
 def _sized(plan: Plan, size_bytes: int, **parameters: int) -> Plan:
@@ -230,71 +316,115 @@ def _sized(plan: Plan, size_bytes: int, **parameters: int) -> Plan:
     sized = {
         "block_bytes": size_bytes,
         "max_batch_bytes": batch_bytes,
-        "max_transaction_bytes": min(65_536, batch_bytes - 160),
+        "max_transaction_bytes": min(65_536, batch_bytes - BATCH_OVERHEAD_BYTES),
     }
     return replace(plan, trace=True, parameters={**plan.parameters, **sized, **parameters})
 
 
+def _saturating_s(settings: Settings, guess_s: float) -> tuple[float, float]:
+    """The warm-up and the window behind it."""
+    warmup_s, window_s = max(2.0, 5 * guess_s), max(4.0, min(20.0, _SATURATING_BLOCKS * guess_s))
+    if settings.quick:
+        return min(warmup_s, _QUICK_WARMUP_S), min(window_s, _QUICK_SATURATING_S)
+    return warmup_s, window_s
+
+
 def _saturate(
-    settings: Settings, size_bytes: int, guess_s: float, start: Start, plan: Plan | None = None, *, again: bool = True
+    settings: Settings,
+    size_bytes: int,
+    guess_s: float,
+    run: Run,
+    plan: Plan | None = None,
+    *,
+    again: Callable[[], bool] = lambda: True,
+    window_s: float | None = None,
 ) -> Saturated:
-    """(a). ``guess_s``: what T_S may be. Where the blocks were not full, ``again`` with twice the load."""
+    """(a). ``guess_s``: what T_S may be; where the blocks were not full, and ``again``, with twice the load, and where
+    there is no more of it, with blocks that come as the generator fills them. ``window_s``: another than the usual."""
     base = plan or settings.plan
     rate = min(_MOST_PER_S, _HEADROOM * size_bytes / (_ORDER_BYTES * guess_s))
-    for attempt in range(2):
-        warmup_s = max(2.0, 5 * guess_s)
-        window_s = max(4.0, min(20.0, _SATURATING_BLOCKS * guess_s))
-        if settings.quick:
-            warmup_s, window_s = min(warmup_s, _QUICK_WARMUP_S), min(window_s, _QUICK_SATURATING_S)
-        run = start(
+    warmup_s, usual_s = _saturating_s(settings, guess_s)
+    paced_ms = 0
+    for attempt in range(_ATTEMPTS):
+        pace = _pace(base, paced_ms) if paced_ms else {}
+        values = run(
             replace(
-                _sized(base, size_bytes),
+                _sized(base, size_bytes, **pace),
                 arrivals=f"fixed:{rate:.1f}",
-                seconds=round(warmup_s + window_s, 2),
+                seconds=round(warmup_s + (window_s or usual_s), 2),
                 warmup_s=warmup_s,
                 limit_s=_DRAIN_OBJECTIVES * settings.objective_ms / 1000,
             )
         )
-        if run["faults"]:
-            return Saturated(size_bytes, None, run["transaction_bytes"], (), tuple(run["faults"]))
-        times = tuple(BlockTimes.of(values) for values in run["block_times"])
+        if values["faults"]:
+            return Saturated(size_bytes, None, values["transaction_bytes"], (), tuple(values["faults"]))
+        times = tuple(BlockTimes.of(block) for block in values["block_times"])
         intervals = [
             (after.made_us - before.made_us) / 1_000_000
             for before, after in pairwise(times)
             if min(before.size_bytes, after.size_bytes) >= _FULL * size_bytes
         ]
-        if len(intervals) >= _LEAST_FULL or rate >= _MOST_PER_S or attempt or not again:
+        # A few full blocks among others are a burst: the network was not saturated.
+        is_filled = len(intervals) >= (_LEAST_FULL if base.engine in _BY_LUCK else max(_LEAST_FULL, len(times) / 2))
+        interval_s = fmean(intervals) if len(intervals) >= _LEAST_FULL else None
+        found = Saturated(size_bytes, interval_s, values["transaction_bytes"], times, (), paced_ms)
+        if is_filled or attempt + 1 == _ATTEMPTS or not again():
             break
-        rate = min(_MOST_PER_S, 2 * rate)
-    interval_s = fmean(intervals) if len(intervals) >= _LEAST_FULL else None
-    return Saturated(size_bytes, interval_s, run["transaction_bytes"], times)
+        if rate < _MOST_PER_S:
+            rate = min(_MOST_PER_S, 2 * rate)
+            continue
+        if base.engine != "simplex" or paced_ms or not found.carried_per_s:
+            break
+        filling_ms = 1000 * size_bytes / (found.carried_per_s * found.order_bytes)
+        if filling_ms > settings.objective_ms:
+            break
+        paced_ms = round(1.05 * filling_ms)
+    return found
+
+
+def _pace(plan: Plan, interval_ms: float) -> dict[str, int]:
+    """The parameters with which blocks come no sooner, and views are given the time for that; none where blocks have
+    their slots."""
+    if plan.engine != "simplex":
+        return {}
+    return _interval(max(1, int(interval_ms), plan.parameters.get("block_interval_ms", 0)))
+
+
+def _interval(least_ms: int) -> dict[str, int]:
+    patience_ms = max(2_000, 4 * least_ms)
+    return {
+        "block_interval_ms": least_ms,
+        "view_timeout_ms": patience_ms,
+        "view_timeout_cap_ms": max(16_000, patience_ms),
+    }
 
 
 # --- engines whose slots come by turn -------------------------------------------------------------------------------
 
 
-def _by_turn(
-    settings: Settings, start: Start, now_s: Callable[[], float] = time.monotonic
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _by_turn(settings: Settings, start: Start, left: _Time, keep: Keep) -> tuple[Rows, dict[str, Any]]:
+    rows: Rows = []
     saturated: list[Saturated] = []
-    guess_s = _FIRST_GUESS_S
-    left = _Time(is_quick=settings.quick, now_s=now_s)
-    for number, size_bytes in enumerate(settings.sizes):
-        end_s = left.end_s(len(settings.sizes) - number)
-        if not left.allows_size(end_s):
-            rows.append(
-                _row(size_bytes) | {"passed": False, "why": "not measured: a quick measurement has ten minutes"}
-            )
-            continue
-        found = _saturate(settings, size_bytes, guess_s, start, again=left.may_try_less)
-        saturated.append(found)
-        if found.interval_s is None:
-            rows.append(_row(size_bytes) | {"share": _SHARE, "passed": False, "why": _why_not(found)})
-            continue
-        guess_s = 2 * found.interval_s
-        rows += _probe_downwards(settings, found, start, left, end_s)
-    passed = [row for row in rows if row["passed"]]
+    run = left.following(start)
+    with _what_is_overdue_ends_it():
+        guess_s = _FIRST_GUESS_S
+        for size_bytes in settings.sizes:
+            if not left.allows(sum(_saturating_s(settings, guess_s)), _QUICK_SATURATED_S):
+                break
+            again = partial(left.allows, sum(_saturating_s(settings, guess_s)), _QUICK_SATURATED_AGAIN_S)
+            found = _saturate(settings, size_bytes, guess_s, run, again=again)
+            saturated.append(found)
+            if found.interval_s is not None:
+                guess_s = _NEXT_SIZE * found.interval_s
+            if why := _why_no_probe(found, settings.objective_ms):
+                rows.append(_row(size_bytes) | {"interval_ms": _ms(found), "passed": False, "why": why})
+                keep(rows)
+        _probe_all(settings, saturated, run, left, rows, keep)
+    for size_bytes in settings.sizes:
+        if all(row["size_bytes"] != size_bytes for row in rows):
+            rows.append(_row(size_bytes) | {"passed": False, "why": _NO_TIME})
+    rows.sort(key=lambda row: row["size_bytes"])
+    keep(rows)
     summary: dict[str, Any] = {
         "fit": _fits(saturated),
         "frontier": _frontier(settings, rows),
@@ -304,14 +434,74 @@ def _by_turn(
         "upper_bound": None,
         "indicative": settings.quick,
     }
-    if passed:
+    if passed := [row for row in rows if row["passed"]]:
         best = max(row["bytes_per_s"] for row in passed)
         capacity = min(row["size_bytes"] for row in passed if row["bytes_per_s"] >= _BEST_SHARE * best)
         at = next(found for found in saturated if found.size_bytes == capacity)
         summary["capacity_bytes"] = capacity
-        summary["binds"], summary["relaxed"] = _what_binds(settings, at, start, left)
-        summary |= _failures(settings, rows, saturated, capacity, start)
+        summary["binds"], summary["relaxed"] = _what_binds(settings, at, run, left)
+        summary |= _failures(settings, rows, saturated, capacity, run)
     return rows, summary
+
+
+def _probe_all(
+    settings: Settings, saturated: Sequence[Saturated], run: Run, left: _Time, rows: Rows, keep: Keep
+) -> None:
+    """Each size at 0.9 of what saturation gave; then, round after round, those that failed at their next loads."""
+    waiting = [(found, _SHARE) for found in saturated if not _why_no_probe(found, settings.objective_ms)]
+    until_s = _QUICK_PROBED_S
+    while waiting:
+        following = []
+        for number, (found, share) in enumerate(waiting):
+            assert found.interval_s is not None
+            wanted_s = min(
+                _PROBE_BLOCKS * found.interval_s * max(1.0, _SHARE / share),
+                _QUICK_SECONDS if settings.quick else float("inf"),
+            )
+            warmup_s = _warmup_s(settings, found.interval_s)
+            window_s = left.window_s(wanted_s + warmup_s, until_s, len(waiting) - number)
+            if window_s is None:
+                continue
+            rows.append(_probe(settings, found, share, max(_QUICK_LEAST_S, window_s - warmup_s), run))
+            keep(rows)
+            following_share = _next_share([row for row in rows if row["size_bytes"] == found.size_bytes])
+            if following_share is not None:
+                following.append((found, following_share))
+        waiting, until_s = following, _QUICK_PROBED_AGAIN_S
+
+
+def _next_share(probed: Sequence[Mapping[str, Any]]) -> float | None:
+    """The load that is worth a probe behind these of one size, in their order; None if there is none."""
+    last = probed[-1]
+    if last["passed"]:
+        return None
+    if _is_fill_alone(last):
+        failed = min((row["share"] for row in probed if not row["passed"] and not _is_fill_alone(row)), default=None)
+        share = min(1.0, round(last["share"] * _SHARE / max(last["fill"], 0.1), 3))
+        return share if share > last["share"] and (failed is None or share < failed) else None
+    if last["share"] > _SHARE:
+        return None  # with less it was too empty
+    return next((share for share in _LOWER_SHARES if share < last["share"]), None)
+
+
+def _is_fill_alone(row: Mapping[str, Any]) -> bool:
+    """Whether it kept everything, but its blocks were too empty to speak for their size."""
+    return row["fill"] is not None and row["why"] == _too_empty(row["fill"])
+
+
+def _too_empty(fill: float) -> str:
+    return f"blocks were {fill:.0%} full"
+
+
+def _why_no_probe(found: Saturated, objective_ms: float) -> str:
+    """Empty if there is one to make."""
+    if found.interval_s is None:
+        return _why_not(found)
+    return "blocks alone take longer than the objective" if 1000 * found.interval_s > objective_ms else ""
+
+
+def _ms(found: Saturated) -> float | None:
+    return None if found.interval_s is None else round(1000 * found.interval_s, 1)
 
 
 def _why_not(found: Saturated) -> str:
@@ -322,59 +512,43 @@ def _row(size_bytes: int) -> dict[str, Any]:
     return {**dict.fromkeys(COLUMNS), "size_bytes": size_bytes}
 
 
-def _probe_downwards(
-    settings: Settings, found: Saturated, start: Start, left: _Time, end_s: float | None
-) -> Iterator[dict[str, Any]]:
-    """Probes at 0.9 of what saturation gave, then at less, until one passes."""
-    assert found.interval_s is not None
-    interval_ms = round(1000 * found.interval_s, 1)
-    if interval_ms > settings.objective_ms:
-        why = "blocks alone take longer than the objective"
-        yield _row(found.size_bytes) | {"interval_ms": interval_ms, "share": _SHARE, "passed": False, "why": why}
-        return
-    for share in (_SHARE, *_LOWER_SHARES):
-        if share != _SHARE and not left.may_try_less:
-            return
-        row = _probe(settings, found, share, left.probing_s(_QUICK_BLOCKS * found.interval_s, end_s), start)
-        yield row
-        if row["passed"]:
-            return
+def _warmup_s(settings: Settings, interval_s: float) -> float:
+    warmup_s = max(2.0, 10 * interval_s)
+    return round(min(warmup_s, _QUICK_WARMUP_S) if settings.quick else warmup_s, 2)
 
 
 def _probe(
-    settings: Settings, found: Saturated, share: float, seconds: float, start: Start, seed: int = 0
+    settings: Settings, found: Saturated, share: float, seconds: float, run: Run, seed: int = 0
 ) -> dict[str, Any]:
     """(b): one row."""
     assert found.interval_s is not None
-    rate = share * found.size_bytes / found.interval_s / found.order_bytes
-    warmup_s = max(2.0, 10 * found.interval_s)
-    warmup_s = round(min(warmup_s, _QUICK_WARMUP_S) if settings.quick else warmup_s, 2)
-    patient = {"view_timeout_ms": max(2_000, round(4_000 * found.interval_s))}
-    run = start(
+    warmup_s = _warmup_s(settings, found.interval_s)
+    pace = _pace(settings.plan, 1000 * _PACE * found.interval_s * max(1.0, _SHARE / share))
+    values = run(
         replace(
-            _sized(settings.plan, found.size_bytes, **patient),
-            arrivals=f"poisson:{rate:.2f}",
+            _sized(settings.plan, found.size_bytes, **pace),
+            arrivals=f"poisson:{share * found.orders_per_block / found.interval_s:.2f}",
             seconds=round(warmup_s + seconds, 2),
             warmup_s=warmup_s,
             limit_s=_DRAIN_OBJECTIVES * settings.objective_ms / 1000,
             seed=settings.plan.seed + seed,
         )
     )
-    histogram = histogram_of(run)
-    times = [BlockTimes.of(values) for values in run["block_times"]]
-    loaded = [block for block in times if block.batches]
-    fill = fmean(block.size_bytes for block in loaded) / found.size_bytes if loaded else 0.0
-    why = judge(run, fill, settings.objective_ms)
+    histogram = histogram_of(values)
+    loaded = [block for block in map(BlockTimes.of, values["block_times"]) if block.batches]
+    fill = round(fmean(block.size_bytes for block in loaded) / found.size_bytes, 3) if loaded else 0.0
+    why = judge(values, fill, settings.objective_ms)
     return _row(found.size_bytes) | {
-        "interval_ms": round(1000 * found.interval_s, 1),
+        "interval_ms": _ms(found),
         "share": share,
-        "offered_per_s": run["offered_per_s"],
+        "paced_ms": pace.get("block_interval_ms"),
+        "offered_per_s": values["offered_per_s"],
         "bytes_per_s": round(share * found.bytes_per_s),
         "p50_ms": histogram.milliseconds(0.50),
         "p99_ms": histogram.milliseconds(0.99),
-        "fill": round(fill, 3),
+        "fill": fill,
         "blocks": len(loaded),
-        "nullified": run["nullified"],
+        "nullified": values["nullified"],
         "passed": not why,
         "why": "; ".join(why),
     }
@@ -401,28 +575,36 @@ def judge(run: Mapping[str, Any], fill: float, objective_ms: float) -> list[str]
     if len(points) < 2 or slope_bound(points, seed=1, confidence=0.9).high > _SLOPE_SHARE * run["offered_per_s"]:
         why.append("the backlog may grow by more than 1 % of the load")
     if fill < _FULL:
-        why.append(f"blocks were {fill:.0%} full")
+        why.append(_too_empty(fill))
     if run["nullified"]:
         why.append(f"{run['nullified']:,} slots failed")
     return why
 
 
 def _frontier(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each size what it sustains, the last share that passed and the first that did not."""
+    """For each size what it sustains, the greatest share of S / T_S that passed and the least that failed.
+
+    0 bytes a second where all that was tried failed, None where nothing was, or its blocks were too empty to say so.
+    """
     frontier = []
     for size_bytes in settings.sizes:
         here = [row for row in rows if row["size_bytes"] == size_bytes]
-        passed = [row for row in here if row["passed"]]
-        failed = [row["share"] for row in here if not row["passed"] and row["share"] is not None]
+        passed = max((row for row in here if row["passed"]), key=lambda row: row["share"], default=None)
+        failed = [row for row in here if not row["passed"] and not _is_fill_alone(row) and not _is_unmeasured(row)]
+        shares = [row["share"] for row in failed if row["share"] is not None]
         frontier.append(
             {
                 "size_bytes": size_bytes,
-                "bytes_per_s": passed[0]["bytes_per_s"] if passed else 0 if failed else None,
-                "last_pass": passed[0]["share"] if passed else None,
-                "first_fail": min(failed) if failed else None,
+                "bytes_per_s": passed["bytes_per_s"] if passed else 0 if failed else None,
+                "last_pass": passed["share"] if passed else None,
+                "first_fail": min(shares, default=None),
             }
         )
     return frontier
+
+
+def _is_unmeasured(row: Mapping[str, Any]) -> bool:
+    return bool(row["why"] == _NO_TIME)
 
 
 def _fits(saturated: Sequence[Saturated]) -> dict[str, Any]:
@@ -447,12 +629,11 @@ def _fits(saturated: Sequence[Saturated]) -> dict[str, Any]:
 # --- what binds -----------------------------------------------------------------------------------------------------
 
 
-def _what_binds(
-    settings: Settings, at: Saturated, start: Start, left: _Time
-) -> tuple[str | None, dict[str, float | None]]:
+def _what_binds(settings: Settings, at: Saturated, run: Run, left: _Time) -> tuple[str | None, dict[str, float | None]]:
     """The name of what gives most when it is taken away, and for each what it gives: 0.2 is a fifth more.
 
-    None for one that could not be measured; and nothing is said to bind if that is so of all.
+    None for one that could not be measured; and nothing is said to bind if that is so of all. Where the generator was
+    at its end already, it is what binds.
     """
     assert at.interval_s is not None
     plan = settings.plan
@@ -462,23 +643,23 @@ def _what_binds(
     }
     if plan.network:
         topology = Topology.parse(plan.network)
-        uplink = min((topology.uplink(node) for node in topology.nodes), default=0)
-        mbit = f"bandwidth_mbit = {8 * uplink / 1e6:g}" if uplink else ""
-        relaxed["delay"] = replace(plan, network=f"[network]\n{mbit}\n")
-        lines = plan.network.splitlines()
-        kept = [line for line in lines if not line.strip().startswith("bandwidth_mbit")]
-        relaxed["uplink"] = replace(plan, network="\n".join(kept) + "\n")
+        relaxed["delay"] = replace(plan, network=topology.without_distance().manifest())
+        relaxed["uplink"] = replace(plan, network=topology.without_bandwidth().manifest())
     if _MEMORY_DISK.is_dir():
         relaxed["fsync"] = replace(plan, disk=str(_MEMORY_DISK))
     gains: dict[str, float | None] = dict.fromkeys(relaxed)
-    for name, changed in relaxed.items():
-        if not left.may_begin:
-            break
-        found = _saturate(settings, at.size_bytes, at.interval_s, start, changed, again=not settings.quick)
-        if found.interval_s is None:
-            continue
-        trades, before = (each.bytes_per_s / each.order_bytes for each in (found, at))
-        gains[name] = round(trades / before - 1, 3)
+    before = at.carried_per_s
+    if at.paced_ms or not before:
+        return ("generator" if at.paced_ms else None), gains
+    guess_s = at.interval_s / _LESS_BINDS
+    with _what_is_overdue_ends_it():
+        for name, changed in relaxed.items():
+            if not left.allows(sum(_saturating_s(settings, guess_s)), _QUICK_END_S):
+                break
+            found = _saturate(settings, at.size_bytes, guess_s, run, changed, again=lambda: False)
+            # Of all blocks: what was offered may not fill them any more, and then is the least that is gained.
+            if not found.faults and found.carried_per_s:
+                gains[name] = round(found.carried_per_s / before - 1, 3)
     measured = {name: gain for name, gain in gains.items() if gain is not None}
     if not measured:
         return None, gains
@@ -494,11 +675,14 @@ def _failures(
     rows: list[dict[str, Any]],
     saturated: Sequence[Saturated],
     capacity: int,
-    start: Start,
+    run: Run,
 ) -> dict[str, Any]:
-    """How many slots failed at the capacity, and the exact bound at 95 %; confirmed with many blocks unless quick."""
+    """How many slots failed at the capacity, and the exact bound at 95 %; confirmed with many blocks unless quick.
+
+    Of all probes there: those that passed are those without a failure.
+    """
     if settings.quick:
-        here = [row for row in rows if row["size_bytes"] == capacity and row["passed"]]
+        here = [row for row in rows if row["size_bytes"] == capacity and row["blocks"] is not None]
     else:
         sizes = [capacity, *[size for size in settings.sizes if size > capacity][:1]]
         confirmed = []
@@ -510,16 +694,16 @@ def _failures(
             )
             for seed in range(_CONFIRM_SEEDS if share is not None else 0):
                 assert share is not None
-                confirmed.append(
-                    _probe(settings, found, share, _CONFIRM_BLOCKS * found.interval_s, start, 1_000 + seed)
-                )
+                confirmed.append(_probe(settings, found, share, _CONFIRM_BLOCKS * found.interval_s, run, 1_000 + seed))
         rows += confirmed
         here = [row for row in confirmed if row["size_bytes"] == capacity]
     failures = sum(row["nullified"] for row in here)
     slots = failures + sum(row["blocks"] for row in here)
+    which = "all" if settings.quick else "the confirming"
     return {
         "failures": failures,
         "slots": slots,
+        "slots_of": f"{which} probes of blocks of {capacity:,} bytes: {len(here)}",
         "upper_bound": round(failure_bound(failures, slots), 6) if slots else None,
         "confirmed": None if settings.quick else all(row["passed"] for row in here),
     }
@@ -528,24 +712,44 @@ def _failures(
 # --- engines whose slots come by luck -------------------------------------------------------------------------------
 
 
-def _by_luck(settings: Settings, start: Start) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _by_luck(settings: Settings, start: Start, left: _Time, keep: Keep) -> tuple[Rows, dict[str, Any]]:
     """D_90 against the interval, and the share of blocks that find a rival, for each size. Unless quick, of the blocks
     of several runs under their own seeds: how often blocks come is itself a matter of luck."""
-    rows = []
+    rows = [_row(size_bytes) | {"passed": False, "why": _NO_TIME} for size_bytes in settings.sizes]
     saturated = []
     plan = settings.plan
+    run = left.following(start)
     slot_ms = float(plan.cluster_parameters().slot_ms) if plan.engine == "pos" else 0.0
     guess_s = block_ms(plan.engine, plan.cluster_parameters()) / 1000
-    for size_bytes in settings.sizes:
-        found = [
-            _saturate(settings, size_bytes, guess_s, start, replace(plan, seed=plan.seed + seed))
-            for seed in range(1 if settings.quick else _LUCK_SEEDS)
-        ]
-        saturated += found
-        rows.append(_row(size_bytes) | luck_of(found, size_bytes, slot_ms))
+    warmup_s, _ = _saturating_s(settings, guess_s)
+    with _what_is_overdue_ends_it():
+        for number, size_bytes in enumerate(settings.sizes):
+            wanted_s = warmup_s + max(4.0, _SATURATING_BLOCKS * guess_s)
+            window_s = left.window_s(wanted_s, _QUICK_PROBED_AGAIN_S, len(settings.sizes) - number)
+            if window_s is None:
+                break
+            again = partial(left.allows, window_s, _QUICK_SATURATED_S)
+            found = [
+                _saturate(
+                    settings,
+                    size_bytes,
+                    guess_s,
+                    run,
+                    replace(plan, seed=plan.seed + seed),
+                    again=again,
+                    window_s=max(4.0, window_s - warmup_s),
+                )
+                for seed in range(1 if settings.quick else _LUCK_SEEDS)
+            ]
+            saturated += found
+            rows[number] = _row(size_bytes) | luck_of(found, size_bytes, slot_ms)
+            keep(rows)
     connected = [row["size_bytes"] for row in rows if row["d90_ms"] is not None and row["d90_ms"] <= row["interval_ms"]]
     secure = [row["size_bytes"] for row in rows if row["stale_share"] is not None and row["stale_share"] <= _MOST_STALE]
-    frontier = [{"size_bytes": row["size_bytes"], "bytes_per_s": row["bytes_per_s"] or 0} for row in rows]
+    frontier = [
+        {"size_bytes": row["size_bytes"], "bytes_per_s": None if _is_unmeasured(row) else row["bytes_per_s"] or 0}
+        for row in rows
+    ]
     summary = {
         "fit": _fits(saturated),
         "frontier": frontier,

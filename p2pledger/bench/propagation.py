@@ -31,6 +31,8 @@ SHARES: Final = (50, 67, 90, 100)
 CLOCKS: Final = ("data", "voted", "final", "executed")
 _LEAST_SIZES: Final = 6
 _LEAST_SPAN: Final = 100
+_SAME_SIZE: Final = 1.2
+"""Blocks of one capacity are called full from 85 % of it on: sizes so near to each other are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +182,9 @@ class Fit:
 
 def fit_times(points: Sequence[tuple[float, float]], quantile: float = 0.5) -> Fit | None:
     """The fit of (bytes, milliseconds). None with fewer than six sizes, or where they span less than two decades:
-    then a line would be a guess. Sizes within a tenth of each other are one."""
+    then a line would be a guess. Sizes within a fifth of each other are one."""
     groups = _groups(points)
-    if len(groups) < _LEAST_SIZES or groups[-1][0] < _LEAST_SPAN * groups[0][0] * 0.9:
+    if len(groups) < _LEAST_SIZES or groups[-1][0] < _LEAST_SPAN / _SAME_SIZE * groups[0][0]:
         return None
     best: tuple[float, Fit] | None = None
     for below in range(1, len(groups) - 1):
@@ -205,10 +207,10 @@ def fit_times(points: Sequence[tuple[float, float]], quantile: float = 0.5) -> F
 
 
 def _groups(points: Iterable[tuple[float, float]]) -> list[tuple[float, list[float]]]:
-    """Points by size, ascending; sizes within a tenth of the first of a group belong to it."""
+    """Points by size, ascending; sizes within a fifth of the first of a group belong to it."""
     groups: list[tuple[float, list[float]]] = []
     for size, ms in sorted(points):
-        if groups and size <= 1.1 * groups[-1][0]:
+        if groups and size <= _SAME_SIZE * groups[-1][0]:
             groups[-1][1].append(ms)
         else:
             groups.append((size, [ms]))

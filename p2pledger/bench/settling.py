@@ -33,7 +33,7 @@ from p2pledger.bench.progress import Progress
 from p2pledger.bench.propagation import BlockTimes, block_times
 from p2pledger.bench.workloads import BROKERS, THOUSAND_LEG, workload
 from p2pledger.cluster.consortium import BANK, node_directory
-from p2pledger.cluster.development import development_parameters
+from p2pledger.cluster.development import block_ms, development_parameters
 from p2pledger.cluster.directory import usage_of
 from p2pledger.cluster.local import Cluster
 from p2pledger.cluster.processes import NodeFailed, NodeStats
@@ -56,7 +56,10 @@ __all__ = ["Plan", "Run", "Usage", "failed_slots", "lag_allowed_ms", "nullified_
 _SAMPLE_S: Final = 0.25
 _SLOT_S: Final = 0.001
 """Orders that fell due within it travel together: no longer than a generator may be late by the rule below."""
+_OPEN_WITHIN_S: Final = 120.0
 _AGREE_WITHIN_S: Final = 60.0
+_FINALITIES: Final = 3
+"""For so many times as long as a block takes to become final a cluster is waited for in any case."""
 _LAG_LIMIT_MS: Final = 1.0
 _LAG_SHARE: Final = 0.05
 
@@ -206,7 +209,7 @@ async def _run_on(
 ) -> Run:
     async with cluster, alarm() as sleep_until:
         progress.say(f"opening the ledger: {source.world.assets_count:,} assets")
-        await open_world(cluster, source.world, timeout_s=120.0)
+        await open_world(cluster, source.world, timeout_s=max(_OPEN_WITHIN_S, _FINALITIES * _final_s(plan)))
         async with cluster.connect() as client:
             height = (await client.status()).final_height
         valid_until = height + cluster.genesis.parameters.replay_window * 9 // 10
@@ -244,13 +247,21 @@ async def _run_on(
             nursery.cancel_scope.cancel()
         usage = [await _usage(cluster, name, before[name]) for name in cluster.nodes]
         progress.say("waiting until all nodes agree, and counting again")
-        faults, last_height = await _judge(cluster, load, books, finals, height)
+        faults, last_height = await _judge(cluster, plan, load, books, finals, height)
         nullified = await _failed(cluster, load, plan, height + 1, last_height)
         opened_us = clock_us() - round(1_000_000 * (trio.current_time() - load.started_s))
         weights = {seat.name: seat.weight for seat in cluster.genesis.validators}
     # The nodes have ended: their traces are whole.
     times = _block_times(cluster.directory, weights, plan, opened_us)
     return _result(plan, load, series, usage, faults, last_height - height, nullified, times)
+
+
+def _final_s(plan: Plan) -> float:
+    """How long it may take until a block is final, by its engine's own clock; 0 where a quorum decides at once."""
+    if plan.engine == "simplex":
+        return 0.0
+    parameters = plan.cluster_parameters()
+    return parameters.finality_depth * block_ms(plan.engine, parameters) / 1000
 
 
 def _enter(books: Books, order: Order, code: int) -> None:
@@ -309,11 +320,12 @@ async def _usage(cluster: Cluster, name: str, before: NodeStats) -> Usage:
 
 
 async def _judge(
-    cluster: Cluster, load: Load, books: Books, finals: Sequence[tuple[Order, int]], first_height: int
+    cluster: Cluster, plan: Plan, load: Load, books: Books, finals: Sequence[tuple[Order, int]], first_height: int
 ) -> tuple[tuple[str, ...], int]:
     """The gate: what is wrong, and how high the chain is."""
     faults: list[str] = []
-    standings = await wait_agreement(cluster, _AGREE_WITHIN_S, max(load.heights.values(), default=0))
+    within_s = max(_AGREE_WITHIN_S, _FINALITIES * _final_s(plan))
+    standings = await wait_agreement(cluster, within_s, max(load.heights.values(), default=0))
     if gone := [name for name in cluster.nodes if name not in standings]:
         faults.append(f"{', '.join(gone)} did not answer at the end")
     if len(set(standings.values())) != 1:

@@ -182,6 +182,10 @@ def bench_capacity(
     workload: Annotated[str, typer.Option("--workload", metavar="NAME", help="What is traded.")] = "dvp",
     validators: Annotated[int, typer.Option("--validators", "-n", min=1, help="Validators, each a process.")] = 4,
     engine: Annotated[str, typer.Option("--engine", help="simplex, pow, pos, dpos or poa.")] = "simplex",
+    interval: Annotated[
+        int,
+        typer.Option("--block-ms", metavar="MS", min=0, help="Time between blocks; 0: as a local network has it."),
+    ] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Of trades and moments.")] = 1,
     network: NetworkOption = None,
     out: OutOption = None,
@@ -194,8 +198,15 @@ def bench_capacity(
     \b
     Examples: p2pledger bench capacity --quick
               p2pledger bench capacity --network network.toml --objective 800 --json
+              p2pledger bench capacity --engine pow --block-ms 5000 --sizes 100000,1000000
     """
-    from p2pledger.bench.capacity import DEFAULT_SIZES, FOUR_REGIONS, Settings, measure_capacity
+    from p2pledger.bench.capacity import (
+        DEFAULT_SIZES,
+        FOUR_REGIONS,
+        Settings,
+        interval_parameters,
+        measure_capacity,
+    )
     from p2pledger.bench.settling import Plan
     from p2pledger.primitives.errors import InvalidInput
 
@@ -203,7 +214,15 @@ def bench_capacity(
         raise InvalidInput("--sizes must be numbers of bytes", hint="Such as 100000,1000000", code="usage")
     numbers = tuple(int(part) for part in sizes.split(",")) if sizes else DEFAULT_SIZES
     text = read_network(network) if network is not None else FOUR_REGIONS if validators == 4 else ""
-    plan = Plan(workload, validators=validators, engine=engine, seed=seed, gateways=validators, network=text)
+    plan = Plan(
+        workload,
+        validators=validators,
+        engine=engine,
+        seed=seed,
+        gateways=validators,
+        network=text,
+        parameters=interval_parameters(engine, interval) if interval else {},
+    )
     with Watched() as watched:
         settings = Settings(numbers, objective, quick, plan)
         results = measure_capacity(settings, folder_of("capacity", out), watched)

@@ -24,9 +24,11 @@ are not shaped: a client stands beside its node. Faults (``NodeLinks.trouble``) 
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations_with_replacement
 from typing import Any, Final
 
 from p2pledger.network.regions import REGIONS, one_way_ms
@@ -138,6 +140,37 @@ class Topology:
         """Whether these two have no session."""
         said = [override.cut for override in self._overrides(one, other) if override.cut is not None]
         return bool(said) and said[-1]
+
+    def without_distance(self) -> Topology:
+        """The same with every node next door to every other: no latency, no jitter."""
+        names = [region.name for region in self.regions]
+        # Said of every pair, or the built-in table would be asked; then again what else was said of some.
+        pairs = tuple(Override(pair, latency_us=0, jitter_us=0) for pair in combinations_with_replacement(names, 2))
+        said = tuple(replace(override, latency_us=0, jitter_us=0) for override in self.overrides)
+        return replace(self, default=replace(self.default, latency_us=0, jitter_us=0), overrides=pairs + said)
+
+    def without_bandwidth(self) -> Topology:
+        """The same without a bound of uplinks and of links."""
+        return replace(
+            self,
+            uplink_bytes_per_s=0,
+            regions=tuple(replace(region, uplink_bytes_per_s=None) for region in self.regions),
+            overrides=tuple(replace(override, bytes_per_s=None) for override in self.overrides),
+        )
+
+    def manifest(self) -> str:
+        """A network.toml that says the same: ``parse`` gives an equal topology."""
+        lines = ["[network]", *_written(asdict(self.default))]
+        lines.append(f"bandwidth_mbit = {self.uplink_bytes_per_s / 125_000!r}")
+        for region in self.regions:
+            lines += [f"[regions.{_quoted(region.name)}]", f"nodes = {_quoted(region.nodes)}"]
+            if region.uplink_bytes_per_s is not None:
+                lines.append(f"bandwidth_mbit = {region.uplink_bytes_per_s / 125_000!r}")
+        for override in self.overrides:
+            lines += ["[[links]]", f"between = {_quoted(override.between)}", *_written(asdict(override))]
+            if override.bytes_per_s is not None:
+                lines.append(f"bandwidth_mbit = {override.bytes_per_s / 125_000!r}")
+        return "\n".join(lines) + "\n"
 
     def _overrides(self, one: str, other: str) -> list[Override]:
         """Those that concern two nodes, the least special first."""
@@ -263,6 +296,22 @@ def _check_keys(values: Iterable[str], keys: Sequence[str], place: str) -> None:
     for key in values:
         if key not in keys:
             raise BadConfiguration(f"{key!r} is unknown in {place}", hint=suggestion(key, keys))
+
+
+def _quoted(value: str | Sequence[str]) -> str:
+    """A string, or a list of them, as TOML: JSON is that too, where it leaves letters as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _written(said: Mapping[str, Any]) -> list[str]:
+    """The lines of a table that say what is said of links, but for their bandwidth."""
+    lines = [f"{name}_ms = {us / 1_000!r}" for name in ("latency", "jitter") if (us := said[f"{name}_us"]) is not None]
+    if said["loss"] is not None:
+        lines.append(f"loss = {said['loss']!r}")
+    for key, name in (("congestion_window", "window"), ("cut", "cut")):
+        if said.get(name) is not None:
+            lines.append(f"{key} = {str(said[name]).lower()}")
+    return lines
 
 
 # --- the links of one node ------------------------------------------------------------------------------------------

@@ -77,6 +77,17 @@ def test_the_fit_finds_floor_and_slope_and_says_nothing_beyond() -> None:
             fit.at(outside)
 
 
+def test_full_blocks_of_one_capacity_are_one_size() -> None:
+    """From 85 to 100 % of it; six capacities across two decades are enough, however full each was."""
+    chance = random.Random(2)
+    sizes = (16_384, 40_000, 100_000, 250_000, 640_000, 1_640_000)
+    points = [(chance.uniform(0.85, 1.0) * size, 50 + size / 10_000) for size in sizes for _ in range(30)]
+    assert fit_times(points) is not None
+    assert fit_times([point for point in points if not 85_000 <= point[0] <= 100_000]) is None
+    least = [(size * (1.0 if size < 20_000 else 0.85), 50.0 + size) for size in sizes]
+    assert fit_times(least) is not None
+
+
 def test_few_sizes_or_less_than_two_decades_give_no_line() -> None:
     assert fit_times([(float(size), 1.0) for size in (1, 10, 100, 1_000, 10_000)]) is None
     assert fit_times([(float(size), 1.0) for size in (10, 20, 30, 40, 50, 60, 70)]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -175,3 +176,25 @@ def test_the_manifest_of_the_documentation_is_one() -> None:
     text = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text(encoding="utf-8")
     shown = text.split("```toml\n", 1)[1].split("```", 1)[0]
     assert Topology.parse(shown).nodes
+
+
+@pytest.mark.parametrize(
+    "text", [MANIFEST, "", "[regions.'the moon']\nnodes = ['\u00e9', 'a b']\n", "[network]\nlatency_ms = 3"]
+)
+def test_a_manifest_that_is_written_says_the_same(text: str) -> None:
+    topology = Topology.parse(text)
+    assert Topology.parse(topology.manifest()) == topology
+
+
+def test_distance_and_bandwidth_are_taken_away_one_by_one() -> None:
+    topology = Topology.parse(MANIFEST)
+    near = Topology.parse(topology.without_distance().manifest())
+    wide = Topology.parse(topology.without_bandwidth().manifest())
+    for source in ("CCDC", "CSDC", "VENUE-A", "VENUE-B"):
+        assert near.uplink(source) == topology.uplink(source)
+        assert wide.uplink(source) == 0
+        for target in ("CCDC", "CSDC", "VENUE-A", "VENUE-B"):
+            shape = topology.shape(source, target)
+            assert near.shape(source, target) == replace(shape, latency_us=0, jitter_us=0)
+            assert wide.shape(source, target) == replace(shape, bytes_per_s=0)
+            assert near.is_cut(source, target) == wide.is_cut(source, target) == topology.is_cut(source, target)
