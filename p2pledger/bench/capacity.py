@@ -9,17 +9,21 @@ A probe (b) *passes* when every order due in the window was committed before the
 and none was rejected, the backlog did not grow (the upper bound at 95 % of its slope is at most 1 % of the offered
 rate), the 99th percentile of latency is within the objective, blocks were 85 % full on average, and no slot failed
 (under simplex: no view was nullified; under dpos and poa: none was missed or reverted while there was work). One that
-fails is tried again with less (0.7, 0.5): so each S has a last pass and a first fail. Where T_S alone exceeds the
-objective no probe could pass, and none is made.
+fails is tried again with less, in tenths of S / T_S, down to 0.3: so each S has a last pass and a first fail. What a
+probe carried while it was offered too much says where to go on. Where T_S alone exceeds the objective no probe could
+pass, and none is made.
 
 Blocks of S. A block takes some time whatever it holds, and some for each byte: below full load blocks of a network that
 makes them as fast as it can come sooner than full ones do, so they are emptier than the load says (of 0.9 S / T_S some
 were 41 % full), and a probe of them says nothing about S. An operator who wants blocks of S sets the interval to fit.
-So in (b) the least interval between blocks, a parameter of the network, is what a block that is 90 % full may take
-under this load: (0.9 / share) T_S, less 3 %, since each block takes the longer of the interval and its own time. Where
-no parameter sets a pace (dpos and poa have their slots), and should blocks be too empty all the same while everything
-else was kept, the next probe offers *more*, by 0.9 over the fill, never more than S / T_S: less load could only make
-emptier blocks. What failed by its fill alone is no limit of the network, and so neither last pass nor first fail.
+So in (b) the least interval between blocks, a parameter of the network, is such that blocks come 90 % full under this
+load: on average every (0.9 / share) T_S. A block takes the longer of that interval and of its own time, which depends
+on its leader's place and wavers around T_S, and is between 0 and 10 % less than that of a full one: 5 % are taken. So
+the interval is the I for which the mean of max(I, 0.95 t) over the times t between full blocks in (a) is (0.9 / share)
+T_S; whichever is true of the 5 %, blocks are 86 to 94 % full. Where no parameter sets a pace (dpos and poa have their
+slots), and should blocks be too empty all the same while everything else was kept, the next probe offers *more*, by
+0.9 over the fill, never more than S / T_S: less load could only make emptier blocks. What failed by its fill alone is
+no limit of the network, and so neither last pass nor first fail.
 
 Bytes are those of batches. What the frames of the batches take (as many to a block as in (a)) is not offered as orders.
 Where the generator at its fastest cannot fill blocks as fast as they come, (a) is measured at the interval in which it
@@ -99,26 +103,31 @@ nodes = ["VENUE-A"]
 nodes = ["VENUE-B"]
 """
 _SHARE: Final = 0.9
-_LOWER_SHARES: Final = (0.7, 0.5)
-_PACE: Final = 0.97
+_LOWER_SHARES: Final = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+_CARRIED: Final = 0.95
+"""Of what a probe carried that was too much, so much is tried next at the most."""
+_SOONER: Final = 0.95
+"""How long a block takes at the load of a probe, beside a full one of a saturated network."""
 _FULL: Final = 0.85
 _BEST_SHARE: Final = 0.95
 _DRAIN_OBJECTIVES: Final = 5
 _SLOPE_SHARE: Final = 0.01
 _PROBE_BLOCKS: Final = 200
 _QUICK_SECONDS: Final = 40.0
-_QUICK_LEAST_S: Final = 8.0
+_QUICK_LEAST_S: Final = 14.0
 _QUICK_WARMUP_S: Final = 5.0
 _QUICK_SATURATING_S: Final = 10.0
 # Behind the beginning of a quick measurement: until when each kind of runs is to be done.
 _QUICK_SATURATED_S: Final = 230.0
 _QUICK_SATURATED_AGAIN_S: Final = 170.0
-_QUICK_PROBED_S: Final = 410.0
-_QUICK_PROBED_AGAIN_S: Final = 460.0
+_QUICK_PROBED_S: Final = 360.0
+_QUICK_PROBED_AGAIN_S: Final = 480.0
 _QUICK_END_S: Final = 555.0
 """Then a run is interrupted, and takes half a minute at most to end."""
 _AROUND_A_RUN_S: Final = 15.0
-"""What a run takes beside its window, before any was seen: starting, signing, draining, counting again."""
+"""What a run takes beside its window and its orders, before any was seen: starting, draining, agreeing, ending."""
+_PREPARED_PER_S: Final = 15_000.0
+"""Orders that are signed before the window, and counted again behind it, in a second; on a busy machine."""
 _CONFIRM_BLOCKS: Final = 3_000
 _CONFIRM_SEEDS: Final = 2
 _SATURATING_BLOCKS: Final = 25
@@ -143,7 +152,7 @@ _NO_TIME: Final = "not measured: a quick measurement has ten minutes"
 
 COLUMNS: Final = (
     "size_bytes", "interval_ms", "share", "paced_ms", "offered_per_s", "bytes_per_s", "p50_ms", "p99_ms", "fill",
-    "blocks", "nullified", "d90_ms", "stale_share", "passed", "why",
+    "carried_share", "blocks", "nullified", "d90_ms", "stale_share", "passed", "why",
 )  # fmt: skip
 Start = Callable[[Plan, float | None], dict[str, Any]]
 """Runs a plan in a fresh process, within so many seconds, keeps the run, and gives its values. P2PLedgerError with the
@@ -246,23 +255,30 @@ class _Time:
         def run(plan: Plan) -> dict[str, Any]:
             began_s = self._now_s()
             values = start(plan, max(0.0, _QUICK_END_S - self._spent_s) if self.is_quick else None)
-            self._around_s = [*self._around_s[-2:], self._now_s() - began_s - plan.seconds]
+            rest_s = self._now_s() - began_s - plan.seconds * (1 + _rate_of(plan) / _PREPARED_PER_S)
+            self._around_s = [*self._around_s[-2:], max(0.0, rest_s)]
             return values
 
         return run
 
-    def allows(self, seconds: float, until_s: float) -> bool:
-        """Whether a run with such a window would be done by then."""
-        return not self.is_quick or self._spent_s + max(self._around_s) + seconds <= until_s
+    def allows(self, seconds: float, until_s: float, rate: float) -> bool:
+        """Whether a run with such a window and so many orders a second would be done by then."""
+        taken_s = max(self._around_s) + seconds * (1 + rate / _PREPARED_PER_S)
+        return not self.is_quick or self._spent_s + taken_s <= until_s
 
-    def window_s(self, wanted_s: float, until_s: float, runs: int) -> float | None:
+    def window_s(self, wanted_s: float, until_s: float, rate: float, runs: int) -> float | None:
         """So long the next of ``runs`` windows may be, if each gets as much time; None if too short to say anything."""
         if not self.is_quick:
             return wanted_s
-        share_s = (until_s - self._spent_s) / runs - max(self._around_s)
-        if share_s < _QUICK_LEAST_S and not self.allows(_QUICK_LEAST_S, until_s):
+        share_s = ((until_s - self._spent_s) / runs - max(self._around_s)) / (1 + rate / _PREPARED_PER_S)
+        if share_s < _QUICK_LEAST_S and not self.allows(_QUICK_LEAST_S, until_s, rate):
             return None
         return min(wanted_s, max(_QUICK_LEAST_S, share_s))
+
+
+def _rate_of(plan: Plan) -> float:
+    """Orders a second of arrivals that are named here."""
+    return float(plan.arrivals.partition(":")[2])
 
 
 @contextmanager
@@ -280,16 +296,22 @@ def _what_is_overdue_ends_it() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Saturated:
-    """What (a) found. ``interval_s`` is None where the machine could not fill such blocks."""
+    """What (a) found."""
 
     size_bytes: int
-    interval_s: float | None
+    intervals_s: tuple[float, ...]
+    """Between neighbours that were both full; empty where they were too few to say anything."""
     order_bytes: float
     times: tuple[BlockTimes, ...]
     faults: tuple[str, ...] = ()
     """Why the run was not correct; then it says nothing else."""
     paced_ms: int = 0
     """The least interval between its blocks, where the generator could not fill them as they came."""
+
+    @property
+    def interval_s(self) -> float | None:
+        """T_S; None where the machine could not fill such blocks."""
+        return fmean(self.intervals_s) if self.intervals_s else None
 
     @property
     def bytes_per_s(self) -> float:
@@ -300,6 +322,23 @@ class Saturated:
         """How many a full block holds, beside the frames of its batches."""
         batches = fmean(block.batches for block in self.times if block.size_bytes >= _FULL * self.size_bytes)
         return max(self.size_bytes / 2, self.size_bytes - BATCH_OVERHEAD_BYTES * batches) / self.order_bytes
+
+    def rate_of(self, share: float) -> float:
+        """Orders a second that make this share of S / T_S."""
+        return share * self.orders_per_block / fmean(self.intervals_s)
+
+    def pace_s(self, share: float) -> float:
+        """The least interval between blocks with which they come 90 % full at this share of S / T_S."""
+        needed_s = max(1.0, _SHARE / share) * fmean(self.intervals_s) * len(self.intervals_s)
+        own_s = sorted(_SOONER * interval_s for interval_s in self.intervals_s)
+        # Above the k shortest ones, and not above the next, it takes their place in the sum.
+        rest_s = sum(own_s)
+        for k, each_s in enumerate(own_s, 1):
+            rest_s -= each_s
+            pace_s = (needed_s - rest_s) / k
+            if k == len(own_s) or pace_s <= own_s[k]:
+                break
+        return pace_s
 
     @property
     def carried_per_s(self) -> float | None:
@@ -329,6 +368,11 @@ def _saturating_s(settings: Settings, guess_s: float) -> tuple[float, float]:
     return warmup_s, window_s
 
 
+def _saturating_rate(size_bytes: int, guess_s: float) -> float:
+    """Orders a second."""
+    return min(_MOST_PER_S, _HEADROOM * size_bytes / (_ORDER_BYTES * guess_s))
+
+
 def _saturate(
     settings: Settings,
     size_bytes: int,
@@ -342,7 +386,7 @@ def _saturate(
     """(a). ``guess_s``: what T_S may be; where the blocks were not full, and ``again``, with twice the load, and where
     there is no more of it, with blocks that come as the generator fills them. ``window_s``: another than the usual."""
     base = plan or settings.plan
-    rate = min(_MOST_PER_S, _HEADROOM * size_bytes / (_ORDER_BYTES * guess_s))
+    rate = _saturating_rate(size_bytes, guess_s)
     warmup_s, usual_s = _saturating_s(settings, guess_s)
     paced_ms = 0
     for attempt in range(_ATTEMPTS):
@@ -357,7 +401,7 @@ def _saturate(
             )
         )
         if values["faults"]:
-            return Saturated(size_bytes, None, values["transaction_bytes"], (), tuple(values["faults"]))
+            return Saturated(size_bytes, (), values["transaction_bytes"], (), tuple(values["faults"]))
         times = tuple(BlockTimes.of(block) for block in values["block_times"])
         intervals = [
             (after.made_us - before.made_us) / 1_000_000
@@ -366,8 +410,8 @@ def _saturate(
         ]
         # A few full blocks among others are a burst: the network was not saturated.
         is_filled = len(intervals) >= (_LEAST_FULL if base.engine in _BY_LUCK else max(_LEAST_FULL, len(times) / 2))
-        interval_s = fmean(intervals) if len(intervals) >= _LEAST_FULL else None
-        found = Saturated(size_bytes, interval_s, values["transaction_bytes"], times, (), paced_ms)
+        enough = tuple(intervals) if len(intervals) >= _LEAST_FULL else ()
+        found = Saturated(size_bytes, enough, values["transaction_bytes"], times, (), paced_ms)
         if is_filled or attempt + 1 == _ATTEMPTS or not again():
             break
         if rate < _MOST_PER_S:
@@ -387,7 +431,7 @@ def _pace(plan: Plan, interval_ms: float) -> dict[str, int]:
     their slots."""
     if plan.engine != "simplex":
         return {}
-    return _interval(max(1, int(interval_ms), plan.parameters.get("block_interval_ms", 0)))
+    return _interval(max(1, round(interval_ms), plan.parameters.get("block_interval_ms", 0)))
 
 
 def _interval(least_ms: int) -> dict[str, int]:
@@ -409,9 +453,10 @@ def _by_turn(settings: Settings, start: Start, left: _Time, keep: Keep) -> tuple
     with _what_is_overdue_ends_it():
         guess_s = _FIRST_GUESS_S
         for size_bytes in settings.sizes:
-            if not left.allows(sum(_saturating_s(settings, guess_s)), _QUICK_SATURATED_S):
+            window_s, rate = sum(_saturating_s(settings, guess_s)), _saturating_rate(size_bytes, guess_s)
+            if not left.allows(window_s, _QUICK_SATURATED_S, rate):
                 break
-            again = partial(left.allows, sum(_saturating_s(settings, guess_s)), _QUICK_SATURATED_AGAIN_S)
+            again = partial(left.allows, window_s, _QUICK_SATURATED_AGAIN_S, rate)
             found = _saturate(settings, size_bytes, guess_s, run, again=again)
             saturated.append(found)
             if found.interval_s is not None:
@@ -459,7 +504,8 @@ def _probe_all(
                 _QUICK_SECONDS if settings.quick else float("inf"),
             )
             warmup_s = _warmup_s(settings, found.interval_s)
-            window_s = left.window_s(wanted_s + warmup_s, until_s, len(waiting) - number)
+            rate = found.rate_of(share)
+            window_s = left.window_s(wanted_s + warmup_s, until_s, rate, len(waiting) - number)
             if window_s is None:
                 continue
             rows.append(_probe(settings, found, share, max(_QUICK_LEAST_S, window_s - warmup_s), run))
@@ -481,7 +527,8 @@ def _next_share(probed: Sequence[Mapping[str, Any]]) -> float | None:
         return share if share > last["share"] and (failed is None or share < failed) else None
     if last["share"] > _SHARE:
         return None  # with less it was too empty
-    return next((share for share in _LOWER_SHARES if share < last["share"]), None)
+    most = min(last["share"] - 0.01, _CARRIED * last["carried_share"])
+    return next((share for share in _LOWER_SHARES if share <= most), None)
 
 
 def _is_fill_alone(row: Mapping[str, Any]) -> bool:
@@ -523,11 +570,11 @@ def _probe(
     """(b): one row."""
     assert found.interval_s is not None
     warmup_s = _warmup_s(settings, found.interval_s)
-    pace = _pace(settings.plan, 1000 * _PACE * found.interval_s * max(1.0, _SHARE / share))
+    pace = _pace(settings.plan, 1000 * found.pace_s(share))
     values = run(
         replace(
             _sized(settings.plan, found.size_bytes, **pace),
-            arrivals=f"poisson:{share * found.orders_per_block / found.interval_s:.2f}",
+            arrivals=f"poisson:{found.rate_of(share):.2f}",
             seconds=round(warmup_s + seconds, 2),
             warmup_s=warmup_s,
             limit_s=_DRAIN_OBJECTIVES * settings.objective_ms / 1000,
@@ -537,6 +584,8 @@ def _probe(
     histogram = histogram_of(values)
     loaded = [block for block in map(BlockTimes.of, values["block_times"]) if block.batches]
     fill = round(fmean(block.size_bytes for block in loaded) / found.size_bytes, 3) if loaded else 0.0
+    span_s = (loaded[-1].made_us - loaded[0].made_us) / 1e6 if len(loaded) > 1 else 0.0
+    carried = sum(block.size_bytes for block in loaded[1:]) / span_s if span_s else 0.0
     why = judge(values, fill, settings.objective_ms)
     return _row(found.size_bytes) | {
         "interval_ms": _ms(found),
@@ -547,6 +596,7 @@ def _probe(
         "p50_ms": histogram.milliseconds(0.50),
         "p99_ms": histogram.milliseconds(0.99),
         "fill": fill,
+        "carried_share": round(carried / found.bytes_per_s, 3),
         "blocks": len(loaded),
         "nullified": values["nullified"],
         "passed": not why,
@@ -652,9 +702,10 @@ def _what_binds(settings: Settings, at: Saturated, run: Run, left: _Time) -> tup
     if at.paced_ms or not before:
         return ("generator" if at.paced_ms else None), gains
     guess_s = at.interval_s / _LESS_BINDS
+    window_s = sum(_saturating_s(settings, guess_s))
     with _what_is_overdue_ends_it():
         for name, changed in relaxed.items():
-            if not left.allows(sum(_saturating_s(settings, guess_s)), _QUICK_END_S):
+            if not left.allows(window_s, _QUICK_END_S, _saturating_rate(at.size_bytes, guess_s)):
                 break
             found = _saturate(settings, at.size_bytes, guess_s, run, changed, again=lambda: False)
             # Of all blocks: what was offered may not fill them any more, and then is the least that is gained.
@@ -725,10 +776,11 @@ def _by_luck(settings: Settings, start: Start, left: _Time, keep: Keep) -> tuple
     with _what_is_overdue_ends_it():
         for number, size_bytes in enumerate(settings.sizes):
             wanted_s = warmup_s + max(4.0, _SATURATING_BLOCKS * guess_s)
-            window_s = left.window_s(wanted_s, _QUICK_PROBED_AGAIN_S, len(settings.sizes) - number)
+            rate = _saturating_rate(size_bytes, guess_s)
+            window_s = left.window_s(wanted_s, _QUICK_PROBED_AGAIN_S, rate, len(settings.sizes) - number)
             if window_s is None:
                 break
-            again = partial(left.allows, window_s, _QUICK_SATURATED_S)
+            again = partial(left.allows, window_s, _QUICK_SATURATED_S, rate)
             found = [
                 _saturate(
                     settings,
