@@ -114,7 +114,8 @@ _DRAIN_OBJECTIVES: Final = 5
 _SLOPE_SHARE: Final = 0.01
 _PROBE_BLOCKS: Final = 200
 _QUICK_SECONDS: Final = 40.0
-_QUICK_LEAST_S: Final = 14.0
+_PROBE_LEAST_S: Final = 20.0
+"""So long it takes to bound the slope of a backlog by 1 % of the load: its saw teeth are a tenth of a second high."""
 _QUICK_WARMUP_S: Final = 5.0
 _QUICK_SATURATING_S: Final = 10.0
 # Behind the beginning of a quick measurement: until when each kind of runs is to be done.
@@ -266,14 +267,14 @@ class _Time:
         taken_s = max(self._around_s) + seconds * (1 + rate / _PREPARED_PER_S)
         return not self.is_quick or self._spent_s + taken_s <= until_s
 
-    def window_s(self, wanted_s: float, until_s: float, rate: float, runs: int) -> float | None:
-        """So long the next of ``runs`` windows may be, if each gets as much time; None if too short to say anything."""
+    def window_s(self, least_s: float, wanted_s: float, until_s: float, rate: float, runs: int) -> float | None:
+        """So long the next of ``runs`` windows may be, if each gets as much time; None where that is too short."""
         if not self.is_quick:
             return wanted_s
         share_s = ((until_s - self._spent_s) / runs - max(self._around_s)) / (1 + rate / _PREPARED_PER_S)
-        if share_s < _QUICK_LEAST_S and not self.allows(_QUICK_LEAST_S, until_s, rate):
+        if share_s < least_s and not self.allows(least_s, until_s, rate):
             return None
-        return min(wanted_s, max(_QUICK_LEAST_S, share_s))
+        return min(wanted_s, max(least_s, share_s))
 
 
 def _rate_of(plan: Plan) -> float:
@@ -496,24 +497,26 @@ def _probe_all(
     waiting = [(found, _SHARE) for found in saturated if not _why_no_probe(found, settings.objective_ms)]
     until_s = _QUICK_PROBED_S
     while waiting:
-        following = []
+        late, following = [], []
         for number, (found, share) in enumerate(waiting):
             assert found.interval_s is not None
-            wanted_s = min(
-                _PROBE_BLOCKS * found.interval_s * max(1.0, _SHARE / share),
-                _QUICK_SECONDS if settings.quick else float("inf"),
-            )
-            warmup_s = _warmup_s(settings, found.interval_s)
-            rate = found.rate_of(share)
-            window_s = left.window_s(wanted_s + warmup_s, until_s, rate, len(waiting) - number)
+            warmup_s, rate = _warmup_s(settings, found.interval_s), found.rate_of(share)
+            wanted_s = max(_PROBE_LEAST_S, _PROBE_BLOCKS * found.interval_s * max(1.0, _SHARE / share))
+            if settings.quick:
+                wanted_s = min(_QUICK_SECONDS, wanted_s)
+            least_s = _PROBE_LEAST_S + warmup_s
+            window_s = left.window_s(least_s, wanted_s + warmup_s, until_s, rate, len(waiting) - number)
             if window_s is None:
+                late.append((found, share))
                 continue
-            rows.append(_probe(settings, found, share, max(_QUICK_LEAST_S, window_s - warmup_s), run))
+            rows.append(_probe(settings, found, share, window_s - warmup_s, run))
             keep(rows)
-            following_share = _next_share([row for row in rows if row["size_bytes"] == found.size_bytes])
-            if following_share is not None:
-                following.append((found, following_share))
-        waiting, until_s = following, _QUICK_PROBED_AGAIN_S
+            next_share = _next_share([row for row in rows if row["size_bytes"] == found.size_bytes])
+            if next_share is not None:
+                following.append((found, next_share))
+        # What found no time in the first round comes first in the second.
+        waiting = [*(late if until_s == _QUICK_PROBED_S else ()), *following]
+        until_s = _QUICK_PROBED_AGAIN_S
 
 
 def _next_share(probed: Sequence[Mapping[str, Any]]) -> float | None:
@@ -777,7 +780,8 @@ def _by_luck(settings: Settings, start: Start, left: _Time, keep: Keep) -> tuple
         for number, size_bytes in enumerate(settings.sizes):
             wanted_s = warmup_s + max(4.0, _SATURATING_BLOCKS * guess_s)
             rate = _saturating_rate(size_bytes, guess_s)
-            window_s = left.window_s(wanted_s, _QUICK_PROBED_AGAIN_S, rate, len(settings.sizes) - number)
+            runs = len(settings.sizes) - number
+            window_s = left.window_s(warmup_s + 4.0, wanted_s, _QUICK_PROBED_AGAIN_S, rate, runs)
             if window_s is None:
                 break
             again = partial(left.allows, window_s, _QUICK_SATURATED_S, rate)
