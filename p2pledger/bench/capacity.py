@@ -20,10 +20,11 @@ So in (b) the least interval between blocks, a parameter of the network, is such
 load: on average every (0.9 / share) T_S. A block takes the longer of that interval and of its own time, which depends
 on its leader's place and wavers around T_S, and is between 0 and 10 % less than that of a full one: 5 % are taken. So
 the interval is the I for which the mean of max(I, 0.95 t) over the times t between full blocks in (a) is (0.9 / share)
-T_S; whichever is true of the 5 %, blocks are 86 to 94 % full. Where no parameter sets a pace (dpos and poa have their
-slots), and should blocks be too empty all the same while everything else was kept, the next probe offers *more*, by
-0.9 over the fill, never more than S / T_S: less load could only make emptier blocks. What failed by its fill alone is
-no limit of the network, and so neither last pass nor first fail.
+T_S; whichever is true of the 5 %, blocks are 86 to 94 % full. Should they be too empty all the same while everything
+else was kept (the machine was slower in (a)), they are probed again under the same load, with the interval longer by
+0.9 over the fill. Where no parameter sets a pace (dpos and poa have their slots) the next probe offers *more* instead,
+by as much, and never more than S / T_S: less load could only make emptier blocks. What failed by its fill alone is no
+limit of the network, and so neither last pass nor first fail.
 
 Bytes are those of batches. What the frames of the batches take (as many to a block as in (a)) is not offered as orders.
 Where the generator at its fastest cannot fill blocks as fast as they come, (a) is measured at the interval in which it
@@ -108,6 +109,8 @@ _CARRIED: Final = 0.95
 """Of what a probe carried that was too much, so much is tried next at the most."""
 _SOONER: Final = 0.95
 """How long a block takes at the load of a probe, beside a full one of a saturated network."""
+_PACES: Final = 3
+"""For how many times one load is probed, where blocks are too empty."""
 _FULL: Final = 0.85
 _BEST_SHARE: Final = 0.95
 _DRAIN_OBJECTIVES: Final = 5
@@ -121,8 +124,8 @@ _QUICK_SATURATING_S: Final = 10.0
 # Behind the beginning of a quick measurement: until when each kind of runs is to be done.
 _QUICK_SATURATED_S: Final = 230.0
 _QUICK_SATURATED_AGAIN_S: Final = 170.0
-_QUICK_PROBED_S: Final = 360.0
-_QUICK_PROBED_AGAIN_S: Final = 480.0
+_QUICK_PROBED_S: Final = 330.0
+_QUICK_PROBED_AGAIN_S: Final = 490.0
 _QUICK_END_S: Final = 555.0
 """Then a run is interrupted, and takes half a minute at most to end."""
 _AROUND_A_RUN_S: Final = 15.0
@@ -494,44 +497,57 @@ def _probe_all(
     settings: Settings, saturated: Sequence[Saturated], run: Run, left: _Time, rows: Rows, keep: Keep
 ) -> None:
     """Each size at 0.9 of what saturation gave; then, round after round, those that failed at their next loads."""
-    waiting = [(found, _SHARE) for found in saturated if not _why_no_probe(found, settings.objective_ms)]
+    waiting = [(found, _Load(_SHARE)) for found in saturated if not _why_no_probe(found, settings.objective_ms)]
     until_s = _QUICK_PROBED_S
     while waiting:
         late, following = [], []
-        for number, (found, share) in enumerate(waiting):
+        for number, (found, load) in enumerate(waiting):
             assert found.interval_s is not None
-            warmup_s, rate = _warmup_s(settings, found.interval_s), found.rate_of(share)
-            wanted_s = max(_PROBE_LEAST_S, _PROBE_BLOCKS * found.interval_s * max(1.0, _SHARE / share))
+            warmup_s, rate = _warmup_s(settings, found.interval_s), found.rate_of(load.share)
+            wanted_s = max(_PROBE_LEAST_S, _PROBE_BLOCKS * found.interval_s * max(1.0, _SHARE / load.share))
             if settings.quick:
                 wanted_s = min(_QUICK_SECONDS, wanted_s)
             least_s = _PROBE_LEAST_S + warmup_s
             window_s = left.window_s(least_s, wanted_s + warmup_s, until_s, rate, len(waiting) - number)
             if window_s is None:
-                late.append((found, share))
+                late.append((found, load))
                 continue
-            rows.append(_probe(settings, found, share, window_s - warmup_s, run))
+            rows.append(_probe(settings, found, load, window_s - warmup_s, run))
             keep(rows)
-            next_share = _next_share([row for row in rows if row["size_bytes"] == found.size_bytes])
-            if next_share is not None:
-                following.append((found, next_share))
+            next_load = _next_load([row for row in rows if row["size_bytes"] == found.size_bytes])
+            if next_load is not None:
+                following.append((found, next_load))
         # What found no time in the first round comes first in the second.
         waiting = [*(late if until_s == _QUICK_PROBED_S else ()), *following]
         until_s = _QUICK_PROBED_AGAIN_S
 
 
-def _next_share(probed: Sequence[Mapping[str, Any]]) -> float | None:
-    """The load that is worth a probe behind these of one size, in their order; None if there is none."""
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Of S / T_S a share, in blocks that come no sooner than ``paced_ms``; None where T_S alone says how soon."""
+
+    share: float
+    paced_ms: int | None = None
+
+
+def _next_load(probed: Sequence[Mapping[str, Any]]) -> _Load | None:
+    """The one that is worth a probe behind these of one size, in their order; None if there is none."""
     last = probed[-1]
+    share = last["share"]
     if last["passed"]:
         return None
     if _is_fill_alone(last):
+        missing = _SHARE / max(last["fill"], 0.1)
+        if last["paced_ms"]:
+            tried = sum(row["share"] == share for row in probed)
+            return _Load(share, round(missing * last["paced_ms"])) if tried < _PACES else None
         failed = min((row["share"] for row in probed if not row["passed"] and not _is_fill_alone(row)), default=None)
-        share = min(1.0, round(last["share"] * _SHARE / max(last["fill"], 0.1), 3))
-        return share if share > last["share"] and (failed is None or share < failed) else None
-    if last["share"] > _SHARE:
+        more = min(1.0, round(missing * share, 3))
+        return _Load(more) if more > share and (failed is None or more < failed) else None
+    if share > _SHARE:
         return None  # with less it was too empty
-    most = min(last["share"] - 0.01, _CARRIED * last["carried_share"])
-    return next((share for share in _LOWER_SHARES if share <= most), None)
+    most = min(share - 0.01, _CARRIED * last["carried_share"])
+    return next((_Load(less) for less in _LOWER_SHARES if less <= most), None)
 
 
 def _is_fill_alone(row: Mapping[str, Any]) -> bool:
@@ -568,16 +584,16 @@ def _warmup_s(settings: Settings, interval_s: float) -> float:
 
 
 def _probe(
-    settings: Settings, found: Saturated, share: float, seconds: float, run: Run, seed: int = 0
+    settings: Settings, found: Saturated, load: _Load, seconds: float, run: Run, seed: int = 0
 ) -> dict[str, Any]:
     """(b): one row."""
     assert found.interval_s is not None
     warmup_s = _warmup_s(settings, found.interval_s)
-    pace = _pace(settings.plan, 1000 * found.pace_s(share))
+    pace = _pace(settings.plan, load.paced_ms or 1000 * found.pace_s(load.share))
     values = run(
         replace(
             _sized(settings.plan, found.size_bytes, **pace),
-            arrivals=f"poisson:{found.rate_of(share):.2f}",
+            arrivals=f"poisson:{found.rate_of(load.share):.2f}",
             seconds=round(warmup_s + seconds, 2),
             warmup_s=warmup_s,
             limit_s=_DRAIN_OBJECTIVES * settings.objective_ms / 1000,
@@ -592,10 +608,10 @@ def _probe(
     why = judge(values, fill, settings.objective_ms)
     return _row(found.size_bytes) | {
         "interval_ms": _ms(found),
-        "share": share,
+        "share": load.share,
         "paced_ms": pace.get("block_interval_ms"),
         "offered_per_s": values["offered_per_s"],
-        "bytes_per_s": round(share * found.bytes_per_s),
+        "bytes_per_s": round(load.share * found.bytes_per_s),
         "p50_ms": histogram.milliseconds(0.50),
         "p99_ms": histogram.milliseconds(0.99),
         "fill": fill,
@@ -743,12 +759,12 @@ def _failures(
         for found in saturated:
             if found.size_bytes not in sizes or found.interval_s is None:
                 continue
-            share = max(
-                (row["share"] for row in rows if row["size_bytes"] == found.size_bytes and row["passed"]), default=None
-            )
-            for seed in range(_CONFIRM_SEEDS if share is not None else 0):
-                assert share is not None
-                confirmed.append(_probe(settings, found, share, _CONFIRM_BLOCKS * found.interval_s, run, 1_000 + seed))
+            passed = [row for row in rows if row["size_bytes"] == found.size_bytes and row["passed"]]
+            for row in sorted(passed, key=lambda row: row["share"])[-1:]:
+                load, seconds = _Load(row["share"], row["paced_ms"]), _CONFIRM_BLOCKS * found.interval_s
+                confirmed += [
+                    _probe(settings, found, load, seconds, run, 1_000 + seed) for seed in range(_CONFIRM_SEEDS)
+                ]
         rows += confirmed
         here = [row for row in confirmed if row["size_bytes"] == capacity]
     failures = sum(row["nullified"] for row in here)

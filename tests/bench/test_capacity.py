@@ -16,7 +16,8 @@ from p2pledger.bench.capacity import (
     Settings,
     _by_luck,
     _by_turn,
-    _next_share,
+    _Load,
+    _next_load,
     _Time,
     interval_parameters,
     judge,
@@ -247,9 +248,32 @@ def test_the_next_load_is_less_for_what_was_too_much_and_more_for_what_was_too_e
 ) -> None:
     """``probed``: what was offered, how full the blocks were and how much they carried, why it did not pass."""
     rows = [
-        {"share": at, "fill": fill, "carried_share": fill, "why": why, "passed": not why} for at, fill, why in probed
+        {"share": at, "paced_ms": None, "fill": fill, "carried_share": fill, "why": why, "passed": not why}
+        for at, fill, why in probed
     ]
-    assert _next_share(rows) == share
+    assert _next_load(rows) == (None if share is None else _Load(share))
+
+
+def test_too_empty_blocks_that_are_paced_come_later_still_under_the_same_load() -> None:
+    row = {"share": 0.9, "paced_ms": 100, "fill": 0.8, "carried_share": 0.9, "why": "blocks were 80% full"}
+    rows = [{**row, "passed": False}]
+    assert _next_load(rows) == _Load(0.9, 112)
+    assert _next_load([*rows, *rows, *rows]) is None
+
+
+def test_a_network_that_became_faster_is_paced_again() -> None:
+    network = SmallNetwork(0.1, 3e-7)
+    start = network.start
+
+    def faster(plan: Plan, within_s: float | None) -> dict[str, Any]:
+        run = start(plan, within_s)
+        network.floor_s = 0.05 if len(network.plans) >= 2 else 0.1
+        return run
+
+    network.start = faster  # type: ignore[method-assign]
+    rows, summary = measured(network, quick=True)
+    assert all(row["share"] == 0.9 for row in rows)
+    assert all(row["last_pass"] == 0.9 and row["first_fail"] is None for row in summary["frontier"])
 
 
 def test_where_the_generator_is_at_its_end_blocks_are_measured_as_it_fills_them() -> None:
