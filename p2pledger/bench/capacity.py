@@ -18,13 +18,13 @@ makes them as fast as it can come sooner than full ones do, so they are emptier 
 were 41 % full), and a probe of them says nothing about S. An operator who wants blocks of S sets the interval to fit.
 So in (b) the least interval between blocks, a parameter of the network, is such that blocks come 90 % full under this
 load: on average every (0.9 / share) T_S. A block takes the longer of that interval and of its own time, which depends
-on its leader's place and wavers around T_S, and is between 0 and 10 % less than that of a full one: 5 % are taken. So
-the interval is the I for which the mean of max(I, 0.95 t) over the times t between full blocks in (a) is (0.9 / share)
-T_S; whichever is true of the 5 %, blocks are 86 to 94 % full. Should they be too empty all the same while everything
-else was kept (the machine was slower in (a)), they are probed again under the same load, with the interval longer by
-0.9 over the fill. Where no parameter sets a pace (dpos and poa have their slots) the next probe offers *more* instead,
-by as much, and never more than S / T_S: less load could only make emptier blocks. What failed by its fill alone is no
-limit of the network, and so neither last pass nor first fail.
+on its leader's place and wavers around T_S. At this load its own time is less than that of a full one, by nothing where
+distance is all of it, by much where the network was swamped in (a): a tenth is taken. So the interval is the I for
+which the mean of max(I, 0.9 t) over the times t between full blocks in (a) is (0.9 / share) T_S. Should they be too
+empty all the same while everything else was kept (the machine was slower in (a)), they are probed again under the same
+load, with the interval longer by 0.9 over the fill. Where no parameter sets a pace (dpos and poa have their slots) the
+next probe offers *more* instead, by as much, and never more than S / T_S: less load could only make emptier blocks.
+What failed by its fill alone is no limit of the network, and so neither last pass nor first fail.
 
 Bytes are those of batches. What the frames of the batches take (as many to a block as in (a)) is not offered as orders.
 Where the generator at its fastest cannot fill blocks as fast as they come, (a) is measured at the interval in which it
@@ -107,7 +107,7 @@ _SHARE: Final = 0.9
 _LOWER_SHARES: Final = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 _CARRIED: Final = 0.95
 """Of what a probe carried that was too much, so much is tried next at the most."""
-_SOONER: Final = 0.95
+_SOONER: Final = 0.9
 """How long a block takes at the load of a probe, beside a full one of a saturated network."""
 _PACES: Final = 3
 """For how many times one load is probed, where blocks are too empty."""

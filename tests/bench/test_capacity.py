@@ -180,12 +180,12 @@ def test_the_pace_is_that_at_which_blocks_come_as_seldom_as_full_ones(
     intervals_s: tuple[float, ...], share: float
 ) -> None:
     pace_s = Saturated(100_000, intervals_s, 460.0, ()).pace_s(share)
-    coming_s = fmean(max(pace_s, 0.95 * interval_s) for interval_s in intervals_s)
+    coming_s = fmean(max(pace_s, 0.9 * interval_s) for interval_s in intervals_s)
     assert coming_s == pytest.approx(max(1.0, 0.9 / share) * fmean(intervals_s))
-    # Should they take as long as full ones, or much less, they are between 85 and 95 % full at 0.9.
+    # Should they take as long as full ones, or a tenth less, they are between 85 and 97 % full at 0.9.
     for factor in (1.0, 0.9):
         fill = 0.9 * fmean(max(pace_s, factor * interval_s) for interval_s in intervals_s) / fmean(intervals_s)
-        assert share != 0.9 or 0.85 < fill < 0.95
+        assert share != 0.9 or 0.85 < fill < 0.97
 
 
 def test_less_load_is_tried_in_blocks_as_full() -> None:
