@@ -52,7 +52,8 @@ class Desk:
         self._parameters = parameters
         self._archive = archive
         self._waiting: list[tuple[int, int, tuple[bytes, ...]]] = []
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._waiting_count = 0
+        self._waiting_since_ms = 0
         self._is_checking = False
         self._pending: set[bytes] = set()
         """Names of what is in the mempool, or in a batch of this node that is not final."""
@@ -60,12 +61,25 @@ class Desk:
 
     # --- what comes in --------------------------------------------------------------------------------------------
 
-    def hand_in(self, client: int, request: int, transactions: tuple[bytes, ...]) -> list[Admitted]:
+    @property
+    def waiting_since_ms(self) -> int | None:
+        """Since when the first waits that is to be checked next; None while there is none, or a check is under way."""
+        return self._waiting_since_ms if self._waiting and not self._is_checking else None
+
+    @property
+    def waiting_count(self) -> int:
+        """How many transactions wait to be checked."""
+        return self._waiting_count
+
+    def hand_in(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[Admitted]:
         """Keep a submission until it is checked, or say *busy* at once."""
         size_bytes = _SUBMISSION_BYTES * (1 + len(transactions)) + sum(map(len, transactions))
         if not self.mempool.has_room(client, size_bytes + self._waiting_bytes):
             return [Admitted(client, request, (int(Reason.BUSY),) * len(transactions), self._retry_after_ms)]
+        if not self._waiting:
+            self._waiting_since_ms = now_ms
         self._waiting_bytes += size_bytes
+        self._waiting_count += len(transactions)
         self._waiting.append((client, request, transactions))
         return []
 
@@ -73,7 +87,8 @@ class Desk:
         """Everything that waits to be checked, unless a check is under way."""
         if self._is_checking or not self._waiting:
             return None
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        waiting, self._waiting = self._waiting, []
+        self._waiting_bytes = self._waiting_count = 0
         self._is_checking = True
         return HandedIn(
             tuple((client, request, len(transactions)) for client, request, transactions in waiting),

@@ -85,6 +85,10 @@ _MOST_OPEN_BYTES: Final = 512 * 1_048_576
 _MOST_CLOSING: Final = 64
 _UNDER_WAY_MS: Final = 6
 """What a batch may take until the next leader has checked it. (Half of the block interval where that is less.)"""
+_CHECKED_AT_ONCE: Final = 32
+"""So many transactions wait for no others to be checked with them."""
+_ANSWER_MS: Final = 20
+"""How long a client may wait for its answer so that others are checked together with what it handed in."""
 _NOBODY: Final = -1
 """The client of what the node itself hands in."""
 _HASHES_PER_US: Final = 4
@@ -232,6 +236,7 @@ class Node:
         due_ms = self._next_due_ms(self._tip)
         if due_ms is not None and due_ms > self._now_ms:
             times.append(due_ms)  # later it is unfinished work, which has timers of its own
+        times.append(self._check_due_ms)
         oldest_ms = self.mempool.oldest_ms
         if oldest_ms is not None and self._lane_has_room():
             times.append(oldest_ms + self.parameters.batch_delay_ms)
@@ -378,9 +383,11 @@ class Node:
     def submit(self, client: int, request: int, transactions: tuple[bytes, ...], now_ms: int) -> list[NodeEffect]:
         """Signed transactions from a client's session. The answer, ``Admitted``, comes after they were checked."""
         self._now_ms = now_ms
-        self.is_unsettled = True
         if self._makes_batches:
-            self._out.extend(self._desk.hand_in(client, request, transactions))
+            # The first that waits sets the timer, and the one that makes them many has them checked.
+            was_due_ms = self._check_due_ms
+            self._out.extend(self._desk.hand_in(client, request, transactions, now_ms))
+            self.is_unsettled |= self._check_due_ms != was_due_ms
         else:
             # Nobody would take its batches: what it promised would never be.
             self._out.append(Admitted(client, request, (int(Reason.NOT_READY),) * len(transactions), 0))
@@ -437,7 +444,14 @@ class Node:
     # --- 1, 2: from clients into batches --------------------------------------------------------------------------
 
     def _check_submissions(self) -> None:
-        """One job at a time over everything that waits: under load the jobs grow and their overhead does not."""
+        """One job at a time over everything that waits: under load the jobs grow and their overhead does not.
+
+        While blocks come they are not checked before a batch is wanted: it would not leave earlier anyway, and to check
+        eight signatures costs little more than to check two. But the client does not wait long for its answer.
+        """
+        due_ms = self._check_due_ms
+        if due_ms is None or self._now_ms < due_ms:
+            return
         handed_in = self._desk.take()
         if handed_in is None:
             return
@@ -450,6 +464,14 @@ class Node:
             self._out.extend(self._desk.admit(handed_in, results, self.chain.root, self._now_ms))
 
         self._compute(run, done, cost_us=2 * _SIGNATURE_US * len(transactions))
+
+    @property
+    def _check_due_ms(self) -> int | None:
+        """When to check what clients handed in; None while nothing waits for that."""
+        since_ms = self._desk.waiting_since_ms
+        if since_ms is None or self._desk.waiting_count >= _CHECKED_AT_ONCE:
+            return since_ms
+        return min(max(since_ms, self._batch_wanted_ms), since_ms + _ANSWER_MS)
 
     @property
     def _may_make(self) -> Callable[[bytes, int], bool]:
