@@ -7,10 +7,10 @@ batch is sent off 6 ms before that; a client waits 20 ms for its answer at most.
 from __future__ import annotations
 
 import pytest
-from tests.network.small_network import SmallNetwork, genesis_of
 
 from p2pledger.primitives.messages import Submitted
 from p2pledger.primitives.parameters import Parameters
+from tests.network.small_network import SmallNetwork, genesis_of
 
 INTERVAL_MS = 100
 LEADER_NEEDS_MS = 6
