@@ -446,8 +446,8 @@ class Node:
     def _check_submissions(self) -> None:
         """One job at a time over everything that waits: under load the jobs grow and their overhead does not.
 
-        While blocks come they are not checked before a batch is wanted: it would not leave earlier anyway, and to check
-        eight signatures costs little more than to check two. But the client does not wait long for its answer.
+        While blocks come they are not checked before a batch may leave: they could not leave earlier anyway, and to
+        check eight signatures costs little more than to check two. But the client does not wait long for its answer.
         """
         due_ms = self._check_due_ms
         if due_ms is None or self._now_ms < due_ms:
@@ -469,8 +469,10 @@ class Node:
     def _check_due_ms(self) -> int | None:
         """When to check what clients handed in; None while nothing waits for that."""
         since_ms = self._desk.waiting_since_ms
-        if since_ms is None or self._desk.waiting_count >= _CHECKED_AT_ONCE:
+        if since_ms is None or self._is_chain_family or self._desk.waiting_count >= _CHECKED_AT_ONCE:
             return since_ms
+        if self._own_batch_waits():
+            return since_ms + _ANSWER_MS
         return min(max(since_ms, self._batch_wanted_ms), since_ms + _ANSWER_MS)
 
     @property

@@ -175,11 +175,9 @@ class Driver:
             nursery.start_soon(self._store)
             self._put_first(Started())
             while self._is_going_on:
-                self._turn()
-                self._after_steps()
+                await self._go_on_until_timer()
                 while self._waiting.size_bytes > _UNSTORED_LIMIT_BYTES:
                     await self._commit_done.wait()
-                await self._wait_for_events()
             self._hurry.set()
             while self._waiting.records or self._running is not None:
                 await self._commit_done.wait()
@@ -191,18 +189,28 @@ class Driver:
     def _is_going_on(self) -> bool:
         return not self._is_stopping and self._halt is None
 
-    async def _wait_for_events(self) -> None:
-        """Until something is queued or the timer is due; in any case the sockets get their turn."""
-        delay_s = inf if self._timer_ms is None else (self._timer_ms - self._clock.exact_ms()) / 1_000
-        if self._inbox or delay_s <= 0 or not self._is_going_on:
-            await trio.lowlevel.checkpoint()
-            return
-        self._wake = trio.Event()
-        if delay_s == inf:
-            await self._wake.wait()
-        else:
-            with trio.move_on_after(delay_s):
-                await self._wake.wait()
+    async def _go_on_until_timer(self) -> None:
+        """Turn after turn, until the timer is due, too much is not stored yet, or this is the end.
+
+        The timer is the deadline of one scope for many turns: to enter and leave one each time costs more than to move
+        it.
+        """
+        with trio.CancelScope() as scope:
+            armed_ms: int | None = None
+            while True:
+                self._turn()
+                self._after_steps()
+                if not self._is_going_on or self._waiting.size_bytes > _UNSTORED_LIMIT_BYTES:
+                    return
+                if self._timer_ms != armed_ms:
+                    armed_ms = self._timer_ms
+                    delay_s = inf if armed_ms is None else (armed_ms - self._clock.exact_ms()) / 1_000
+                    scope.deadline = trio.current_time() + delay_s
+                if self._inbox:
+                    await trio.lowlevel.checkpoint()  # The sockets get their turn.
+                else:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
 
     def _turn(self) -> None:
         """Step through what is queued, for as long as a turn takes."""
