@@ -54,7 +54,8 @@ class Desk:
         self._waiting: list[tuple[int, int, tuple[bytes, ...]]] = []
         self._waiting_bytes = self._waiting_count = 0
         self._waiting_since_ms = 0
-        self._is_checking = False
+        self.is_checking = False
+        """What was taken has not come back yet."""
         self._pending: set[bytes] = set()
         """Names of what is in the mempool, or in a batch of this node that is not final."""
         self._watchers: dict[bytes, list[int]] = {}
@@ -64,7 +65,7 @@ class Desk:
     @property
     def waiting_since_ms(self) -> int | None:
         """Since when the first waits that is to be checked next; None while there is none, or a check is under way."""
-        return self._waiting_since_ms if self._waiting and not self._is_checking else None
+        return self._waiting_since_ms if self._waiting and not self.is_checking else None
 
     @property
     def waiting_count(self) -> int:
@@ -85,11 +86,11 @@ class Desk:
 
     def take(self) -> HandedIn | None:
         """Everything that waits to be checked, unless a check is under way."""
-        if self._is_checking or not self._waiting:
+        if self.is_checking or not self._waiting:
             return None
         waiting, self._waiting = self._waiting, []
         self._waiting_bytes = self._waiting_count = 0
-        self._is_checking = True
+        self.is_checking = True
         return HandedIn(
             tuple((client, request, len(transactions)) for client, request, transactions in waiting),
             tuple(data for _, _, transactions in waiting for data in transactions),
@@ -99,7 +100,7 @@ class Desk:
         self, handed_in: HandedIn, results: list[Candidate | Reason], root: Entry, now_ms: int
     ) -> list[Admitted | Settle]:
         """What was checked goes into the mempool, or is refused; each submission gets its answer."""
-        self._is_checking = False
+        self.is_checking = False
         answers: list[Admitted | Settle] = []
         at = 0
         for client, request, count in handed_in.submissions:

@@ -462,6 +462,7 @@ class Node:
 
         def done(results: list[Candidate | Reason]) -> None:
             self._out.extend(self._desk.admit(handed_in, results, self.chain.root, self._now_ms))
+            self._close_batches()  # Before the next check begins, for which a batch would wait.
 
         self._compute(run, done, cost_us=2 * _SIGNATURE_US * len(transactions))
 
@@ -493,13 +494,13 @@ class Node:
         While no own batch waits to be ordered: as soon as the next block could take it, so a lone trade loses no time,
         and what comes while the last block is being agreed upon travels together, and as late as it may. Otherwise when
         that one is ordered, when a whole batch is waiting, or after ``batch_delay_ms``: under load batches grow and
-        their number does not.
+        their number does not. What is being checked comes along.
         """
         oldest_ms = self.mempool.oldest_ms
         closed = False
         while oldest_ms is not None and self._lane_has_room():
             due = self.mempool.fills_batch or self._now_ms >= oldest_ms + self.parameters.batch_delay_ms
-            if not due and (self._now_ms < self._batch_wanted_ms or self._own_batch_waits()):
+            if not due and (self._desk.is_checking or self._now_ms < self._batch_wanted_ms or self._own_batch_waits()):
                 break
             transactions, segments = self.mempool.take_batch(self._now_ms)
             self._sequence += 1
