@@ -374,9 +374,9 @@ class Peer:
     def _from_relay(self, session: PeerSession, message: Message) -> None:
         """A message of the relay; what it brings is taken as if its author had sent it, but for the blame.
 
-        What is not in order by its form is passed on to nobody, and who brought it loses score. More than form can be
-        beyond who passes something on: the validators of an epoch, say, or the signatures of a batch that is checked
-        later; so nobody is disconnected for it.
+        What is not in order by its form, and a batch that nobody has signed, is passed on to nobody, and who brought it
+        loses score. More can be beyond who passes something on: the validators of an epoch, say, or the transactions of
+        a batch, which are checked later; so nobody is disconnected for it.
         """
         if self._relay is None:
             raise PeerFault("nothing is relayed in this network", code="wrong_role")
@@ -385,13 +385,17 @@ class Peer:
                 inner = decode_message(delivery.data)
                 if not isinstance(inner, _SPREAD):
                     raise PeerFault(f"{type(inner).__name__} is not relayed", code="wrong_role")
-                if isinstance(inner, BatchMessage) and likely_digest(inner.data) is None:
-                    raise PeerFault("what is relayed as a batch is none", code="malformed_batch")
+                may_pass = self.node.may_pass_on(inner.data) if isinstance(inner, BatchMessage) else True
+                if may_pass is False:
+                    raise PeerFault(
+                        "what is relayed as a batch is none, or is not signed", code="malformed_batch"
+                    )
                 self._from_node(session, inner, _SOMEBODY)
             except PeerFault:
                 self._relay.reject(delivery)
             else:
-                self._relay.accept(delivery)
+                if may_pass:
+                    self._relay.accept(delivery)
 
     def _tend_relay(self) -> None:
         """Its heartbeat, where it has something to do; and what it wants to say."""

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from p2pledger import core
+from p2pledger.primitives.hashing import BATCH_SIGN_TAG
 from p2pledger.primitives.parameters import Parameters
 
 __all__ = ["BadBatch", "BatchPool", "HeldBatch", "Segment", "check_batch", "likely_digest", "limits_of"]
@@ -83,6 +84,22 @@ def likely_digest(data: bytes) -> bytes | None:
     if len(data) <= _TAIL_BYTES or data[:1] != b"\x92" or data[-_TAIL_BYTES:-64] != b"\xc4\x40":
         return None
     return core.batch_digest(memoryview(data)[1:-_TAIL_BYTES])
+
+
+def maker_of(data: bytes, network_id: bytes, parameters: Parameters) -> tuple[bytes, int] | None:
+    """Who has signed a batch, and in which epoch; None if its form is wrong or nobody has signed it.
+
+    Enough to know whom to blame for it. Its transactions are another matter, and cost more.
+    """
+    if len(data) > parameters.max_batch_bytes:
+        return None
+    try:
+        columns = core.scan_batch(data, network_id, limits_of(parameters))
+    except core.MalformedBytes:
+        return None
+    message = BATCH_SIGN_TAG + columns.digest
+    is_signed = core.verify_batch(columns.maker, columns.maker_signature, [message]) == b"\x01"
+    return (columns.maker, columns.epoch) if is_signed else None
 
 
 def check_batch(

@@ -34,7 +34,7 @@ from p2pledger.ledger.chainspec import Chainspec
 from p2pledger.ledger.market.due import next_due_ms
 from p2pledger.ledger.transition import Outcome, execute_block
 from p2pledger.node.archive import Archive, Recovery
-from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of
+from p2pledger.node.batches import BadBatch, BatchPool, HeldBatch, check_batch, likely_digest, limits_of, maker_of
 from p2pledger.node.chain import Entry
 from p2pledger.node.desk import Desk
 from p2pledger.node.effects import (
@@ -245,6 +245,18 @@ class Node:
         if self.pool.open:
             times.append(self._moved_ms + self._stall_ms)
         return min((time for time in times if time is not None), default=None)
+
+    def may_pass_on(self, batch: bytes) -> bool | None:
+        """Whether others should get a batch from here: one of its makers has signed it. None if this node cannot tell.
+
+        What anybody could have made would be carried to every node before the first one has checked it.
+        """
+        if likely_digest(batch) in self.pool.open:
+            return True
+        signed = maker_of(batch, self.network_id, self.parameters)
+        if signed is None:
+            return False
+        return self._may_make(*signed) or None
 
     def block(self, block_id: bytes) -> bytes | None:
         """The bytes of a block that is known, for peers."""

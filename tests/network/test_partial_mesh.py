@@ -6,7 +6,10 @@ import random
 
 import pytest
 
+from p2pledger import core
 from p2pledger.network.effects import VALIDATOR, Identity, SessionClosed, SessionOpened
+from p2pledger.primitives.blocks import sign_batch
+from p2pledger.primitives.keys import Keypair
 from p2pledger.primitives.messages import BatchMessage, HavePayloads, Message, Payload, VoteMessage, decode_message
 from p2pledger.primitives.transactions import Transfer
 from tests.network.small_network import ACCOUNTS, NODE_KEYS, SHARE, SmallNetwork, chain_genesis, genesis_of
@@ -90,6 +93,27 @@ def test_who_relays_what_is_not_in_order_is_not_disconnected_and_nobody_gets_it(
     network.run(5_000)
     assert network.ended == []
     assert network.sent == sent_before
+
+
+def test_a_batch_that_nobody_has_signed_is_passed_on_to_nobody() -> None:
+    """Else whoever has one session could have every node carry as much as it likes."""
+    network = SmallNetwork(genesis_of(4), degree=2, edges=ring(4))
+    network.found()
+    network.run(60_000)
+    network_id, maker, stranger = network.genesis.network_id, NODE_KEYS[1], Keypair.from_seed(b"s" * 32)
+    batch = core.encode_batch(network_id, maker.public_key, 0, 1, [network.transfer()])
+    foreign = core.encode_batch(network_id, stranger.public_key, 0, 1, [network.transfer()])
+    sent_before = network.sent
+    for data in (sign_batch(batch, stranger), sign_batch(foreign, stranger)):
+        network.receive(0, 1, Payload(0, BatchMessage(data).encode()).encode())
+        network.run(5_000)
+    assert network.sent == sent_before
+    assert network.ended == []
+    network.receive(0, 1, Payload(0, BatchMessage(sign_batch(batch, maker)).encode()).encode())
+    network.run(5_000)
+    assert network.sent > sent_before
+    assert {len(peer.node.pool.open) for peer in network.peers} == {0}, "it was ordered"
+    assert network.peers[2].status().transactions_final == network.peers[0].status().transactions_final
 
 
 def test_where_nothing_is_relayed_a_payload_is_an_offence() -> None:
