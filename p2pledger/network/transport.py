@@ -250,6 +250,10 @@ class Session:
         assert self.ending is not None
         return self.ending
 
+    def close(self) -> None:
+        """Close the connection of a session that was never run, at once. ``run`` itself leaves nothing to close."""
+        self._stream.close()
+
     async def _read(self, deliver: Callable[[list[bytes]], Awaitable[None]]) -> None:
         stream, reader, counters, clock_us = self._stream, self._reader, self.counters, self.clock_us
         first_us = came_us = clock_us() if clock_us is not None else 0
@@ -496,9 +500,12 @@ async def open_session(
         return Session(stream, reader, handshake.identity, address, queue_limit_bytes=queue_limit_bytes)
     except PeerFault as fault:
         tell("session_refused", fault)
-        with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(*GONE):
-            await stream.send_all(frame(Handshake.refusal(fault)))
-        await stream.close_politely(CLOSE_TIMEOUT_S)
+        try:
+            with trio.move_on_after(CLOSE_TIMEOUT_S), suppress(*GONE):
+                await stream.send_all(frame(Handshake.refusal(fault)))
+            await stream.close_politely(CLOSE_TIMEOUT_S)
+        finally:
+            stream.close()  # Also when this is cancelled while the refusal waits to be sent.
         raise
     except Refused as refused:
         tell("session_refused_by_peer", refused)
@@ -859,6 +866,7 @@ class Sessions:
                 await self._deliver([SessionOpened(number, session.identity, not is_server, *numbers, called)])
                 ending = await session.run(partial(self._receive, number))
             finally:
+                session.close()
                 del self._sessions[number]
                 self._ended.add(session.counters)
                 self._one_ended.set()

@@ -662,6 +662,61 @@ async def test_a_peer_that_dies_while_it_is_written_to_ends_the_session(mock_clo
         await large.wait_for(1, SessionClosed)
 
 
+async def test_a_session_that_cannot_be_written_to_keeps_the_others_from_nothing(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL), Node(LARGE)
+    async with running(small, large):
+        await _meet(small, large)
+        visitor = await visit(small)
+        await small.wait_for(2, SessionOpened)
+        broken, _ = small.sessions._sessions.values()
+        broken._stream.socket.shutdown(socket.SHUT_WR)
+        for number in (1, 2):
+            assert small.sessions.send(number, b"to all")
+        assert await visitor._stream.receive_some() == frame(b"to all")
+        await small.wait_for(1, SessionClosed)
+        [closed] = small.logged("session_closed")
+        assert (closed["session"], closed["sentence"]) == (1, "[Errno 32] Broken pipe")
+        visitor._stream.close()
+
+
+async def test_a_node_that_is_cancelled_leaves_no_connection_open(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever state: held here, since the system closes for Python what nobody holds any more."""
+    held: list[TlsStream] = []
+    build, refusal = TlsStream.__init__, Handshake.refusal
+    large = Node(LARGE)
+    large.accepts = trio.Event()
+
+    def holding(stream: TlsStream, raw: trio.SocketStream, context: ssl.SSLContext, *, server_side: bool) -> None:
+        build(stream, raw, context, server_side=server_side)
+        if server_side:
+            held.append(stream)
+
+    monkeypatch.setattr(TlsStream, "__init__", holding)
+    async with trio.open_nursery() as nursery:
+        large.port = await large.sessions.listen("127.0.0.1", 0)
+        await nursery.start(large.sessions.run)
+
+        def refuse_and_be_cancelled(fault: PeerFault) -> bytes:
+            nursery.cancel_scope.cancel()
+            return refusal(fault)
+
+        monkeypatch.setattr(Handshake, "refusal", refuse_and_be_cancelled)
+        silent_before_tls, silent_after_tls = await connect(large.address), await tls(large)
+        not_delivered = await visit(large)
+        refused = await tls(large)
+        await wait_all_tasks_blocked(0.02)
+        assert len(held) == 4
+        assert len(large.sessions._sessions) == 1
+        await refused.send_all(frame(b"nonsense"))
+        await trio.sleep_forever()
+    assert [stream.socket.fileno() for stream in held] == [-1] * 4
+    not_delivered._stream.close()
+    for stream in (silent_before_tls, silent_after_tls, refused):
+        await trio.aclose_forcefully(stream)
+
+
 # --- shaped sessions ------------------------------------------------------------------------------------------------
 
 MBIT = 125_000
