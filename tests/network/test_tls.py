@@ -229,6 +229,34 @@ async def test_a_read_that_was_given_up_has_taken_nothing() -> None:
     theirs.close()
 
 
+async def test_records_are_read_wherever_the_network_cuts_them() -> None:
+    ours, theirs = await pair()
+    texts = b"one", b"and another"
+    size_bytes = sum(5 + len(text) + 1 + 16 for text in texts)  # Header, content type, authentication tag.
+    with trio.fail_after(30):
+        for cut_at in range(1, size_bytes):
+            for text in texts:
+                theirs._object.write(text)
+            ciphertext = theirs._outgoing.read()
+            assert len(ciphertext) == size_bytes
+            heard = b""
+            for piece in (ciphertext[:cut_at], ciphertext[cut_at:]):
+                theirs.socket.send(piece)
+                with trio.CancelScope() as scope:
+                    async with trio.open_nursery() as nursery:
+
+                        @nursery.start_soon
+                        async def give_up(scope: trio.CancelScope = scope) -> None:
+                            await wait_all_tasks_blocked(0.001)
+                            scope.cancel()
+
+                        while True:
+                            heard += await ours.receive_some()
+            assert heard == b"".join(texts)
+    ours.close()
+    theirs.close()
+
+
 async def test_who_sends_without_end_starves_nobody() -> None:
     ours, theirs = await pair()
     rounds = 0
