@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import Event, Timer
 from typing import Any, Final
 
@@ -60,6 +61,11 @@ def fresh_run(
             elif "show" in told:
                 progress.show(*told["show"])
             elif "error" in told:
+                # It ends by itself now; to interrupt it while it does would only make it complain.
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_END_WITHIN_S)
+                if overdue.is_set():
+                    break  # the error is what the interruption made of it
                 error = told["error"]
                 raise P2PLedgerError(error.pop("what"), **error)
             else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,14 @@ __all__ = ["main"]
 
 def _tell(key: str, value: Any) -> None:
     print(json.dumps({key: value}), flush=True)
+
+
+def _tell_error(**error: str) -> None:
+    try:
+        _tell("error", error)
+    except BrokenPipeError:
+        # Whoever asked was killed, and nobody reads this. The interpreter must not try it again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Told:
@@ -43,11 +52,11 @@ def main() -> int:
 
         for cause in causes:
             if isinstance(cause, P2PLedgerError):
-                _tell("error", {name: getattr(cause, name) for name in ("code", "what", "where", "why", "hint")})
+                _tell_error(**{name: getattr(cause, name) for name in ("code", "what", "where", "why", "hint")})
                 return 1
         for cause in causes:
             if isinstance(cause, OSError):
-                _tell("error", {"code": "system", "what": str(cause), "where": "", "why": "", "hint": ""})
+                _tell_error(code="system", what=str(cause), where="", why="", hint="")
                 return 1
         raise
     return 0

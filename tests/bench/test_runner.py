@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -13,6 +16,15 @@ from tests.bench.silent import Silent
 ECHO = (sys.executable, "-c", "import json, sys; print(json.dumps({'run': json.load(sys.stdin)['plan']}))")
 ENDLESS = (sys.executable, "-c", "import threading; threading.Event().wait()")
 """Ends only when it is interrupted."""
+REFUSING = """
+import json, signal, sys, threading
+met = threading.Event()
+signal.signal(signal.SIGINT, lambda *_: met.set())
+error = {"code": "usage", "what": "no such engine", "where": "", "why": "", "hint": ""}
+print(json.dumps({"error": error}), flush=True)
+sys.exit(print("interrupted while it ended", file=sys.stderr) if met.wait(0.5) else 1)
+"""
+"""Takes a moment to end behind its error, as an interpreter does."""
 FAILING = (sys.executable, "-c", "import sys; sys.exit(3)")
 
 
@@ -31,3 +43,21 @@ def test_a_run_that_just_ends_is_told_as_that() -> None:
     with pytest.raises(P2PLedgerError, match="without a result") as raised:
         fresh_run("settling", {}, Silent(), 60.0, FAILING)
     assert raised.value.code == "run_failed"
+
+
+def test_a_run_that_told_its_error_is_not_interrupted_while_it_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(P2PLedgerError, match="no such engine") as raised:
+        fresh_run("settling", {}, Silent(), 60.0, (sys.executable, "-c", REFUSING))
+    assert raised.value.code == "usage"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_whose_reader_is_gone_ends_without_a_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    task = json.dumps({"kind": "settling", "plan": {"engine": "raft"}})
+    worker = subprocess.run(
+        (sys.executable, "-m", "p2pledger.bench.worker"), input=task, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert (worker.returncode, worker.stderr) == (1, "")
