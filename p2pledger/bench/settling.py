@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,7 +32,7 @@ from p2pledger.bench.priority import ahead_of_others
 from p2pledger.bench.progress import Progress
 from p2pledger.bench.propagation import BlockTimes, block_times
 from p2pledger.bench.workloads import BROKERS, THOUSAND_LEG, workload
-from p2pledger.cluster.consortium import BANK, node_directory
+from p2pledger.cluster.consortium import BANK, node_directory, validator_names
 from p2pledger.cluster.development import block_ms, development_parameters
 from p2pledger.cluster.directory import usage_of
 from p2pledger.cluster.local import Cluster
@@ -45,9 +45,12 @@ from p2pledger.load.generator import Load, Outcome, Session, State, percentile
 from p2pledger.load.orders import Order, OrderDesk
 from p2pledger.load.readings import holdings_of, look_up, open_world, supply_of
 from p2pledger.load.trades import TradeSource
+from p2pledger.network.topology import Topology
 from p2pledger.network.tracing import Timelines
 from p2pledger.primitives.blocks import Block, Header
 from p2pledger.primitives.errors import InvalidInput
+from p2pledger.primitives.genesis import ENGINES
+from p2pledger.primitives.names import suggestion
 from p2pledger.primitives.parameters import Parameters
 from p2pledger.server.tracing import TRACE_FILE, clock_us, read_trace
 
@@ -86,15 +89,25 @@ class Plan:
     parameters: dict[str, int] = field(default_factory=dict)
 
     def check(self) -> Self:
-        """InvalidInput where it cannot be run."""
+        """InvalidInput or BadConfiguration where it cannot be run."""
         workload(self.workload, 1, self.seed, money_register=BANK)
         if not 0 <= self.warmup_s < self.seconds or self.limit_s <= 0 or self.validators < 1 or self.gateways < 1:
             raise InvalidInput(
                 "the window must be longer than the warm-up, and limit, validators and gateways positive", code="usage"
             )
+        if not isfinite(self.seconds) or not isfinite(self.limit_s):
+            raise InvalidInput("the window and the limit must end", code="usage")
+        if self.engine not in ENGINES:
+            raise InvalidInput(
+                f"engine {self.engine!r} is not known", hint=suggestion(self.engine, ENGINES), code="usage"
+            )
         known = development_parameters("consortium", self.engine, self.validators).__dataclass_fields__
         if unknown := [name for name in self.parameters if name not in known]:
             raise InvalidInput(f"no parameter is called {unknown[0]!r}", code="usage")
+        self.cluster_parameters().check()
+        names = validator_names(self.validators)
+        if self.network:
+            Topology.parse(self.network).check_names(names)
         if max(self.moments()) < self.warmup_s:
             raise InvalidInput(f"of {self.arrivals} nothing falls due behind the warm-up", code="usage")
         return self

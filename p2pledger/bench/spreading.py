@@ -19,6 +19,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from math import isfinite
 from typing import Any, Final
 
 import trio
@@ -66,6 +67,8 @@ class SpreadPlan:
             raise InvalidInput("at least 2 nodes; the degree is even and below them, or 0 for all", code="usage")
         if not 0 <= self.warmup_s < self.seconds or self.limit_s <= 0:
             raise InvalidInput("the window must be longer than the warm-up, and the limit positive", code="usage")
+        if not isfinite(self.seconds) or not isfinite(self.limit_s):
+            raise InvalidInput("the window and the limit must end", code="usage")
         if max(self.moments()) < self.warmup_s:
             raise InvalidInput(f"of {self.arrivals} nothing falls due behind the warm-up", code="usage")
         return self

@@ -42,6 +42,12 @@ async def test_a_run_follows_its_blocks_and_keeps_its_accounts() -> None:
         Plan(workload="x"),
         Plan(parameters={"speed": 1}),
         Plan(limit_s=0),
+        Plan(seconds=float("inf")),
+        Plan(limit_s=float("inf")),
+        Plan(engine="raft"),
+        Plan(validators=41),
+        Plan(parameters={"block_bytes": 2**63}),
+        Plan(network='[regions.frankfurt]\nnodes = ["CCCD"]'),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_starts(plan: Plan) -> None:

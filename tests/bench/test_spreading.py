@@ -38,6 +38,8 @@ def test_each_node_has_its_degree_and_no_neighbour_twice() -> None:
     "plan",
     [
         SpreadPlan(nodes=1),
+        SpreadPlan(seconds=float("inf")),
+        SpreadPlan(limit_s=float("inf")),
         SpreadPlan(nodes=8, degree=3),
         SpreadPlan(nodes=4, degree=4),
         SpreadPlan(size_bytes=8),
