@@ -14,6 +14,7 @@ from p2pledger.bench.plots import Line, plot
 from p2pledger.bench.results import Results
 from p2pledger.bench.settling import lag_allowed_ms
 from p2pledger.bench.tables import histogram_of
+from p2pledger.primitives.errors import InvalidInput
 
 __all__ = ["PLOTS", "page", "write_report"]
 
@@ -39,9 +40,15 @@ svg text { fill: var(--ink); font-size: 12px; } .grid { stroke: var(--faint); }
 
 
 def write_report(results: Results) -> Path:
-    """Writes report.html into the result folder."""
+    """Writes report.html into the result folder. InvalidInput where something is missing in its files."""
     path = results.folder / "report.html"
-    path.write_text(page(results), encoding="utf-8")
+    try:
+        text = page(results)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            "the page cannot be made of these runs", where=str(results.folder), why=repr(error), code="no_results"
+        ) from error
+    path.write_text(text, encoding="utf-8")
     return path
 
 

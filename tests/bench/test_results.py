@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from p2pledger.bench import finality
+from p2pledger.bench.again import run_again
 from p2pledger.bench.compare import compare
 from p2pledger.bench.histogram import Histogram
 from p2pledger.bench.machine import Machine, describe_machine, fsync_histogram
-from p2pledger.bench.report import page
+from p2pledger.bench.report import page, write_report
 from p2pledger.bench.results import Results
 from p2pledger.bench.settling import Plan, Run, Usage
 from p2pledger.primitives.errors import InvalidInput
+from tests.bench.silent import Silent
 
 MACHINE = Machine("a cpu", 2, 1_024, "Linux 6", "CPython 3", "0", "abc", "compiled", "avx2", 0.2, 0.9)
 
@@ -187,3 +189,13 @@ def test_the_disk_is_asked_how_fast_it_is(tmp_path: Path) -> None:
     machine = describe_machine(tmp_path)
     assert machine.cores >= 1
     assert machine.fsync_p99_ms >= machine.fsync_p50_ms > 0
+
+
+def test_a_folder_in_which_something_is_missing_is_refused(tmp_path: Path) -> None:
+    found = results(tmp_path / "r", run("fixed:10", [5]))
+    with pytest.raises(InvalidInput, match="arguments of these results"):
+        run_again(found, tmp_path / "again", Silent())
+    assert not (tmp_path / "again").exists()
+    found.add_run({"plan": {}})
+    with pytest.raises(InvalidInput, match="page cannot be made"):
+        write_report(found)
