@@ -59,6 +59,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final
@@ -178,14 +179,14 @@ class Settings:
     plan: Plan
 
     def check(self) -> Settings:
-        """InvalidInput where it cannot be run."""
+        """InvalidInput or BadConfiguration where it cannot be run."""
         if len(self.sizes) < 2 or list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] < 16_384:
             raise InvalidInput("two sizes at least, ascending, of 16,384 bytes or more", code="usage")
-        if self.objective_ms <= 0:
-            raise InvalidInput("the objective must be positive", code="usage")
-        if self.plan.network:
-            Topology.parse(self.plan.network)
-        self.plan.check().cluster_parameters().check()
+        if not 0 < self.objective_ms < inf:
+            raise InvalidInput("the objective must be positive, and end", code="usage")
+        self.plan.check()
+        for size_bytes in self.sizes:
+            _sized(self.plan, size_bytes).cluster_parameters().check()
         return self
 
     def values(self) -> dict[str, Any]:
@@ -546,7 +547,8 @@ def _next_load(probed: Sequence[Mapping[str, Any]]) -> _Load | None:
         return _Load(more) if more > share and (failed is None or more < failed) else None
     if share > _SHARE:
         return None  # with less it was too empty
-    most = min(share - 0.01, _CARRIED * last["carried_share"])
+    carried = last["carried_share"]  # None where the probe has no figures: then only the share says what is less
+    most = share - 0.01 if carried is None else min(share - 0.01, _CARRIED * carried)
     return next((_Load(less) for less in _LOWER_SHARES if less <= most), None)
 
 
@@ -586,7 +588,7 @@ def _warmup_s(settings: Settings, interval_s: float) -> float:
 def _probe(
     settings: Settings, found: Saturated, load: _Load, seconds: float, run: Run, seed: int = 0
 ) -> dict[str, Any]:
-    """(b): one row."""
+    """(b): one row. Without figures where the run was not correct, or the generator too late: then it is no verdict."""
     assert found.interval_s is not None
     warmup_s = _warmup_s(settings, found.interval_s)
     pace = _pace(settings.plan, load.paced_ms or 1000 * found.pace_s(load.share))
@@ -600,17 +602,22 @@ def _probe(
             seed=settings.plan.seed + seed,
         )
     )
+    row = _row(found.size_bytes) | {
+        "interval_ms": _ms(found),
+        "share": load.share,
+        "paced_ms": pace.get("block_interval_ms"),
+        "offered_per_s": values["offered_per_s"],
+        "passed": False,
+    }
+    if unusable := _unusable(values):
+        return row | {"why": "; ".join(unusable)}
     histogram = histogram_of(values)
     loaded = [block for block in map(BlockTimes.of, values["block_times"]) if block.batches]
     fill = round(fmean(block.size_bytes for block in loaded) / found.size_bytes, 3) if loaded else 0.0
     span_s = (loaded[-1].made_us - loaded[0].made_us) / 1e6 if len(loaded) > 1 else 0.0
     carried = sum(block.size_bytes for block in loaded[1:]) / span_s if span_s else 0.0
     why = judge(values, fill, settings.objective_ms)
-    return _row(found.size_bytes) | {
-        "interval_ms": _ms(found),
-        "share": load.share,
-        "paced_ms": pace.get("block_interval_ms"),
-        "offered_per_s": values["offered_per_s"],
+    return row | {
         "bytes_per_s": round(load.share * found.bytes_per_s),
         "p50_ms": histogram.milliseconds(0.50),
         "p99_ms": histogram.milliseconds(0.99),
@@ -623,12 +630,18 @@ def _probe(
     }
 
 
+def _unusable(run: Mapping[str, Any]) -> list[str]:
+    """Why a run says nothing about the network; empty if it does."""
+    why = list(run["faults"])
+    if run["lag_p99_ms"] > lag_allowed_ms(histogram_of(run)):
+        why.append(f"the generator was {run['lag_p99_ms']:g} ms late")
+    return why
+
+
 def judge(run: Mapping[str, Any], fill: float, objective_ms: float) -> list[str]:
     """Why a probe does not pass; empty if it does."""
-    why = list(run["faults"])
+    why = _unusable(run)
     histogram = histogram_of(run)
-    if run["lag_p99_ms"] > lag_allowed_ms(histogram):
-        why.append(f"the generator was {run['lag_p99_ms']:g} ms late")
     # What became final after its client had given up is committed, and late all the same.
     if late := max(histogram.over, run["timed_out"] + run["unfinished"]):
         why.append(f"{late:,} orders were not committed before the drain limit")
@@ -653,7 +666,8 @@ def judge(run: Mapping[str, Any], fill: float, objective_ms: float) -> list[str]
 def _frontier(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each size what it sustains, the greatest share of S / T_S that passed and the least that failed.
 
-    0 bytes a second where all that was tried failed, None where nothing was, or its blocks were too empty to say so.
+    0 bytes a second where all that was tried failed; None where nothing was, where its blocks were too empty to say so,
+    or where no run had figures.
     """
     frontier = []
     for size_bytes in settings.sizes:
@@ -673,7 +687,9 @@ def _frontier(settings: Settings, rows: Sequence[Mapping[str, Any]]) -> list[dic
 
 
 def _is_unmeasured(row: Mapping[str, Any]) -> bool:
-    return bool(row["why"] == _NO_TIME)
+    """Whether it says nothing about the network: there was no time, a run was wrong, or a generator too late."""
+    asked = row["interval_ms"] if row["share"] is None else row["fill"]
+    return asked is None
 
 
 def _fits(saturated: Sequence[Saturated]) -> dict[str, Any]:
@@ -767,13 +783,14 @@ def _failures(
                 ]
         rows += confirmed
         here = [row for row in confirmed if row["size_bytes"] == capacity]
-    failures = sum(row["nullified"] for row in here)
-    slots = failures + sum(row["blocks"] for row in here)
+    counted = [row for row in here if row["blocks"] is not None]
+    failures = sum(row["nullified"] for row in counted)
+    slots = failures + sum(row["blocks"] for row in counted)
     which = "all" if settings.quick else "the confirming"
     return {
-        "failures": failures,
+        "failures": failures if counted else None,
         "slots": slots,
-        "slots_of": f"{which} probes of blocks of {capacity:,} bytes: {len(here)}",
+        "slots_of": f"{which} probes of blocks of {capacity:,} bytes: {len(counted)}",
         "upper_bound": round(failure_bound(failures, slots), 6) if slots else None,
         "confirmed": None if settings.quick else all(row["passed"] for row in here),
     }

@@ -28,7 +28,7 @@ from p2pledger.bench.propagation import BlockTimes, stale_share
 from p2pledger.bench.settling import Plan
 from p2pledger.cluster.development import block_ms
 from p2pledger.network.topology import Topology
-from p2pledger.primitives.errors import InvalidInput, P2PLedgerError
+from p2pledger.primitives.errors import BadConfiguration, InvalidInput, P2PLedgerError
 
 
 def probe(**changes: Any) -> dict[str, Any]:
@@ -150,7 +150,8 @@ def test_a_quick_measurement_has_ten_minutes_whatever_the_machine_does(
     assert {row["size_bytes"] for row in rows} == set(DEFAULT_SIZES)
     for row in summary["frontier"]:
         why = next(each["why"] for each in rows if each["size_bytes"] == row["size_bytes"])
-        assert (row["bytes_per_s"] is None) == why.startswith("not measured")
+        is_open = any(said in why for said in ("not measured", "generator was", "could not fill"))
+        assert (row["bytes_per_s"] is None) == is_open
 
 
 def test_a_quick_measurement_of_blocks_that_grow_slower_gives_fit_and_frontier() -> None:
@@ -310,6 +311,38 @@ def test_a_run_that_is_not_correct_gives_no_capacity() -> None:
     assert set(summary["fit"].values()) <= {None}
 
 
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [({"faults": ["VENUE-A did not answer at the end"]}, "VENUE-A did"), ({"lag_p99_ms": 90.0}, "generator was 90 ms")],
+)
+def test_a_dead_node_and_a_late_generator_are_told_and_never_as_a_figure(spoilt: dict[str, Any], why: str) -> None:
+    network = SmallNetwork(0.3)
+
+    def start(plan: Plan, within_s: float | None) -> dict[str, Any]:
+        return network.start(plan, within_s) | (spoilt if plan.arrivals.startswith("poisson") else {})
+
+    settings = Settings((40_000, 100_000), 1_500, True, Plan())
+    left = _Time(is_quick=True, now_s=lambda: network.now_s)
+    rows, summary = _by_turn(settings, start, left, lambda rows: None)
+    assert all(why in row["why"] for row in rows)
+    figures = ("bytes_per_s", "p50_ms", "p99_ms", "fill", "carried_share", "blocks", "nullified")
+    assert all(row[name] is None for row in rows for name in figures)
+    assert [(row["bytes_per_s"], row["first_fail"]) for row in summary["frontier"]] == [(None, None)] * 2
+    assert [row["share"] for row in rows if row["size_bytes"] == 40_000][:2] == [0.9, 0.8]
+
+
+def test_a_confirmation_without_figures_confirms_nothing() -> None:
+    network = SmallNetwork(0.3)
+
+    def start(plan: Plan, within_s: float | None) -> dict[str, Any]:
+        return network.start(plan, within_s) | ({"faults": ["VENUE-A is gone"]} if plan.seed > 1_000 else {})
+
+    settings = Settings((40_000, 100_000), 1_500, False, Plan())
+    left = _Time(is_quick=False, now_s=lambda: network.now_s)
+    _, summary = _by_turn(settings, start, left, lambda rows: None)
+    assert (summary["failures"], summary["upper_bound"], summary["confirmed"]) == (None, None, False)
+
+
 def test_a_capacity_that_its_confirmation_contradicts_is_not_called_confirmed() -> None:
     network = SmallNetwork(0.3)
 
@@ -388,6 +421,20 @@ def test_the_built_in_network_is_one_and_a_bad_one_is_refused() -> None:
     assert Settings.of(settings.values()) == settings
     with pytest.raises(P2PLedgerError):
         Settings(DEFAULT_SIZES, 1_000, True, Plan(network="[nonsense]")).check()
+    with pytest.raises(BadConfiguration, match="'CCCD', which is no node here") as raised:
+        Settings(DEFAULT_SIZES, 1_000, True, Plan(network='[regions.frankfurt]\nnodes = ["CCCD"]')).check()
+    assert "CCDC" in raised.value.hint
+
+
+@pytest.mark.parametrize("objective_ms", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_objective_is_a_time(objective_ms: float) -> None:
+    with pytest.raises(InvalidInput, match="objective"):
+        Settings(DEFAULT_SIZES, objective_ms, True, Plan()).check()
+
+
+def test_a_size_that_no_block_can_have_is_refused_before_anything_starts() -> None:
+    with pytest.raises(BadConfiguration, match="block_bytes"):
+        Settings((16_384, 10**20), 1_000, True, Plan()).check()
 
 
 def by_luck(
