@@ -331,6 +331,7 @@ class Peer:
         session = self._sessions.pop(number, None)
         if session is None:
             return
+        self._is_unsettled = True
         key = session.key
         if session.is_client:
             self.node.close_client(number)
@@ -754,10 +755,15 @@ class Peer:
         last_height = self.node.epochs.last_height(block.header.epoch)
         return last_height is not None and block.height > last_height
 
+    @property
+    def _is_digesting(self) -> bool:
+        """Whether final blocks have come whose batches or execution are awaited: until then nothing more is asked for."""
+        return not self._is_chain_family and self.node.has_unexecuted_finals
+
     def _synchronise(self) -> None:
         """Ask for the next piece of the chain while some peer is ahead and nothing that was received is unfinished."""
         node = self.node
-        if not self._is_chain_family and node.has_unexecuted_finals:
+        if self._is_digesting:
             return
         asked = self._sync.request(self._nodes, self._own_height, node.final_height, self._now_ms, node.is_executed)
         if asked is not None:
@@ -902,7 +908,8 @@ class Peer:
             others.append(self._branches.next_due_ms)
             if not self.node.may_produce:
                 others.append(self._produce_at_ms)
-        if self._sync.is_waiting:
+        if self._sync.is_waiting and not self._is_digesting:
+            # Else nobody would be asked at that time, and it would come again at once.
             others.append(self._sync.due_ms)
         if self._discovery is not None:
             others.append(self._discovery.due_ms)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from p2pledger.primitives.messages import Submitted
+from p2pledger.network.effects import Disconnect, Received, Send, TimerFired
+from p2pledger.network.sync import SYNC_BLOCKS
+from p2pledger.primitives.messages import BatchMessage, Submitted, WantBatches, WantChain, decode_message
 from p2pledger.primitives.parameters import Parameters
-from tests.network.small_network import SmallNetwork, genesis_of
+from tests.network.small_network import NODE_KEYS, SmallNetwork, genesis_of
 
 INTERVAL_MS = 100
 LEADER_NEEDS_MS = 6
@@ -95,3 +97,45 @@ def test_what_comes_when_the_next_block_may_be_built_leaves_at_once(network: Sma
     network.submit(2, network.transfer())
     network.run(0)
     assert own_batches(network, 2) == before + 1
+
+
+# --- what must not be missed, and what must not be done for nothing --------------------------------------------------
+
+
+def test_a_wish_that_cannot_go_on_does_not_keep_the_node_busy(network: SmallNetwork) -> None:
+    """One peer was asked for the chain and is silent, another sent the blocks, and nobody sends their batches."""
+    everybody_else = (0, 2, 3)
+    network.cut = {frozenset((1, other)) for other in everybody_else}
+    network.restart(1, empty=True)
+    reader = network.peers[1]
+    for other in everybody_else:
+        network.receive(1, other, network.peers[other]._standing().encode())
+    assert reader._sync.is_waiting
+    asked = reader._sync._peer
+    helper = next(other for other in everybody_else if NODE_KEYS[other].public_key != asked)
+    wish = Received(1, WantChain(1, SYNC_BLOCKS).encode())
+    answers = [
+        effect.payload for effect in network.peers[helper].step(wish, network.now_ms) if isinstance(effect, Send)
+    ]
+    network.receive(1, helper, answers[0])
+    assert reader.node.has_unexecuted_finals
+    assert reader._sync.is_waiting
+
+    fired = 0
+    for _ in range(20):
+        timer_ms = reader._timer_ms
+        assert timer_ms is not None, "it asks for the batches again and again"
+        network.now_ms = max(network.now_ms, timer_ms)
+        network.step(1, TimerFired())
+        fired += reader._timer_ms is not None and reader._timer_ms <= network.now_ms
+    assert fired == 0, "a timer that is due again at once"
+
+
+def test_what_was_asked_of_a_peer_that_is_sent_away_is_asked_of_the_next_at_once(network: SmallNetwork) -> None:
+    asking, digest = network.peers[1], b"d" * 32
+    asking._batches.want((digest,), (NODE_KEYS[0].public_key,))
+    network.step(1, TimerFired())
+    effects = asking.step(Received(0, BatchMessage(b"no batch").encode()), network.now_ms)
+    assert [effect.session for effect in effects if isinstance(effect, Disconnect)] == [0]
+    wishes = [effect for effect in effects if isinstance(effect, Send) and effect.session != 0]
+    assert [decode_message(wish.payload) for wish in wishes] == [WantBatches((digest,))]
