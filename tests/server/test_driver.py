@@ -40,16 +40,22 @@ NOON_MS = 1_700_000_000_000
 
 
 class Script:
-    """A peer that answers each payload with the effects written down for it."""
+    """A peer that answers each payload with the effects written down for it, and those of b"settle" afterwards, once.
+
+    ``turns``: how many events came between one look around and the next.
+    """
 
     def __init__(self, effects: dict[bytes, list[Effect]]) -> None:
         self.effects = effects
         self.events: list[tuple[Event, int]] = []
+        self.turns: list[int] = []
 
     def settle(self, now_ms: int) -> list[Effect]:
-        return []
+        self.turns.append(len(self.events) - sum(self.turns))
+        return self.effects.pop(b"settle", [])
 
     def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
+        assert more, "the driver says itself when to look around"
         self.events.append((event, now_ms))
         match event:
             case Received(_, payload):
@@ -295,6 +301,56 @@ async def test_the_timer_fires_once_at_its_time_and_the_newest_counts(mock_clock
         assert fired(bench) == [2_000]
         await bench.tell(b"again")  # Its time has passed: it fires at once.
         assert fired(bench) == [2_000, 16_000]
+
+
+async def test_the_peer_looks_around_once_for_all_that_came_together_and_after_what_that_led_to(
+    mock_clock: MockClock,
+) -> None:
+    effects: dict[bytes, list[Effect]] = {b"a": [Send(1, b"a")], b"c": [Send(1, b"c")]}
+    async with driving(effects, Disk()) as bench:
+        assert bench.peer.turns == [1]  # Started
+        effects[b"settle"] = [Send(1, b"around"), Compute(7, lambda: "root", 100)]
+        await bench.tell(b"a", b"b", b"c")
+        assert bench.peer.turns == [1, 3, 1], "and again, for the result of what it wanted to know"
+        assert bench.did == [b"a", b"c", b"around", ("computed", ("result", "root"))]
+
+
+async def test_a_halt_among_events_that_came_together_ends_the_turn(mock_clock: MockClock) -> None:
+    effects: dict[bytes, list[Effect]] = {b"a": [Persist((A,)), Send(1, b"vote a")], b"b": [Halt("stop", "enough")]}
+    bench = Bench(effects, Disk(is_open=True))
+    await bench.driver.deliver([Received(1, payload) for payload in (b"a", b"b", b"c")])
+    with pytest.raises(NodeStopped, match="enough"):
+        await bench.driver.run()
+    assert [event for event, _ in bench.peer.events] == [Started(), Received(1, b"a"), Received(1, b"b")]
+    assert bench.peer.turns == []
+    assert bench.did == [("halt", ("code", "stop"), ("sentence", "enough")), [A], b"vote a"]
+
+
+async def test_a_timer_that_is_set_or_due_while_events_keep_coming_is_not_lost(mock_clock: MockClock) -> None:
+    effects: dict[bytes, list[Effect]] = {
+        b"set": [SetTimer(NOON_MS + 1_000)],
+        b"later": [SetTimer(NOON_MS + 3_000)],
+        b"timer": [SetTimer(NOON_MS + 2_000)],
+    }
+
+    def fired(bench: Bench) -> list[int]:
+        return [now_ms - NOON_MS for event, now_ms in bench.peer.events if event == TimerFired()]
+
+    async with driving(effects, Disk()) as bench:
+        await bench.tell(b"set")
+        for _ in range(9):
+            mock_clock.jump(0.1)
+            await bench.tell(b"later", b"set")
+        assert fired(bench) == []
+        mock_clock.jump(0.1)
+        await bench.tell(b"other")
+        assert fired(bench) == [1_000]
+        effects[b"timer"] = []
+        mock_clock.jump(0.5)
+        await bench.tell(b"other")
+        mock_clock.jump(0.5)
+        await wait_all_tasks_blocked()
+        assert fired(bench) == [1_000, 2_000]
 
 
 async def test_an_idle_driver_does_nothing(mock_clock: MockClock) -> None:
