@@ -114,6 +114,7 @@ class Run:
                     hashes_per_s=DIFFICULTY * 1_000 // (scenario.interval_ms * scenario.validators),
                     disk=Disk(forgets_votes=scenario.forgets_votes),
                     sync_us=scenario.sync_us,
+                    turn_us=scenario.turn_us,
                 )
             )
         self.machines = list(self.world.machines.values())

@@ -51,6 +51,8 @@ _INTERVAL_MS: Final = 1_000
 _DEPTH: Final = 16
 _SHALLOW: Final = 5
 """A finality depth that a partition can exceed."""
+_TURNS_US: Final = (0, 0, 1_000, 5_000)
+"""A server steps for 5 ms at most before it looks at its sockets again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Scenario:
     """How much faster than the world's each clock runs; none: not at all."""
     interval_ms: int = _INTERVAL_MS
     """How often a block of a chain engine should come."""
+    turn_us: int = 0
+    """How long the nodes gather events for one turn, at most (``p2pledger.sim.world``); 0: each is a turn."""
     depth: int = _DEPTH
     """``finality_depth`` of the genesis."""
     idle_s: int = 7_200
@@ -183,6 +187,8 @@ class Scenario:
             is_public = not beyond and stream(seed, "profile", engine).randrange(4) == 0
             has_offers = not beyond and stream(seed, "offers", engine).randrange(3) == 0
             scenario = replace(scenario, offers=12) if has_offers else scenario
+            if not beyond:
+                scenario = replace(scenario, turn_us=stream(seed, "turns", engine).choice(_TURNS_US))
             return replace(scenario, profile="public") if is_public else scenario
         return replace(
             scenario,

@@ -377,6 +377,8 @@ class Machine:
     disk: Disk = field(default_factory=Disk)
     sync_us: int = 800
     """Mean time of a sync."""
+    turn_us: int = 0
+    """How long, at most, events gather until it takes them in one turn, as a busy server does; 0: not at all."""
 
     peer: PeerLike | None = None
     incarnation: int = 0
@@ -389,7 +391,9 @@ class Machine:
     _is_doomed: bool = False
     _chance: random.Random = field(init=False)
     _paused_until_us: int = 0
+    _turns: random.Random = field(init=False)
     _inbox: deque[Event] = field(default_factory=deque)
+    _is_gathering: bool = False
     _gate: deque[tuple[int, Send | Disconnect | Mark]] = field(default_factory=deque)
     _group: int = 1
     _needed: int = 0
@@ -407,6 +411,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self._chance = stream(self.world.seed, "machine", self.name)
+        self._turns = stream(self.world.seed, "turns", self.name)
 
     @property
     def is_up(self) -> bool:
@@ -441,7 +446,7 @@ class Machine:
         except Exception:
             self._stop_for_bug()
             return
-        self._happen(Started())
+        self._step(Started())
 
     def crash(self) -> None:
         """The process dies now (SIGKILL, or the power goes)."""
@@ -478,6 +483,7 @@ class Machine:
         self.peer = None
         self._seen_height = -1
         self._inbox.clear()
+        self._is_gathering = False
         self._told.clear()
         self._gate.clear()
         self._needed = self._synced = self._lazy_group = 0
@@ -498,7 +504,7 @@ class Machine:
     def _drain(self) -> None:
         while self._inbox and self.world.now_us >= self._paused_until_us:
             event = self._inbox.popleft()
-            self._happen(event, more=bool(self._inbox))
+            self._step(event, more=bool(self._inbox))
 
     # Events
 
@@ -515,12 +521,29 @@ class Machine:
             self._told.discard(session)
             self._happen(SessionClosed(session))
 
-    def _happen(self, event: Event, *, more: bool = False) -> None:
+    def _happen(self, event: Event) -> None:
+        if self.peer is None:
+            return
+        is_paused = self.world.now_us < self._paused_until_us
+        if not is_paused and not self.turn_us:
+            self._step(event)
+            return
+        self._inbox.append(event)
+        if is_paused or self._is_gathering:
+            return
+        self._is_gathering, incarnation = True, self.incarnation
+
+        def turn() -> None:
+            if self.incarnation == incarnation and self.is_up:
+                self._is_gathering = False
+                self._drain()
+
+        self.world.after(self._turns.randrange(self.turn_us), turn)
+
+    def _step(self, event: Event, *, more: bool = False) -> None:
+        """``more``: another event of the same turn follows."""
         world, peer = self.world, self.peer
         if peer is None:
-            return
-        if world.now_us < self._paused_until_us:
-            self._inbox.append(event)
             return
         match event:
             case Received(session, payload):

@@ -16,10 +16,11 @@ from p2pledger.sim.world import Machine, World
 
 
 class Puppet:
-    """``reaction`` answers every event; ``heard`` is (time in milliseconds, event)."""
+    """``reaction`` answers every event; ``heard`` is (time in milliseconds, event), ``mores`` if another followed."""
 
     def __init__(self, state: core.Version, recovery: Recovery | None) -> None:
         self.heard: list[tuple[int, Event]] = []
+        self.mores: list[bool] = []
         self.reaction: Callable[[Event, int], list[Effect]] = lambda event, now_ms: []
         self.recovery = recovery
         self.final_height = 0
@@ -27,6 +28,7 @@ class Puppet:
 
     def step(self, event: Event, now_ms: int, *, more: bool = False) -> list[Effect]:
         self.heard.append((now_ms, event))
+        self.mores.append(more)
         return self.reaction(event, now_ms)
 
     def admit(self, identity: Identity) -> tuple[str, str] | None:

@@ -53,6 +53,45 @@ def test_peers_are_started_and_introduced() -> None:
         assert puppet.recovery is None
 
 
+def test_what_comes_together_is_taken_in_one_turn_and_the_last_of_it_is_told_apart() -> None:
+    small = SmallWorld()
+    machine, puppet = small.machines[0], small.puppet(0)
+    machine.turn_us = 5_000
+    began = len(puppet.heard)
+    for payload in (b"one", b"two", b"three"):
+        machine.frame_arrived(0, payload)
+    assert len(puppet.heard) == began, "they gather"
+    small.run_for(5_000)
+    assert [event for _, event in puppet.heard[began:]] == [Received(0, each) for each in (b"one", b"two", b"three")]
+    assert len({now_ms for now_ms, _ in puppet.heard[began:]}) == 1
+    assert puppet.mores[began:] == [True, True, False]
+    machine.frame_arrived(0, b"four")
+    small.run_for(5_000)
+    assert puppet.mores[-1] is False
+    assert payloads(puppet)[-1] == b"four"
+
+
+def test_what_gathers_when_the_process_dies_or_stands_still_is_lost_or_waits() -> None:
+    small = SmallWorld()
+    machine, puppet = small.machines[0], small.puppet(0)
+    machine.turn_us = 5_000
+    machine.frame_arrived(0, b"before")
+    machine.pause(50_000)
+    machine.frame_arrived(0, b"during")
+    small.run_for(49_999)
+    assert b"before" not in payloads(puppet)
+    small.run_for(1)
+    assert payloads(puppet)[-2:] == [b"before", b"during"]
+    machine.frame_arrived(0, b"lost")
+    machine.crash()
+    machine.start()
+    machine.frame_arrived(0, b"found")
+    small.run_for(5_000)
+    reborn = small.puppet(0)
+    assert isinstance(reborn.heard[0][1], Started)
+    assert payloads(reborn) == [b"found"]
+
+
 def test_events_of_one_moment_happen_in_the_order_of_planning() -> None:
     world = SmallWorld().world
     happened: list[int] = []
