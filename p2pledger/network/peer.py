@@ -757,7 +757,7 @@ class Peer:
 
     @property
     def _is_digesting(self) -> bool:
-        """Whether final blocks have come whose batches or execution are awaited: until then nothing more is asked for."""
+        """Whether final blocks wait for their batches or their execution: until then nothing more is asked for."""
         return not self._is_chain_family and self.node.has_unexecuted_finals
 
     def _synchronise(self) -> None:
