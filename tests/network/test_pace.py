@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from p2pledger.network.effects import Disconnect, Received, Send, TimerFired
+from p2pledger.network.effects import Compute, Computed, Disconnect, Received, Send, TimerFired
 from p2pledger.network.sync import SYNC_BLOCKS
-from p2pledger.primitives.messages import BatchMessage, Submitted, WantBatches, WantChain, decode_message
+from p2pledger.primitives.messages import BatchMessage, Submit, Submitted, WantBatches, WantChain, decode_message
 from p2pledger.primitives.parameters import Parameters
-from tests.network.small_network import NODE_KEYS, SmallNetwork, genesis_of
+from tests.network.small_network import CLIENT_SESSION, NODE_KEYS, SmallNetwork, genesis_of
 
 INTERVAL_MS = 100
 LEADER_NEEDS_MS = 6
@@ -97,6 +97,28 @@ def test_what_comes_when_the_next_block_may_be_built_leaves_at_once(network: Sma
     network.submit(2, network.transfer())
     network.run(0)
     assert own_batches(network, 2) == before + 1
+
+
+def test_a_check_that_takes_long_holds_a_batch_back_but_not_beyond_the_delay_and_what_it_brings_follows(
+    network: SmallNetwork,
+) -> None:
+    begin_block(network)
+    before, handed_in_ms = own_batches(network, 2), network.now_ms
+    network.submit(2, network.transfer())
+    network.run(ANSWER_MS)
+    assert answers(network, 2) == [handed_in_ms + ANSWER_MS]
+    effects = network.peers[2].step(
+        Received(CLIENT_SESSION, Submit(8, tuple(network.transfer() for _ in range(32))).encode()), network.now_ms
+    )
+    (check,) = [effect for effect in effects if isinstance(effect, Compute)]
+    network.run(handed_in_ms + ANSWER_MS + 499 - network.now_ms)
+    assert own_batches(network, 2) == before, "the check is under way"
+    network.run(1)
+    assert own_batches(network, 2) == before + 1, "batch_delay_ms has passed"
+    network.step(2, Computed(check.job, check.run()))
+    network.run(2 * INTERVAL_MS)
+    assert own_batches(network, 2) == before + 2
+    assert len(network.settled()) == 1 + 1 + 32
 
 
 # --- what must not be missed, and what must not be done for nothing --------------------------------------------------
