@@ -388,9 +388,7 @@ class Peer:
                     raise PeerFault(f"{type(inner).__name__} is not relayed", code="wrong_role")
                 may_pass = self.node.may_pass_on(inner.data) if isinstance(inner, BatchMessage) else True
                 if may_pass is False:
-                    raise PeerFault(
-                        "what is relayed as a batch is none, or is not signed", code="malformed_batch"
-                    )
+                    raise PeerFault("what is relayed as a batch is none, or is not signed", code="malformed_batch")
                 self._from_node(session, inner, _SOMEBODY)
             except PeerFault:
                 self._relay.reject(delivery)
