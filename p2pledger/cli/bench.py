@@ -287,7 +287,7 @@ def bench_all(
     # All of them are told, whatever the first was.
     correct = [tell(results, as_json=False) for results in measured]
     if not all(correct):
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 @app.command("rerun")
@@ -336,7 +336,7 @@ def bench_compare(
         rows = [(line.row, line.figure, line.before, line.after, line.verdict) for line in differences]
         print(table(("row", "figure", "before", "after", "verdict"), rows, right=("before", "after")))
     if worse:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 @app.command("report")
@@ -411,4 +411,4 @@ def bench_links(
             figures = f"{row.kernel:.1f} there, {row.ours:.1f} here" if not row.skipped else f"skipped: {row.skipped}"
             print(f"\nbeside the kernel, {row.what}, {row.asked:g} {row.unit}: {figures}")
     if not report.is_right:
-        raise typer.Exit(1)
+        raise SystemExit(1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkOption", "OutOption", "Watched", "folder_of", "read_network", "show", "tell"]
 
+_VERDICTS = ("correct", "sustained", "passed")
 NetworkOption = Annotated[
     Path | None, typer.Option("--network", metavar="FILE", help="A network.toml by which the links are shaped.")
 ]
@@ -93,9 +94,9 @@ class Watched:
 
 
 def show(results: Results, as_json: bool) -> None:
-    """The rows of finished results, as ``tell``; typer.Exit with 1 where a run was not correct."""
+    """The rows of finished results, as ``tell``; SystemExit with 1 where a run was not correct."""
     if not tell(results, as_json):
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def tell(results: Results, as_json: bool) -> bool:
@@ -116,11 +117,16 @@ def tell(results: Results, as_json: bool) -> bool:
         return is_correct
     print(results.note)
     if results.rows:
-        shown = [name for name in results.rows[0] if any(row[name] not in (None, "", 0) for row in results.rows)]
+        shown = [name for name in results.rows[0] if any(_is_telling(name, row[name]) for row in results.rows)]
         print(table(shown, [[_cell(row[name]) for name in shown] for row in results.rows], right=shown))
     for name, value in results.summary.items():
         print(f"{name}: {value}")
     return is_correct
+
+
+def _is_telling(name: str, value: Any) -> bool:
+    """Whether a column is worth its room. A verdict is, above all where it is no."""
+    return value not in (None, "") and (value != 0 or name in _VERDICTS)
 
 
 def _cell(value: Any) -> str:

@@ -17,6 +17,9 @@ from p2pledger.bench.machine import Machine, describe_machine, fsync_histogram
 from p2pledger.bench.report import page, write_report
 from p2pledger.bench.results import Results
 from p2pledger.bench.settling import Plan, Run, Usage
+from p2pledger.cli.bench import bench_compare
+from p2pledger.cli.measuring import show, tell
+from p2pledger.cli.output import command
 from p2pledger.primitives.errors import InvalidInput
 from tests.bench.silent import Silent
 
@@ -199,3 +202,18 @@ def test_a_folder_in_which_something_is_missing_is_refused(tmp_path: Path) -> No
     found.add_run({"plan": {}})
     with pytest.raises(InvalidInput, match="page cannot be made"):
         write_report(found)
+
+
+def test_a_wrong_result_and_a_regression_end_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = results(tmp_path / "a", run("fixed:10", [5]))
+    after = results(tmp_path / "b", run("fixed:10", [5], faults=["VENUE-A did not answer at the end"]))
+    show(before, as_json=False)
+    with pytest.raises(SystemExit, match="1"):
+        bench_compare(before.folder, after.folder, as_json=False)
+    with pytest.raises(SystemExit, match="1"):
+        command(show)(after, as_json=True)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]["correct"] is False
+    assert not tell(after, as_json=False)
+    title, row = capsys.readouterr().out.splitlines()[1:3]
+    assert "correct" in title
+    assert " no " in row
