@@ -22,6 +22,7 @@ Value = Any
 
 MAX_DEPTH: Final = 16
 U64_MAX: Final = 2**64 - 1
+_SMALL_BYTES: Final = 1_024
 
 
 def encode(value: Value) -> bytes:
@@ -42,7 +43,9 @@ def decode(data: bytes | memoryview, *, limit_bytes: int, what: str) -> Value:
     if size_bytes > limit_bytes:
         raise PeerFault(f"{what} of {size_bytes} bytes exceeds {limit_bytes}", code="too_large")
     try:
-        # Whatever claims to be longer than ``data`` is refused before it is allocated: that is the unpacker's default.
+        if size_bytes > _SMALL_BYTES:
+            _skip(data)
+        # What claims to be longer than ``data`` is refused before it is allocated: that is the unpacker's default.
         value = msgpack.unpackb(data, use_list=False, max_map_len=0, max_ext_len=0)
         _check(value, 0)
         canonical = msgpack.Packer().pack(value) == data
@@ -51,6 +54,18 @@ def decode(data: bytes | memoryview, *, limit_bytes: int, what: str) -> Value:
     if not canonical:
         raise PeerFault(f"{what} is not canonical MessagePack", why="a shorter form exists", code="malformed")
     return value
+
+
+def _skip(data: bytes | memoryview) -> None:
+    """Walk to the end of a value without making anything; an error of msgpack's where it has no end.
+
+    The unpacker makes room for a whole array when it sees its head, and nests a thousand of them: each may claim as
+    many items as ``data`` have bytes, and all their rooms stand at once. In a value that has an end each item has a
+    byte of its own. What is small cannot do harm, and does not pay for the walk.
+    """
+    unpacker = msgpack.Unpacker(None, max_buffer_size=len(data), read_size=len(data))
+    unpacker.feed(data)
+    unpacker.skip()
 
 
 def _reason(error: BaseException) -> str:

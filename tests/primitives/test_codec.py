@@ -1,6 +1,7 @@
 """Canonical MessagePack: every value has one encoding, and every other is refused before anything is allocated."""
 
 import struct
+import tracemalloc
 
 import msgpack
 import pytest
@@ -134,6 +135,34 @@ def test_every_other_encoding_is_refused(data: bytes) -> None:
         read(data)
     assert caught.value.code == "malformed"
     assert "value is not canonical MessagePack" in str(caught.value)
+
+
+@pytest.mark.parametrize("size_bytes", [1_024, 1_025, 65_536, 1_048_576])
+@pytest.mark.parametrize(("mark", "width"), [(b"\xdc", 2), (b"\xdd", 4)], ids=["array16", "array32"])
+def test_nested_arrays_that_claim_too_much_take_no_memory(mark: bytes, width: int, size_bytes: int) -> None:
+    """Each claims as many items as there are bytes, and a thousand of them are open at once."""
+    head = mark + min(size_bytes, 256**width - 1).to_bytes(width, "big")
+    heads = head * min(1_000, size_bytes // len(head))
+    data = heads + b"\x00" * (size_bytes - len(heads))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PeerFault) as caught:
+            decode(data, limit_bytes=size_bytes, what="value")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "malformed"
+    assert peak_bytes < 4 * 1_048_576
+
+
+@pytest.mark.parametrize("size_bytes", [1_000, 5_000])
+def test_what_is_long_is_read_like_what_is_short(size_bytes: int) -> None:
+    value = (1, (b"x" * size_bytes, (2, None, True)), "y")
+    assert read(encode(value)) == value
+    assert decode(memoryview(encode(value)), limit_bytes=10_000, what="value") == value
+    for wrong in (encode(value)[:-1], encode(value) + b"\x00", encode((value, b"")).replace(b"\xc4\x00", b"\x80")):
+        with pytest.raises(PeerFault, match="is not canonical"):
+            read(wrong)
 
 
 def test_depth_counts_arrays() -> None:
