@@ -141,7 +141,11 @@ class GroupWriter:
         else:
             assert parent == newest_id, f"block {block_id.hex()} does not follow the newest final block"
         for digest in block.digests:
-            is_stored = digest in self._open_batches or chain.row("SELECT 1 FROM batches WHERE digest = ?", (digest,))
+            is_stored = (
+                digest in self._open_batches
+                or digest in self._final_batches
+                or chain.row("SELECT 1 FROM batches WHERE digest = ?", (digest,))
+            )
             assert is_stored, f"batch {digest.hex()} of final block {block_id.hex()} is not stored"
         self._open_batches.difference_update(block.digests)
         self._finals.append(FINALS.seal(height, block_id, parent))

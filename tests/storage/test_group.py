@@ -80,6 +80,15 @@ def test_a_group_that_was_refused_leaves_nothing_behind(tmp_path: Path) -> None:
         assert store.load().height == 1
 
 
+def test_two_final_blocks_of_one_group_may_order_the_same_batch(tmp_path: Path) -> None:
+    """That no chain does so is for others to say: here it is stored, in one group as in five."""
+    batch = make_batch(1, 50)
+    lower = make_block(1, 1, GENESIS, (batch.digest,))
+    upper = make_block(2, 2, lower.id, (batch.digest,))
+    records = [batch, block_record(lower), FinalRecord(1, lower.id), block_record(upper), FinalRecord(2, upper.id)]
+    assert written(tmp_path / "whole", [records]) == written(tmp_path / "singly", [[record] for record in records])
+
+
 def test_a_block_of_other_bytes_is_not_called_final(tmp_path: Path) -> None:
     block, other = make_block(1, 1, GENESIS, ()), make_block(1, 2, GENESIS, ())
     wrong = BlockRecord(block.id, 1, 1, GENESIS, other.encode())
