@@ -32,9 +32,12 @@ def check(store: Store, acknowledged: int) -> list[str]:
     chain = Chain()
     faults = missing(store, [chain.group() for _ in range(acknowledged)])
     faults += map(str, store.verify())
-    height = store.load().height
+    loaded = store.load()
+    height = loaded.height
     if height not in (acknowledged, acknowledged + 1):
         faults.append(f"height {height} after {acknowledged} acknowledged groups")
+    if loaded.vote_count > 3 * height:
+        faults.append(f"{loaded.vote_count} votes at height {height}: some are younger than what they promise")
     return faults
 
 
