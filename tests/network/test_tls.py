@@ -355,6 +355,49 @@ async def test_who_asks_without_end_and_takes_no_answer_is_left() -> None:
     theirs.close()
 
 
+async def test_answers_that_were_taken_are_held_against_nobody() -> None:
+    ours, theirs = await pair()
+    ours._object = Chatterbox(ours._incoming, ours._outgoing)  # type: ignore[assignment]
+
+    async def ask(size_bytes: int) -> None:
+        assert theirs.socket.send(bytes(size_bytes)) == size_bytes
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def give_up() -> None:
+                    await wait_all_tasks_blocked(0.01)
+                    scope.cancel()
+
+                await ours.receive_some()
+        assert scope.cancelled_caught
+
+    with trio.fail_after(30):
+        for _ in range(4):
+            await ask(30_000)
+            left_bytes = 30_000
+            while left_bytes:
+                await trio.lowlevel.wait_readable(theirs.socket)
+                left_bytes -= len(theirs.socket.recv(left_bytes))
+        ours._rest = memoryview(bytes(16 * MIB))  # More than any socket takes.
+        await ask(1_000)  # Its answer is not taken, but little.
+    ours.close()
+    theirs.close()
+
+
+async def test_what_came_is_handed_out_although_the_answer_to_it_cannot_leave() -> None:
+    ours, theirs = await pair()
+    theirs._object.write(b"good")
+    theirs.socket.send(theirs._outgoing.read() + b"\x17\x03\x03\x00\x20" + bytes(32))  # That asks for an alert.
+    ours.socket.shutdown(socket.SHUT_WR)
+    assert await ours.receive_some() == b"good"
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        await ours.receive_some()
+    assert isinstance(caught.value.__cause__, ssl.SSLError)
+    ours.close()
+    theirs.close()
+
+
 async def test_a_bad_record_is_told_after_those_before_it_were_handed_out_and_the_other_end_hears_of_it() -> None:
     calling, called = await connection()
     ours = TlsStream(called, HERE.server_context, server_side=True)

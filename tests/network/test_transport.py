@@ -9,6 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -660,6 +661,48 @@ async def test_a_peer_that_dies_while_it_is_written_to_ends_the_session(mock_clo
         assert "reset" in str(closed["sentence"])
         large.accepts.set()
         await large.wait_for(1, SessionClosed)
+
+
+async def test_a_write_that_began_before_its_session_runs_is_finished_although_the_session_ends(
+    mock_clock: MockClock,
+) -> None:
+    large = Node(LARGE, queue_limit_bytes=16 * 1_048_576)
+    large.accepts = trio.Event()
+    async with running(large):
+        visitor = await visit(large)
+        await large.wait_for(1, SessionOpened)
+        [session] = large.sessions._sessions.values()
+        sent = b""
+        while not session.queued_bytes:  # Till the socket is full: the session runs when its opening was delivered.
+            sent += frame(bytes([len(sent) % 251]) * 1_000_000)
+            assert large.sessions.send(1, sent[-1_000_000:])
+            await wait_all_tasks_blocked(0.01)
+        large.sessions.end(1, "stopped", "enough")
+        large.accepts.set()
+        await wait_all_tasks_blocked(0.01)
+        assert await rest_of_tls(visitor._stream) == sent
+        visitor.close()
+
+
+async def rest_of_tls(stream: TlsStream) -> bytes:
+    data = b""
+    while piece := await stream.receive_some():
+        data += piece
+    return data
+
+
+async def test_who_waits_for_a_shorter_queue_goes_on_when_it_is_or_the_session_ends(mock_clock: MockClock) -> None:
+    small, large = Node(SMALL, queue_limit_bytes=4 * 1_048_576), Node(LARGE)
+    async with running(small, large):
+        sent = await _stopped_in_the_middle_of_a_write(small, large)
+        [session] = small.sessions._sessions.values()
+        for go_on in (large.accepts.set, partial(session.end, "stopped", "enough")):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.wait_queued_below, 1_000_000 if go_on == large.accepts.set else 0)
+                await wait_all_tasks_blocked(0.01)
+                assert nursery.child_tasks
+                go_on()
+        await large.wait_for(len(sent), Received)
 
 
 async def test_a_session_that_cannot_be_written_to_keeps_the_others_from_nothing(mock_clock: MockClock) -> None:
