@@ -96,3 +96,9 @@ def test_the_limit_can_rise_between_two_frames_of_one_read() -> None:
 def test_what_no_peer_would_accept_is_not_sent(size_bytes: int) -> None:
     with pytest.raises(ValueError, match="does not fit a frame"):
         frame(bytes(size_bytes))
+
+
+def test_a_large_frame_is_refused_although_all_of_it_came_at_once() -> None:
+    with pytest.raises(PeerFault) as caught:
+        FrameReader(HANDSHAKE_LIMIT_BYTES).payloads(frame(bytes(HANDSHAKE_LIMIT_BYTES + 1)))
+    assert caught.value.code == "frame_too_large"
