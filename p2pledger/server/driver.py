@@ -64,6 +64,8 @@ _UNSTORED_LIMIT_BYTES: Final = 64 * 1_048_576
 _HURRY_BYTES: Final = 4 * 1_048_576
 _LATER: Final = Event()
 """What brought about a mark that had to wait for the disk does not matter any more."""
+_ABOUT_S: Final = 0.0001
+"""The timer is moved only by more than this."""
 _TURN_S: Final = 0.005
 """After this much stepping the sockets get their turn."""
 
@@ -196,16 +198,16 @@ class Driver:
         it.
         """
         with trio.CancelScope() as scope:
-            armed_ms: int | None = None
             while True:
                 self._turn()
                 self._after_steps()
                 if not self._is_going_on or self._waiting.size_bytes > _UNSTORED_LIMIT_BYTES:
                     return
-                if self._timer_ms != armed_ms:
-                    armed_ms = self._timer_ms
-                    delay_s = inf if armed_ms is None else (armed_ms - self._clock.exact_ms()) / 1_000
-                    scope.deadline = trio.current_time() + delay_s
+                deadline_s = inf
+                if self._timer_ms is not None:  # Looked at anew each time: the clock may have been set.
+                    deadline_s = trio.current_time() + (self._timer_ms - self._clock.exact_ms()) / 1_000
+                if abs(deadline_s - scope.deadline) > _ABOUT_S:
+                    scope.deadline = deadline_s
                 if self._inbox:
                     await trio.lowlevel.checkpoint()  # The sockets get their turn.
                 else:
