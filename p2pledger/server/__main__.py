@@ -45,6 +45,8 @@ __all__ = ["main"]
 
 _MAX_LINE_BYTES: Final = 1_048_576
 _PR_SET_PDEATHSIG: Final = 1
+_SWITCH_S: Final = 0.001
+"""How long the stepping task may keep the interpreter while the disk's thread wants it: a vote waits for that thread."""
 
 
 class _Reporter:
@@ -170,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reporter = _Reporter(options.ready_fd)
     try:
         config = load_config(options.directory)
+        sys.setswitchinterval(_SWITCH_S)
         trio.run(partial(_run, config, reporter, options.control_fd))
     except P2PLedgerError as error:
         return _explain(error, reporter)
