@@ -46,7 +46,7 @@ __all__ = ["main"]
 _MAX_LINE_BYTES: Final = 1_048_576
 _PR_SET_PDEATHSIG: Final = 1
 _SWITCH_S: Final = 0.001
-"""How long the stepping task may keep the interpreter while the thread of the disk wants it: votes wait for that one."""
+"""How long the stepping task keeps the interpreter while the thread of the disk wants it: votes wait for that one."""
 
 
 class _Reporter:
