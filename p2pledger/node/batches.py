@@ -18,7 +18,7 @@ from p2pledger import core
 from p2pledger.primitives.hashing import BATCH_SIGN_TAG
 from p2pledger.primitives.parameters import Parameters
 
-__all__ = ["BadBatch", "BatchPool", "HeldBatch", "Segment", "check_batch", "likely_digest", "limits_of"]
+__all__ = ["BadBatch", "BatchPool", "HeldBatch", "Segment", "check_batch", "likely_digest", "limits_of", "maker_of"]
 
 _STRANGERS_LANES: Final = 4
 """All strangers together may fill as much as so many makers."""

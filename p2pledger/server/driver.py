@@ -1,8 +1,8 @@
 """Drives one ``Peer``: events in, one at a time; effects out, in order.
 
-One task steps. What has come together it takes in one turn, and the peer is told after which event to look around
-(``Peer.step``): a busy node spends less on each. A commit runs in a thread, and the stepping goes on meanwhile; what it
-asks to be stored next gathers in a group that is committed as a whole when the disk is free again (group commit). A
+One task steps. What has come together it takes in one turn, and only then the peer looks around, once for all of it
+(``Peer.settle``): a busy node spends less on each. A commit runs in a thread, and the stepping goes on meanwhile; what
+it asks to be stored next gathers in a group that is committed as a whole when the disk is free again (group commit). A
 group with an own vote in it is committed as soon as possible, and what is sent after the vote waits for it; any other
 group is in no hurry: it is committed with the next vote, or after 50 ms, and nothing waits for it. What a send waits
 for:
