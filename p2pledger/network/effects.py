@@ -1,10 +1,11 @@
 """The door of a peer: what the shell tells it, and what it asks the shell to do.
 
 ``Peer.step(event, now_ms) -> effects``. Events that come together are stepped with ``more``, and what follows from the
-state comes once, from ``Peer.settle(now_ms)`` or the step of the last one. Two shells exist, ``p2pledger.server`` (Trio,
-sockets, disk) and ``p2pledger.sim`` (a seeded world); both obey the effects **in order**. In particular an own vote in a
-``Persist``, and every record before it, must be durable before any later ``Send`` leaves (``primitives/records.py``);
-writing earlier than asked is always allowed, so a shell may put the records of many steps into one durable group.
+state comes once, from ``Peer.settle(now_ms)`` or the step of the last one. Two shells exist: ``p2pledger.server``
+(Trio, sockets, disk) and ``p2pledger.sim`` (a seeded world); both obey the effects **in order**. In particular an own
+vote in a ``Persist``, and every record before it, must be durable before any later ``Send`` leaves
+(``primitives/records.py``); writing earlier than asked is always allowed, so a shell may put the records of many steps
+into one durable group.
 """
 
 from __future__ import annotations
